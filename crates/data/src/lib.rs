@@ -1,0 +1,1 @@
+//! Text to batches of token ids: read, tokenize, split, deduplicate, leak-check, batch.

@@ -1,0 +1,1 @@
+//! Devices, buffers, and one file per operation (contract, reference, CPU).

@@ -1,0 +1,1 @@
+//! Architectures and heads on the kernels: layout, forward, loss, generate, Hugging Face mapping.

@@ -1,0 +1,1 @@
+//! Optimizers, gradient transforms, weight averaging, over named flat parameters; knows no model.

@@ -1,0 +1,1 @@
+//! The catalogue: one file per technique, each contributing to a Plan.

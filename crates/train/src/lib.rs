@@ -1,0 +1,1 @@
+//! Recipe to plan to loop to evaluation to checkpoint.

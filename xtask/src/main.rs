@@ -1,0 +1,3 @@
+//! `cargo xtask tidy | docs | bench | golden`.
+
+fn main() {}
