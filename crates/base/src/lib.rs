@@ -1,1 +1,8 @@
 //! What std lacks and two crates need: counter-based rng, schedules, technique cards, durable files.
+
+pub mod card;
+pub mod durable;
+pub mod nearest;
+pub mod rng;
+pub mod schedule;
+mod schedule_cards;
