@@ -1,1 +1,37 @@
 //! Text to batches of token ids: read, tokenize, split, deduplicate, leak-check, batch.
+//!
+//! The way of a corpus: [`prepare`] reads every input once into a spool, splits it, looks for
+//! duplicates and leaks, trains or loads a [`tokenizer::Tokenizer`], and writes one memory-mapped
+//! [`TokenStore`] per split under a cache folder. [`Batches`] and [`EvaluationWindows`] then cut the
+//! stores into rows of token ids; both are pure functions of their arguments, so a run resumes by
+//! asking for the next step.
+
+mod batches;
+mod boundary;
+mod cache;
+mod error;
+mod evaluation;
+mod facts;
+mod fast_hash;
+mod inputs;
+mod map;
+mod prefetch;
+mod prepare;
+mod read;
+mod split;
+mod spool;
+mod store;
+pub mod tokenizer;
+
+pub use batches::{Batch, BatchPlan, BatchSize, Batches, IGNORE, Shuffle};
+pub use boundary::Boundary;
+pub use error::DataError;
+pub use evaluation::EvaluationWindows;
+pub use facts::{DataFacts, Example, InputFact, Origin};
+pub use inputs::{Format, Input};
+pub use prefetch::Prefetch;
+pub use prepare::{
+    DuplicatePolicy, PrepareSpec, Prepared, Progress, TokenizerSpec, ValidationSpec, prepare,
+};
+pub use read::{Document, documents};
+pub use store::TokenStore;
