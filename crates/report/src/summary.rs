@@ -1,0 +1,244 @@
+//! What a run amounts to: its best evaluation, its gap, its speed, and a verdict in one sentence.
+
+use heldout_record::{EvaluationRecord, Event, GuardRecord, Receipt, Started, StopReason, Stopped};
+use serde::Serialize;
+
+use crate::format;
+use crate::plot::{Frame, Series, Stroke, plot};
+
+/// The facts of one run, gathered from its events in order.
+#[derive(Clone, Debug, Default)]
+pub struct RunSummary {
+    pub started: Option<Started>,
+    pub receipts: Vec<Receipt>,
+    /// Evaluations of the weights that the run is judged by, in order of steps.
+    pub evaluations: Vec<EvaluationRecord>,
+    pub guards: Vec<GuardRecord>,
+    pub stopped: Option<Stopped>,
+    /// Median over the recorded steps; 0 when none was recorded.
+    pub tokens_per_second: f64,
+    /// The last step recorded.
+    pub steps: u64,
+    /// Seconds spent inside recorded steps, over all resumes.
+    pub seconds: f64,
+}
+
+/// The run in one sentence, as data.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "verdict", rename_all = "snake_case")]
+pub enum Verdict {
+    /// Nothing was evaluated.
+    Unknown,
+    /// The loss or a gradient left the finite numbers, or the guard ended the run.
+    Diverged { detail: String },
+    /// Held-out loss turned at `since_step` and ended `nats` above its best.
+    Overfitting { since_step: u64, nats: f64, gap_then: f64, gap_now: f64 },
+    /// The last evaluation was the best one.
+    Improving { step: u64 },
+    /// The best lies behind, but the end is within the measurement's error of it.
+    Level { since_step: u64, nats: f64 },
+}
+
+impl RunSummary {
+    /// Reads a run's events. Evaluations of other weights than those the best was found with (an
+    /// average beside the raw ones) are left out, so that one curve is one kind of weights.
+    pub fn from_events(events: &[Event]) -> RunSummary {
+        let mut summary = RunSummary::default();
+        let mut evaluations = Vec::new();
+        let mut speeds = Vec::new();
+        for event in events {
+            match event {
+                Event::Started(started) => summary.started = Some(started.clone()),
+                Event::Receipt(receipt) => summary.receipts.push(receipt.clone()),
+                Event::Step(step) => {
+                    summary.steps = step.step;
+                    summary.seconds += step.seconds;
+                    speeds.push(step.tokens_per_second);
+                }
+                Event::Evaluation(evaluation) => evaluations.push(evaluation.clone()),
+                Event::Guard(guard) => summary.guards.push(guard.clone()),
+                Event::Stopped(stopped) => summary.stopped = Some(stopped.clone()),
+                _ => {}
+            }
+        }
+        summary.tokens_per_second = median(&mut speeds);
+        let judged = evaluations
+            .iter()
+            .filter(|e| e.loss_valid.is_finite())
+            .min_by(|a, b| a.loss_valid.total_cmp(&b.loss_valid))
+            .map(|best| best.weights.clone());
+        summary.evaluations =
+            evaluations.into_iter().filter(|e| Some(&e.weights) == judged.as_ref()).collect();
+        summary.evaluations.sort_by_key(|e| e.step);
+        summary.evaluations.dedup_by_key(|e| e.step);
+        summary
+    }
+
+    /// The evaluation with the lowest held-out loss; the earliest of equals.
+    pub fn best(&self) -> Option<&EvaluationRecord> {
+        self.evaluations
+            .iter()
+            .filter(|e| e.loss_valid.is_finite())
+            .min_by(|a, b| a.loss_valid.total_cmp(&b.loss_valid))
+    }
+
+    /// The last evaluation.
+    pub fn last(&self) -> Option<&EvaluationRecord> {
+        self.evaluations.last()
+    }
+
+    /// Judges the run by its evaluations.
+    ///
+    /// A rise counts as overfitting when it exceeds the standard error of the best held-out loss
+    /// (and 0.002 nats). Both losses are over the same tokens, so the error of their difference
+    /// is smaller than that: the rule errs on the quiet side.
+    pub fn verdict(&self) -> Verdict {
+        if let Some(stopped) = &self.stopped
+            && stopped.reason == StopReason::Diverged
+        {
+            return Verdict::Diverged { detail: stopped.detail.clone() };
+        }
+        let (Some(best), Some(last)) = (self.best(), self.last()) else {
+            return Verdict::Unknown;
+        };
+        let nats = last.loss_valid - best.loss_valid;
+        if best.step == last.step {
+            Verdict::Improving { step: best.step }
+        } else if nats > best.loss_valid_se.max(0.002) || nats.is_nan() {
+            let since_step = best.step;
+            Verdict::Overfitting { since_step, nats, gap_then: best.gap, gap_now: last.gap }
+        } else {
+            Verdict::Level { since_step: best.step, nats }
+        }
+    }
+
+    /// The two like-for-like curves, held-out first.
+    pub fn curves(&self) -> Vec<Series> {
+        let curve = |name: &str, stroke, loss: fn(&EvaluationRecord) -> f64| Series {
+            name: name.to_owned(),
+            stroke,
+            points: self.evaluations.iter().map(|e| (e.step as f64, loss(e))).collect(),
+        };
+        vec![
+            curve("held-out", Stroke::Solid, |e| e.loss_valid),
+            curve("train", Stroke::Dashed, |e| e.loss_train),
+        ]
+    }
+
+    /// The picture of both curves with the best evaluation marked.
+    pub fn picture(&self, frame: &Frame) -> Vec<String> {
+        let mark = self.best().map(|best| (best.step as f64, best.loss_valid));
+        plot(&self.curves(), &Frame { mark, ..frame.clone() })
+    }
+
+    /// Label and text of each line of the summary table.
+    pub fn table(&self) -> Vec<(String, String)> {
+        let mut rows = Vec::new();
+        let mut row = |label: &str, text: String| rows.push((label.to_owned(), text));
+        if let Some(started) = &self.started {
+            row("model", started.model.clone());
+            row(
+                "data",
+                format!(
+                    "{} training tokens, {} held out",
+                    format::count(started.tokens_train),
+                    format::count(started.tokens_valid)
+                ),
+            );
+        }
+        if let Some(best) = self.best() {
+            let epoch = format!("epoch {:.1}", best.epoch);
+            let average = if best.weights == "raw" { "" } else { ", averaged weights" };
+            row("best", format!("step {} ({epoch}{average})", format::count(best.step)));
+            row("held-out", plus_minus(best.loss_valid, best.loss_valid_se) + " nats/token");
+            row("train", plus_minus(best.loss_train, best.loss_train_se) + " nats/token");
+            row("gap", plus_minus(best.gap, best.gap_se) + " nats/token, like for like");
+            let bits = format::fixed(best.bits_per_byte, 3);
+            row("", format!("perplexity {}, {bits} bits/byte", perplexity(best.perplexity)));
+        }
+        if self.tokens_per_second > 0.0 {
+            let speed = format::count(self.tokens_per_second.round() as u64);
+            let text = format!("{speed} tokens/s over {} steps", format::count(self.steps));
+            row("speed", format!("{text}, {}", format::duration(self.seconds)));
+        }
+        if !self.guards.is_empty() {
+            let last = &self.guards[self.guards.len() - 1];
+            let times = if self.guards.len() == 1 { "once" } else { "several times" };
+            let text = format!("acted {times}, last at step {}", format::count(last.step));
+            row("guard", format!("{text}: {}, {}", last.cause, last.action));
+        }
+        if let Some(stopped) = &self.stopped {
+            row("ended", ending(stopped));
+        }
+        row("verdict", self.verdict().sentence());
+        rows
+    }
+}
+
+impl Verdict {
+    /// The sentence a person reads.
+    pub fn sentence(&self) -> String {
+        match self {
+            Verdict::Unknown => "nothing was evaluated yet".to_owned(),
+            Verdict::Diverged { detail } => format!("diverged: {detail}"),
+            Verdict::Overfitting { since_step, nats, gap_then, gap_now } => format!(
+                "overfitting since step {}: held-out loss rose {} nats above its best, \
+                 the gap went from {} to {}",
+                format::count(*since_step),
+                format::nats(*nats),
+                format::nats(*gap_then),
+                format::nats(*gap_now)
+            ),
+            Verdict::Improving { step } => format!(
+                "no overfitting: the last evaluation (step {}) was the best; \
+                 a longer run may do better",
+                format::count(*step)
+            ),
+            Verdict::Level { since_step, nats } => format!(
+                "no overfitting to speak of: level since step {} (the end is {} nats above \
+                 the best, within its error)",
+                format::count(*since_step),
+                format::nats(*nats)
+            ),
+        }
+    }
+}
+
+/// `1.532 ± 0.006`.
+pub fn plus_minus(value: f64, error: f64) -> String {
+    format!("{} ± {}", format::nats(value), format::nats(error))
+}
+
+/// Perplexity with a sensible number of decimals.
+pub fn perplexity(value: f64) -> String {
+    match value {
+        v if !v.is_finite() => "infinite".to_owned(),
+        v if v < 100.0 => format::fixed(v, 2),
+        v if v < 1e9 => format::count(v.round() as u64),
+        v => format!("{v:.1e}"),
+    }
+}
+
+fn ending(stopped: &Stopped) -> String {
+    let reason = match stopped.reason {
+        StopReason::Horizon => "reached its horizon",
+        StopReason::EarlyStopping => "stopped early",
+        StopReason::Time => "its time was up",
+        StopReason::Interrupted => "interrupted",
+        StopReason::Diverged => "stopped by the guard",
+        StopReason::Failed => "failed",
+    };
+    let place = format!("{reason} at step {}", format::count(stopped.step));
+    if stopped.detail.is_empty() { place } else { format!("{place}: {}", stopped.detail) }
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    if values.is_empty() {
+        return 0.0;
+    }
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+#[cfg(test)]
+mod tests;
