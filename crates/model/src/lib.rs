@@ -1,1 +1,26 @@
-//! Architectures and heads on the kernels: layout, forward, loss, generate, Hugging Face mapping.
+//! Decoder-only language models on the kernels: configuration, layout, forward, loss, generation
+//! and the mapping to Hugging Face's files.
+//!
+//! Letters used throughout: B sequences, T positions, N = B·T rows, L layers, C width, H query
+//! heads, K key/value heads, D head width, F hidden width, V vocabulary.
+
+mod cards;
+mod config;
+mod counts;
+mod error;
+pub mod generate;
+mod gpt2;
+pub mod huggingface;
+mod initialize;
+mod llama;
+mod model;
+mod noise;
+pub mod sampling;
+mod window;
+
+pub use cards::CARDS;
+pub use config::{Activation, Family, ModelConfig, QkNorm, Tied};
+pub use error::ModelError;
+pub use model::{Model, Tokens};
+pub use noise::{NoiseRates, Site};
+pub use window::KvCache;

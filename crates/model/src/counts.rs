@@ -1,0 +1,107 @@
+//! What a model costs: parameters, arithmetic, memory for activations.
+
+use crate::{Family, ModelConfig, QkNorm, Tied};
+
+impl ModelConfig {
+    /// Number of trainable parameters; a tied head counts once.
+    ///
+    /// # Panics
+    /// If the sizes were not validated and their product overflows.
+    pub fn parameter_count(&self) -> usize {
+        let count = self.checked_parameter_count();
+        count.and_then(|count| usize::try_from(count).ok()).expect("a validated configuration")
+    }
+
+    /// As [`ModelConfig::parameter_count`], None on overflow.
+    pub(crate) fn checked_parameter_count(&self) -> Option<u128> {
+        let [v, t, c, f] =
+            [self.vocabulary, self.context, self.width, self.hidden].map(|size| size as u128);
+        let vectors_block = match self.family {
+            // ln_1, ln_2 and the biases of c_attn, attn.c_proj, c_fc and mlp.c_proj.
+            Family::Gpt2 => 4 * c + 3 * c + c + f + c,
+            Family::Llama if self.qk_norm == QkNorm::Yes => 2 * c + 2 * self.head_width as u128,
+            Family::Llama => 2 * c,
+        };
+        let outside_blocks = match self.family {
+            Family::Gpt2 => v.checked_mul(c)?.checked_add(t.checked_mul(c)? + 2 * c)?,
+            Family::Llama => v.checked_mul(c)?.checked_add(c)?,
+        };
+        let head = if self.tied == Tied::No { v.checked_mul(c)? } else { 0 };
+        let block = self.matrix_parameters_block()?.checked_add(vectors_block)?;
+        block.checked_mul(self.layers as u128)?.checked_add(outside_blocks)?.checked_add(head)
+    }
+
+    /// Elements of one block's matrices: query, key, value, output, and the feed-forward layer's.
+    fn matrix_parameters_block(&self) -> Option<u128> {
+        let [c, f, heads, kv_heads, d] =
+            [self.width, self.hidden, self.heads, self.kv_heads, self.head_width]
+                .map(|size| size as u128);
+        let qkv_and_out = heads.checked_add(kv_heads)?.checked_mul(2 * d)?.checked_mul(c)?;
+        let feed_forward_matrices = match self.family {
+            Family::Gpt2 => 2,
+            Family::Llama => 3,
+        };
+        qkv_and_out.checked_add(c.checked_mul(f)?.checked_mul(feed_forward_matrices)?)
+    }
+
+    /// Floating-point operations of a training step for each token of full windows: 6 for each
+    /// weight of a matrix product (forward, input gradient, weight gradient), and causal attention.
+    pub fn flops_per_token(&self) -> f64 {
+        let block = self.matrix_parameters_block().expect("a validated configuration") as f64;
+        let head = self.vocabulary as f64 * self.width as f64;
+        // A token attends to T/2 tokens on average; two products of 2·D·T/2 operations a head.
+        let attention = 2.0 * self.context as f64 * (self.heads * self.head_width) as f64;
+        let layers = self.layers as f64;
+        6.0 * (layers * block + head) + 3.0 * layers * attention
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gpt2_small_has_the_published_count() {
+        assert_eq!(ModelConfig::gpt2(50257, 1024, 12, 12, 768).parameter_count(), 124_439_808);
+        assert_eq!(ModelConfig::gpt2(50257, 1024, 48, 25, 1600).parameter_count(), 1_557_611_200);
+    }
+
+    #[test]
+    fn published_llama_shapes_have_their_published_counts() {
+        // Llama 2 7B.
+        let llama = ModelConfig {
+            hidden: 11008,
+            tied: Tied::No,
+            ..ModelConfig::llama(32000, 4096, 32, 32, 32, 4096)
+        };
+        assert_eq!(llama.parameter_count(), 6_738_415_616);
+        // Qwen3 0.6B: heads wider than width / heads.
+        let qwen = ModelConfig {
+            hidden: 3072,
+            head_width: 128,
+            qk_norm: QkNorm::Yes,
+            ..ModelConfig::llama(151_936, 40960, 28, 16, 8, 1024)
+        };
+        assert_eq!(qwen.parameter_count(), 596_049_920);
+    }
+
+    #[test]
+    fn flops_agree_with_the_design_figures() {
+        let w1 = ModelConfig::gpt2(65, 256, 6, 6, 384).flops_per_token();
+        let w3 = ModelConfig::gpt2(50257, 256, 12, 12, 768).flops_per_token();
+        assert!((w1 / 68e6 - 1.0).abs() < 0.02, "{w1:e}");
+        assert!((w3 / 760e6 - 1.0).abs() < 0.02, "{w3:e}");
+    }
+
+    #[test]
+    fn overflow_is_an_error_not_a_panic() {
+        let size = u32::MAX as usize - 1;
+        let config = ModelConfig {
+            hidden: size,
+            layers: 4096,
+            ..ModelConfig::gpt2(size, size, 1, size, size)
+        };
+        let message = config.validate().unwrap_err().to_string();
+        assert!(message.contains("more than 10¹² parameters"), "{message}");
+    }
+}

@@ -1,0 +1,10 @@
+//! The mapping between our models and Hugging Face's files: configuration and tensors.
+//!
+//! GPT-2 is `GPT2LMHeadModel`; Llama is `LlamaForCausalLM`, or `Qwen3ForCausalLM` when queries and
+//! keys are normalised, because that is the architecture of transformers that computes it.
+
+mod config;
+mod tensors;
+
+pub use config::{SpecialTokens, config_json, generation_config_json, parse_config};
+pub use tensors::{Orientation, TensorPlan, check_names, import, tensors};

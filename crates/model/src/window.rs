@@ -1,0 +1,95 @@
+//! What a forward pass is run over: whole windows, or the continuation of a key/value cache.
+
+use heldout_kernels::{HeadShape, KvLayer, Pass, Var};
+
+use crate::ModelConfig;
+use crate::noise::Noise;
+
+/// Keys and values of the tokens seen so far, for every layer.
+pub struct KvCache {
+    pub(crate) layers: Vec<KvLayer>,
+    batch: usize,
+    capacity: usize,
+}
+
+impl KvCache {
+    /// An empty cache for `batch` sequences of at most `capacity` tokens; it holds
+    /// 2·L·batch·capacity·K·D floats.
+    ///
+    /// # Panics
+    /// If `capacity` is larger than the model's context.
+    pub fn new(config: &ModelConfig, batch: usize, capacity: usize) -> KvCache {
+        assert!(
+            capacity <= config.context,
+            "a cache of {capacity} tokens outgrows the context of {}",
+            config.context
+        );
+        let layers = (0..config.layers)
+            .map(|_| KvLayer::new(batch, capacity, config.kv_heads, config.head_width))
+            .collect();
+        KvCache { layers, batch, capacity }
+    }
+
+    /// Tokens of each sequence in the cache.
+    pub fn len(&self) -> usize {
+        self.layers.first().map_or(0, |layer| layer.len)
+    }
+
+    /// Whether nothing has been seen.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Tokens of each sequence that fit.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Sequences.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// Forgets everything, keeping the memory.
+    pub fn clear(&mut self) {
+        for layer in &mut self.layers {
+            layer.len = 0;
+        }
+    }
+}
+
+/// The input of one forward pass and everything that depends on how it is run.
+pub(crate) struct Window<'a> {
+    /// B·T token ids, sequence by sequence.
+    pub ids: &'a [u32],
+    pub batch: usize,
+    pub seq_len: usize,
+    pub noise: Noise,
+    /// None runs over whole windows from position 0.
+    pub cache: Option<&'a mut KvCache>,
+}
+
+impl Window<'_> {
+    /// Position of the window's first token.
+    pub fn first_position(&self) -> usize {
+        self.cache.as_ref().map_or(0, |cache| cache.len())
+    }
+
+    pub fn head_shape(&self, config: &ModelConfig) -> HeadShape {
+        HeadShape {
+            batch: self.batch,
+            seq_len: self.seq_len,
+            heads: config.heads,
+            kv_heads: config.kv_heads,
+            head_width: config.head_width,
+        }
+    }
+
+    /// Causal attention over the window, or over the cache and the window: [N, (H+2K)·D] → [N, H·D].
+    pub fn attention(&mut self, pass: &mut Pass, qkv: Var, shape: HeadShape, layer: usize) -> Var {
+        match &mut self.cache {
+            None => pass.attention(qkv, shape, self.noise.attention(layer)),
+            Some(cache) => pass.attention_cached(qkv, shape, &mut cache.layers[layer]),
+        }
+    }
+}

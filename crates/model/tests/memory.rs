@@ -1,0 +1,40 @@
+//! The estimate of activation memory against what the tape allocates.
+
+mod common;
+
+use common::{KEY, random_ids, step, tape};
+use heldout_model::{Model, ModelConfig, NoiseRates, Tied, Tokens};
+
+#[test]
+fn activation_bytes_are_within_a_quarter_of_the_arena() {
+    let cases = [
+        ("gpt2 narrow", ModelConfig::gpt2(65, 64, 4, 4, 128), 12, 64),
+        ("gpt2 deep", ModelConfig::gpt2(500, 128, 8, 4, 64), 4, 128),
+        ("gpt2 short", ModelConfig::gpt2(300, 128, 2, 4, 256), 2, 32),
+        ("gpt2 large vocabulary", ModelConfig::gpt2(8000, 64, 2, 4, 128), 4, 64),
+        ("gpt2 one layer", ModelConfig::gpt2(65, 128, 1, 2, 64), 8, 128),
+        ("llama", ModelConfig::llama(300, 128, 4, 4, 2, 128), 4, 128),
+        ("llama untied", ModelConfig {
+            tied: Tied::No,
+            ..ModelConfig::llama(2000, 64, 3, 8, 8, 256)
+        }, 2, 64),
+    ];
+    for (name, config, batch, seq_len) in cases {
+        let model = Model::new(config).unwrap();
+        let weights = model.initialize(1);
+        let v = model.config.vocabulary;
+        let (ids, targets) =
+            (random_ids(batch * seq_len, v, 2), random_ids(batch * seq_len, v, 3));
+        let tokens = Tokens { ids: &ids, targets: &targets, batch, seq_len };
+        let mut tape = tape();
+        step(&model, &mut tape, &weights, tokens, &NoiseRates::default(), KEY);
+        let (estimate, actual) = (model.config.activation_bytes(batch, seq_len), tape.arena_bytes());
+        let ratio = estimate as f64 / actual as f64;
+        println!("{name}: estimate {estimate}, arena {actual}, ratio {ratio:.3}");
+        assert!((0.75..=1.25).contains(&ratio), "{name}: {estimate} against {actual}");
+
+        let allocations = tape.allocations();
+        step(&model, &mut tape, &weights, tokens, &NoiseRates::default(), KEY);
+        assert_eq!(tape.allocations(), allocations, "{name}: the second step allocates");
+    }
+}
