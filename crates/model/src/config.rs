@@ -168,7 +168,6 @@ impl ModelConfig {
             ("heads", self.heads),
             ("kv_heads", self.kv_heads),
             ("width", self.width),
-            ("head_width", self.head_width),
             ("hidden", self.hidden),
         ];
         for (key, size) in sizes {
@@ -246,12 +245,15 @@ impl ModelConfig {
                 format!("choose one of {}", divisors.join(", ")),
             ));
         }
-        if !self.head_width.is_multiple_of(2) {
+        if self.head_width == 0 || !self.head_width.is_multiple_of(2) {
             return Err(setting(
                 "head_width",
                 self.head_width,
-                "rotary positions turn pairs of channels, so a head's width must be even",
-                format!("choose width {} or another number of heads", self.heads * (self.head_width + 1)),
+                "rotary positions turn pairs of channels, so a head's width is even",
+                format!(
+                    "choose width {} or another number of heads",
+                    self.heads * (self.head_width + 1)
+                ),
             ));
         }
         if self.activation != Activation::Silu {

@@ -7,4 +7,4 @@ mod config;
 mod tensors;
 
 pub use config::{SpecialTokens, config_json, generation_config_json, parse_config};
-pub use tensors::{Orientation, TensorPlan, check_names, import, tensors};
+pub use tensors::{FileTensor, Orientation, TensorPlan, check_names, import, tensors};

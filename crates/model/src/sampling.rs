@@ -46,9 +46,8 @@ impl Sampling {
 
     /// Whether every setting is in its range.
     pub fn validate(&self) -> Result<(), ModelError> {
-        let fail = |key, found: String, expected| {
-            Err(ModelError::Sampling { key, found, expected })
-        };
+        let fail =
+            |key, found: String, expected| Err(ModelError::Sampling { key, found, expected });
         if !(self.temperature.is_finite() && self.temperature >= 0.0) {
             let expected = "a number ≥ 0 (0 takes the likeliest token)";
             return fail("temperature", self.temperature.to_string(), expected);

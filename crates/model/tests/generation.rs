@@ -102,7 +102,7 @@ fn seeds_repeat_and_differ() {
     let (_, config) = small_configs().remove(0);
     let model = Model::new(config).unwrap();
     let weights = model.initialize(1);
-    let mut text = |seed| {
+    let text = |seed| {
         let sampling = Sampling { seed, max_new_tokens: 30, ..Sampling::default() };
         generate(&model, &mut tape(), &weights, &[1, 2], &sampling, &mut go_on).unwrap()
     };

@@ -68,9 +68,8 @@ fn compare_gradients(case: &str, golden: &Golden, gradients: &[f32]) {
 fn greedy_text_is_that_of_transformers() {
     for case in CASES {
         let golden = Golden::open(case);
-        let ids = |key: &str| -> Vec<u32> {
-            serde_json::from_value(golden.json[key].clone()).unwrap()
-        };
+        let ids =
+            |key: &str| -> Vec<u32> { serde_json::from_value(golden.json[key].clone()).unwrap() };
         let expected = ids("greedy");
         let plain = Sampling::greedy(expected.len());
         let penalized = Sampling { repetition_penalty: 1.5, ..plain.clone() };

@@ -14,21 +14,23 @@ fn activation_bytes_are_within_a_quarter_of_the_arena() {
         ("gpt2 large vocabulary", ModelConfig::gpt2(8000, 64, 2, 4, 128), 4, 64),
         ("gpt2 one layer", ModelConfig::gpt2(65, 128, 1, 2, 64), 8, 128),
         ("llama", ModelConfig::llama(300, 128, 4, 4, 2, 128), 4, 128),
-        ("llama untied", ModelConfig {
-            tied: Tied::No,
-            ..ModelConfig::llama(2000, 64, 3, 8, 8, 256)
-        }, 2, 64),
+        (
+            "llama untied",
+            ModelConfig { tied: Tied::No, ..ModelConfig::llama(2000, 64, 3, 8, 8, 256) },
+            2,
+            64,
+        ),
     ];
     for (name, config, batch, seq_len) in cases {
         let model = Model::new(config).unwrap();
         let weights = model.initialize(1);
         let v = model.config.vocabulary;
-        let (ids, targets) =
-            (random_ids(batch * seq_len, v, 2), random_ids(batch * seq_len, v, 3));
+        let (ids, targets) = (random_ids(batch * seq_len, v, 2), random_ids(batch * seq_len, v, 3));
         let tokens = Tokens { ids: &ids, targets: &targets, batch, seq_len };
         let mut tape = tape();
         step(&model, &mut tape, &weights, tokens, &NoiseRates::default(), KEY);
-        let (estimate, actual) = (model.config.activation_bytes(batch, seq_len), tape.arena_bytes());
+        let (estimate, actual) =
+            (model.config.activation_bytes(batch, seq_len), tape.arena_bytes());
         let ratio = estimate as f64 / actual as f64;
         println!("{name}: estimate {estimate}, arena {actual}, ratio {ratio:.3}");
         assert!((0.75..=1.25).contains(&ratio), "{name}: {estimate} against {actual}");

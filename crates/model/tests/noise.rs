@@ -92,13 +92,13 @@ fn zeros(model: &Model, gradients: &[f32], site: &str, id: u32, layer: usize) ->
     let is_gpt2 = model.layout().get("transformer.wte.weight").is_some();
     let (embedding, attention, feed_forward) = if is_gpt2 {
         (
-            "transformer.wte.weight".into(),
+            "transformer.wte.weight".to_string(),
             format!("transformer.h.{layer}.attn.c_proj.weight"),
             format!("transformer.h.{layer}.mlp.c_proj.weight"),
         )
     } else {
         (
-            "model.embed_tokens.weight".into(),
+            "model.embed_tokens.weight".to_string(),
             format!("model.layers.{layer}.self_attn.o_proj.weight"),
             format!("model.layers.{layer}.mlp.down_proj.weight"),
         )
@@ -115,9 +115,9 @@ fn zeros(model: &Model, gradients: &[f32], site: &str, id: u32, layer: usize) ->
     let zero_columns = |name: &str, width: usize| {
         let (values, cols) = gradient(name);
         let is_zero = |group: usize| {
-            values.chunks_exact(cols).all(|row| {
-                row[group * width..(group + 1) * width].iter().all(|&g| g == 0.0)
-            })
+            values
+                .chunks_exact(cols)
+                .all(|row| row[group * width..(group + 1) * width].iter().all(|&g| g == 0.0))
         };
         ((0..cols / width).filter(|&group| is_zero(group)).count(), cols / width)
     };
@@ -259,12 +259,8 @@ fn threads_change_no_bit_and_cutting_the_batch_changes_no_mask() {
         let spec = mean_over(&targets);
         for half in 0..2 {
             let range = half * 2 * seq_len..(half + 1) * 2 * seq_len;
-            let piece = Tokens {
-                ids: &ids[range.clone()],
-                targets: &targets[range],
-                batch: 2,
-                seq_len,
-            };
+            let piece =
+                Tokens { ids: &ids[range.clone()], targets: &targets[range], batch: 2, seq_len };
             let noise = NoiseKey { first_sequence: key.first_sequence + half as u64 * 2, ..key };
             let kind = PassKind::Train { gradients: &mut gradients, noise };
             let mut pass = tape.pass(&weights, kind);

@@ -41,8 +41,7 @@ fn every_shape_survives_the_round_trip() {
 
 #[test]
 fn qk_norm_is_exported_as_qwen3() {
-    let config =
-        ModelConfig { qk_norm: QkNorm::Yes, ..ModelConfig::llama(61, 16, 2, 4, 2, 32) };
+    let config = ModelConfig { qk_norm: QkNorm::Yes, ..ModelConfig::llama(61, 16, 2, 4, 2, 32) };
     let json = config_json(&config, SpecialTokens::default());
     assert_eq!(json["architectures"][0], "Qwen3ForCausalLM");
     assert_eq!(json["model_type"], "qwen3");

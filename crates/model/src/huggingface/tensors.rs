@@ -25,6 +25,9 @@ pub struct TensorPlan {
     pub orientation: Orientation,
 }
 
+/// Shape and values of a tensor as a file holds them.
+pub type FileTensor = (Vec<usize>, Vec<f32>);
+
 /// All tensors of an export, in the order of the flat vector. A tied head is not written, as in
 /// transformers' own files.
 pub fn tensors(model: &Model) -> Vec<TensorPlan> {
@@ -49,7 +52,7 @@ fn plan(family: Family, parameter: &Parameter) -> TensorPlan {
 /// as the headless models of the hub have them.
 pub fn import(
     model: &Model,
-    read: &mut dyn FnMut(&str) -> Option<(Vec<usize>, Vec<f32>)>,
+    read: &mut dyn FnMut(&str) -> Option<FileTensor>,
 ) -> Result<Vec<f32>, ModelError> {
     let mut flat = vec![0.0; model.layout().len];
     for plan in tensors(model) {
@@ -152,6 +155,8 @@ mod tests {
     use super::*;
     use crate::{ModelConfig, QkNorm};
 
+    type NamedTensor = (String, Vec<usize>, Vec<f32>);
+
     fn models() -> Vec<Model> {
         let llama = ModelConfig::llama(61, 16, 2, 4, 2, 32);
         let configs = [
@@ -163,7 +168,7 @@ mod tests {
     }
 
     /// What a file would hold after an export of `flat`.
-    fn exported(model: &Model, flat: &[f32]) -> Vec<(String, Vec<usize>, Vec<f32>)> {
+    fn exported(model: &Model, flat: &[f32]) -> Vec<NamedTensor> {
         tensors(model)
             .into_iter()
             .map(|plan| {
@@ -177,9 +182,7 @@ mod tests {
             .collect()
     }
 
-    fn read_from(
-        file: &[(String, Vec<usize>, Vec<f32>)],
-    ) -> impl FnMut(&str) -> Option<(Vec<usize>, Vec<f32>)> {
+    fn read_from(file: &[NamedTensor]) -> impl FnMut(&str) -> Option<FileTensor> {
         |name| {
             let (_, shape, values) = file.iter().find(|entry| entry.0 == name)?;
             Some((shape.clone(), values.clone()))
@@ -218,7 +221,7 @@ mod tests {
     fn what_is_wrong_with_a_file_is_said() {
         let [gpt2, _, untied] = models().try_into().ok().unwrap();
         let flat = gpt2.initialize(5);
-        let check = |edit: &dyn Fn(&mut Vec<(String, Vec<usize>, Vec<f32>)>), expected: &str| {
+        let check = |edit: &dyn Fn(&mut Vec<NamedTensor>), expected: &str| {
             let mut file = exported(&gpt2, &flat);
             edit(&mut file);
             let message = import(&gpt2, &mut read_from(&file)).unwrap_err().to_string();
@@ -226,7 +229,10 @@ mod tests {
         };
         check(&|file| drop(file.remove(4)), "no tensor \"transformer.h.0.attn.c_attn.weight\"");
         check(&|file| file[4].1.reverse(), "[in, out]: transpose it");
-        check(&|file| file[0].1 = vec![60, 32], "has shape [60, 32], the configuration expects [61");
+        check(
+            &|file| file[0].1 = vec![60, 32],
+            "has shape [60, 32], the configuration expects [61",
+        );
         check(&|file| file[3].2[2] = f32::NAN, "holds NaN at element 2");
 
         let file = exported(&untied, &untied.initialize(1));
