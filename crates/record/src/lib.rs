@@ -1,1 +1,23 @@
 //! A run on disk: manifest, events, metrics, checkpoints; the only crate that knows these formats.
+
+pub mod checkpoint;
+mod checksums;
+mod error;
+mod events;
+pub mod manifest;
+mod metrics;
+mod number;
+mod run_dir;
+mod tensorboard;
+pub mod weights;
+
+pub use checkpoint::Checkpoint;
+pub use error::RecordError;
+pub use events::{
+    CheckpointRecord, EvaluationRecord, Event, GuardRecord, Notice, Receipt, SampleRecord, Started,
+    StepRecord, StopReason, Stopped,
+};
+pub use manifest::Manifest;
+pub use metrics::{MetricsLog, read_metrics};
+pub use run_dir::{RunDir, RunLock};
+pub use tensorboard::TensorBoard;

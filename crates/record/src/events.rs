@@ -1,0 +1,254 @@
+//! The events of a run, one a line in `metrics.jsonl`: losses in nats per token, times in seconds.
+
+use crate::number;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Anything that a run tells about itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The run begins, or goes on after a stop.
+    Started(Started),
+    /// A technique proves that it is live.
+    Receipt(Receipt),
+    /// Training progress.
+    Step(StepRecord),
+    /// Losses on the training sample and on held-out data.
+    Evaluation(EvaluationRecord),
+    /// The explosion guard acted.
+    Guard(GuardRecord),
+    /// A checkpoint is whole on disk.
+    Checkpoint(CheckpointRecord),
+    /// Text from the model.
+    Sample(SampleRecord),
+    /// Anything else a user should know.
+    Notice(Notice),
+    /// The run ended.
+    Stopped(Stopped),
+}
+
+impl Event {
+    /// The step that the event belongs to, where it has one.
+    pub fn step(&self) -> Option<u64> {
+        match self {
+            Event::Started(started) => started.resumed_at,
+            Event::Receipt(_) => None,
+            Event::Step(record) => Some(record.step),
+            Event::Evaluation(record) => Some(record.step),
+            Event::Guard(record) => Some(record.step),
+            Event::Checkpoint(record) => Some(record.step),
+            Event::Sample(record) => Some(record.step),
+            Event::Notice(notice) => notice.step,
+            Event::Stopped(stopped) => Some(stopped.step),
+        }
+    }
+}
+
+/// The facts a reader needs to make sense of what follows.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Started {
+    /// The run's name.
+    pub run: String,
+    /// The model in one line.
+    pub model: String,
+    /// Trainable numbers.
+    pub parameters: u64,
+    /// Tokens in the training split.
+    pub tokens_train: u64,
+    /// Tokens in the held-out split.
+    pub tokens_valid: u64,
+    /// Distinct token ids.
+    pub vocabulary: u64,
+    /// Planned length in steps.
+    pub horizon: u64,
+    /// "f32" or "bf16".
+    pub precision: String,
+    /// The device in one line.
+    pub device: String,
+    /// The step of the checkpoint from which the run goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resumed_at: Option<u64>,
+    /// Bytes of held-out text per token, for bits per byte.
+    #[serde(with = "number")]
+    pub bytes_per_token: f64,
+}
+
+/// What a technique measured about itself before the run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// The technique's name.
+    pub technique: String,
+    /// One sentence for a human.
+    pub statement: String,
+    /// The figures behind it.
+    #[serde(default, with = "number::map")]
+    pub measured: BTreeMap<String, f64>,
+}
+
+/// Training progress at a step.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StepRecord {
+    /// Updates made so far.
+    pub step: u64,
+    /// Target tokens seen so far.
+    pub tokens: u64,
+    /// Passes over the training split so far.
+    #[serde(with = "number")]
+    pub epoch: f64,
+    /// The loss as trained: with noise, smoothing and penalties, nats per token.
+    #[serde(with = "number")]
+    pub objective: f64,
+    /// Negative log-likelihood under the noise of training, nats per token.
+    #[serde(with = "number")]
+    pub loss_train: f64,
+    /// The rate of the update.
+    #[serde(with = "number")]
+    pub learning_rate: f64,
+    /// Global gradient norm before clipping.
+    #[serde(with = "number")]
+    pub gradient_norm: f64,
+    /// Global gradient norm after clipping.
+    #[serde(with = "number")]
+    pub gradient_norm_clipped: f64,
+    /// Target tokens a second since the last record.
+    #[serde(with = "number")]
+    pub tokens_per_second: f64,
+    /// Training time so far, in seconds, stops not counted.
+    #[serde(with = "number")]
+    pub seconds: f64,
+}
+
+/// Like-for-like losses: the same evaluation on a training sample and on held-out data.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EvaluationRecord {
+    /// Updates made so far.
+    pub step: u64,
+    /// Target tokens seen so far.
+    pub tokens: u64,
+    /// Passes over the training split so far.
+    #[serde(with = "number")]
+    pub epoch: f64,
+    /// Loss on the training sample, nats per token.
+    #[serde(with = "number")]
+    pub loss_train: f64,
+    /// Its standard error.
+    #[serde(with = "number")]
+    pub loss_train_se: f64,
+    /// Loss on held-out data, nats per token.
+    #[serde(with = "number")]
+    pub loss_valid: f64,
+    /// Its standard error.
+    #[serde(with = "number")]
+    pub loss_valid_se: f64,
+    /// `loss_valid − loss_train`.
+    #[serde(with = "number")]
+    pub gap: f64,
+    /// Its standard error.
+    #[serde(with = "number")]
+    pub gap_se: f64,
+    /// exp(loss_valid).
+    #[serde(with = "number")]
+    pub perplexity: f64,
+    /// Bits per byte of held-out text.
+    #[serde(with = "number")]
+    pub bits_per_byte: f64,
+    /// Which weights were evaluated: "raw" or "ema".
+    pub weights: String,
+    /// Whether this is the best so far.
+    pub best: bool,
+    /// Time the evaluation took, in seconds.
+    #[serde(with = "number")]
+    pub seconds: f64,
+}
+
+/// The explosion guard acted.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct GuardRecord {
+    /// The step whose update was in question.
+    pub step: u64,
+    /// What was noticed.
+    pub cause: String,
+    /// What was done.
+    pub action: String,
+    /// The loss at that step.
+    #[serde(with = "number")]
+    pub loss: f64,
+    /// The gradient norm at that step.
+    #[serde(with = "number")]
+    pub gradient_norm: f64,
+    /// Standard deviations above the window's mean, where that was the reason.
+    #[serde(default, with = "number::optional", skip_serializing_if = "Option::is_none")]
+    pub z: Option<f64>,
+}
+
+/// A checkpoint is whole on disk.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CheckpointRecord {
+    /// The step it holds.
+    pub step: u64,
+    /// Its folder, relative to the run.
+    pub path: String,
+    /// Whether it is the best so far.
+    pub best: bool,
+}
+
+/// Text from the model.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SampleRecord {
+    /// Updates made so far.
+    pub step: u64,
+    /// What the model was given.
+    pub prompt: String,
+    /// What it wrote.
+    pub text: String,
+}
+
+/// Anything else a user should know.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Notice {
+    /// The step it belongs to, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<u64>,
+    /// The sentence.
+    pub text: String,
+}
+
+/// Why a run ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopReason {
+    /// The planned length was reached.
+    #[default]
+    Horizon,
+    /// Held-out loss stopped improving.
+    EarlyStopping,
+    /// The planned time was used up.
+    Time,
+    /// A signal asked for it.
+    Interrupted,
+    /// The loss exploded and the plan said stop.
+    Diverged,
+    /// An error.
+    Failed,
+}
+
+/// The run ended.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Stopped {
+    /// Updates made.
+    pub step: u64,
+    /// Why.
+    pub reason: StopReason,
+    /// The reason in one sentence.
+    pub detail: String,
+    /// The step of the best held-out loss.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best_step: Option<u64>,
+    /// The best held-out loss, nats per token.
+    #[serde(default, with = "number::optional", skip_serializing_if = "Option::is_none")]
+    pub best_loss_valid: Option<f64>,
+    /// Training time in seconds, stops not counted.
+    #[serde(with = "number")]
+    pub seconds: f64,
+}
