@@ -1,13 +1,32 @@
 //! Devices, buffers, and one file per operation (contract, reference, CPU).
+//!
+//! A [`Tape`] records the [`Pass`]es of a model over its parameters and walks them backwards;
+//! the operations it knows are few, fused and fixed. This crate does not know what a
+//! transformer is: it sees tensors, heads and rows.
+
+mod arena;
+mod parallel;
 
 pub mod device;
 pub mod gemm;
 pub mod math;
+pub mod ops;
+pub mod parameters;
 pub mod pool;
 pub mod random;
 pub mod reduce;
 pub mod simd;
+pub mod tape;
+#[cfg(test)]
+mod testing;
 
 pub use device::{Device, DeviceError, Isa, Precision};
 pub use math::Activation;
+pub use ops::HeadShape;
+pub use ops::attention_cached::KvLayer;
+pub use ops::cross_entropy::{IGNORE, LossReport, LossSpec, Smoothing};
+pub use ops::dropout::{Dropout, NoiseKey, Sharing};
+pub use ops::norm::Norm;
+pub use parameters::{Layout, Parameter, Role, Weight};
 pub use pool::{Pool, default_threads};
+pub use tape::{AttentionNoise, Pass, PassKind, Tape, Var};

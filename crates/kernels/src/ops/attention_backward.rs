@@ -1,0 +1,274 @@
+//! Gradients of [`super::attention`], with the probabilities recomputed from the log-sum-exps.
+//!
+//! With P̃ = P·mask and Δ = Σ dy·y per query: dV += P̃ᵀ·dy, dP = (dy·vᵀ)·mask,
+//! dS = P·(dP − Δ)/√D, dQ = dS·K, dK += dSᵀ·Q (Dao et al. 2022). One task holds all queries of a
+//! key/value head, so every sum has one order.
+
+use crate::device::{Device, Isa};
+use crate::math::exp;
+use crate::ops::attention::{GROUP, Heads, KEYS, QUERIES, Sites, Strip, transpose, visible};
+use crate::ops::dropout::Site;
+use crate::ops::tile::{self, Into, Left, Right, Size};
+use crate::ops::{HeadShape, lanes};
+use crate::parallel;
+use crate::pool::Disjoint;
+use crate::simd::dispatch;
+
+/// Scratch for [`backward`], all workers together.
+pub(crate) fn backward_scratch(device: &Device, shape: HeadShape) -> usize {
+    let (keys, width) = (shape.seq_len, shape.head_width);
+    let strip = 2 * KEYS.min(keys) + 3 * width + 1;
+    device.threads() * (5 * keys * width + QUERIES * strip)
+}
+
+/// What the forward pass left.
+#[derive(Clone, Copy)]
+pub(crate) struct Saved<'a> {
+    /// `[N, (H+2K)·D]`
+    pub qkv: &'a [f32],
+    /// `[N, H·D]`, with head dropout applied.
+    pub y: &'a [f32],
+    /// `[B, H, T]`
+    pub logsumexp: &'a [f32],
+}
+
+/// dqkv `[N, (H+2K)·D]` ← from dy `[N, H·D]`.
+pub(crate) fn backward(
+    device: &Device,
+    dqkv: &mut [f32],
+    dy: &[f32],
+    saved: Saved,
+    shape: HeadShape,
+    sites: Sites,
+    scratch: &mut [f32],
+) {
+    let width = shape.head_width;
+    assert_eq!(dqkv.len(), saved.qkv.len(), "attention: size of dqkv");
+    assert!(dy.len() == saved.y.len() && dy.len() == shape.rows() * shape.heads * width);
+    let dqkv = Disjoint::new(dqkv);
+    let items = shape.batch * shape.kv_heads;
+    parallel::with_scratch(device, items, scratch, |item, scratch| {
+        let (sequence, kv_head) = (item / shape.kv_heads, item % shape.kv_heads);
+        let first = sequence * shape.seq_len;
+        let heads = Heads { qkv: &saved.qkv[first * shape.cols()..], shape };
+        let mut work = Work::new(device.isa(), &heads, kv_head, scratch);
+        for head in kv_head * shape.group()..(kv_head + 1) * shape.group() {
+            let kept = sites.heads.map_or(1.0, |site| site.sequence(sequence, head));
+            let row = sequence * shape.heads + head;
+            for start in (0..shape.seq_len).step_by(QUERIES) {
+                let count = QUERIES.min(shape.seq_len - start);
+                let strip = Strip { start, count, heads: &heads, head, row };
+                if kept == 0.0 {
+                    work.dq[..count * width].fill(0.0);
+                } else {
+                    work.load(&strip, dy, saved.y, first, kept);
+                    let lse = &saved.logsumexp[row * shape.seq_len + start..][..count];
+                    work.strip(&strip, sites.probabilities, lse);
+                }
+                let column = heads.query(head);
+                store(&dqkv, &work.dq[..count * width], first + start, column, shape);
+            }
+        }
+        store(&dqkv, work.dk, first, heads.key(kv_head), shape);
+        store(&dqkv, work.dv, first, heads.value(kv_head), shape);
+    });
+}
+
+/// Writes `[rows, D]` into the columns of one head, from row `first` on.
+fn store(dqkv: &Disjoint<f32>, from: &[f32], first: usize, column: usize, shape: HeadShape) {
+    let width = shape.head_width;
+    for (row, from) in from.chunks_exact(width).enumerate() {
+        let at = (first + row) * shape.cols() + column;
+        #[allow(unsafe_code)]
+        // SAFETY: this head's columns of this sequence belong to one task.
+        unsafe { dqkv.range(at..at + width) }.copy_from_slice(from);
+    }
+}
+
+/// The scratch of one key/value head.
+struct Work<'a> {
+    isa: Isa,
+    width: usize,
+    keys: usize,
+    /// `[D, T]`
+    kt: &'a [f32],
+    /// `[D, T]`
+    vt: &'a [f32],
+    /// `[T, D]`
+    k: &'a [f32],
+    dk: &'a mut [f32],
+    dv: &'a mut [f32],
+    /// P̃ `[queries, block]`
+    p: &'a mut [f32],
+    /// dP, then dS `[queries, block]`
+    ds: &'a mut [f32],
+    /// `[queries, D]`
+    q: &'a mut [f32],
+    dy: &'a mut [f32],
+    dq: &'a mut [f32],
+    /// Δ `[queries]`
+    delta: &'a mut [f32],
+}
+
+impl<'a> Work<'a> {
+    fn new(isa: Isa, heads: &Heads, kv_head: usize, scratch: &'a mut [f32]) -> Work<'a> {
+        let (keys, width) = (heads.shape.seq_len, heads.shape.head_width);
+        let all = keys * width;
+        let (kt, rest) = scratch.split_at_mut(all);
+        let (vt, rest) = rest.split_at_mut(all);
+        let (k, rest) = rest.split_at_mut(all);
+        let (dk, rest) = rest.split_at_mut(all);
+        let (dv, rest) = rest.split_at_mut(all);
+        let (p, rest) = rest.split_at_mut(QUERIES * KEYS.min(keys));
+        let (ds, rest) = rest.split_at_mut(QUERIES * KEYS.min(keys));
+        let (q, rest) = rest.split_at_mut(QUERIES * width);
+        let (dy, rest) = rest.split_at_mut(QUERIES * width);
+        let (dq, rest) = rest.split_at_mut(QUERIES * width);
+        let delta = &mut rest[..QUERIES];
+        heads.gather(heads.key(kv_head), k, 0, keys);
+        let rows: &[f32] = k;
+        transpose(|row| &rows[row * width..(row + 1) * width], kt, keys);
+        heads.transpose(heads.value(kv_head), vt, keys);
+        dk.fill(0.0);
+        dv.fill(0.0);
+        Work { isa, width, keys, kt, vt, k, dk, dv, p, ds, q, dy, dq, delta }
+    }
+
+    /// Brings the strip's q and dy together and computes Δ.
+    fn load(&mut self, strip: &Strip, dy: &[f32], y: &[f32], first: usize, kept: f32) {
+        let (width, shape) = (self.width, strip.heads.shape);
+        strip.heads.gather(strip.heads.query(strip.head), self.q, strip.start, strip.count);
+        let delta = &mut *self.delta;
+        let rows = self.dy[..strip.count * width].chunks_exact_mut(width);
+        dispatch(
+            self.isa,
+            #[inline(always)]
+            || {
+                for (query, (row, delta)) in rows.zip(delta).enumerate() {
+                    let at = ((first + strip.start + query) * shape.heads + strip.head) * width;
+                    let dy = &dy[at..at + width];
+                    *delta = lanes::dot(dy, &y[at..at + width]);
+                    row.iter_mut().zip(dy).for_each(|(row, dy)| *row = kept * dy);
+                }
+            },
+        );
+    }
+
+    /// Adds the strip's part of dk and dv, and leaves its dq.
+    fn strip(&mut self, strip: &Strip, site: Option<Site>, lse: &[f32]) {
+        let (width, reach) = (self.width, strip.start + strip.count);
+        self.dq[..strip.count * width].fill(0.0);
+        for first_key in (0..reach).step_by(KEYS) {
+            let block = KEYS.min(reach - first_key);
+            for first in (0..strip.count).step_by(GROUP) {
+                self.rows(strip, site, lse, Block { first, first_key, block });
+            }
+            self.keys(strip, first_key, block);
+        }
+    }
+
+    /// P̃, dS and dQ of one group of rows against one block of keys.
+    fn rows(&mut self, strip: &Strip, site: Option<Site>, lse: &[f32], at: Block) {
+        let Block { first, first_key, block } = at;
+        let (isa, width) = (self.isa, self.width);
+        let rows = GROUP.min(strip.count - first);
+        let seen = visible(0, strip.start + first + rows, first_key, block);
+        let span = first * block..(first + rows) * block;
+        let (p, ds) = (&mut self.p[span.clone()], &mut self.ds[span]);
+        if seen == 0 {
+            return;
+        }
+        let size = Size { m: rows, n: seen, k: width };
+        let q = Left { data: &self.q[first * width..], row: width, col: 1 };
+        let kt = Right { data: &self.kt[first_key..], row: self.keys };
+        tile::product(isa, p, block, q, kt, size, Into::Overwrite);
+        let dy = Left { data: &self.dy[first * width..], row: width, col: 1 };
+        let vt = Right { data: &self.vt[first_key..], row: self.keys };
+        tile::product(isa, ds, block, dy, vt, size, Into::Overwrite);
+        let scale = 1.0 / (width as f32).sqrt();
+        let delta = &self.delta[first..];
+        dispatch(
+            isa,
+            #[inline(always)]
+            || {
+                let each = p.chunks_exact_mut(block).zip(ds.chunks_exact_mut(block));
+                for (row, (p, ds)) in each.enumerate() {
+                    let query = strip.start + first + row;
+                    let own = visible(0, query + 1, first_key, block);
+                    p[own..seen].fill(0.0);
+                    ds[own..seen].fill(0.0);
+                    let (p, ds) = (&mut p[..own], &mut ds[..own]);
+                    let (lse, delta) = (lse[first + row], delta[row]);
+                    match site {
+                        None => softmax_gradient(p, ds, lse, delta, scale, |_| 1.0),
+                        Some(site) => {
+                            let factors = strip.factors(site, first + row);
+                            softmax_gradient(
+                                p,
+                                ds,
+                                lse,
+                                delta,
+                                scale,
+                                #[inline(always)]
+                                |key| factors.at(first_key + key),
+                            );
+                        }
+                    }
+                }
+            },
+        );
+        let size = Size { m: rows, n: width, k: seen };
+        let ds = Left { data: ds, row: block, col: 1 };
+        let k = Right { data: &self.k[first_key * width..], row: width };
+        tile::product(isa, &mut self.dq[first * width..], width, ds, k, size, Into::Add);
+    }
+
+    /// dV += P̃ᵀ·dy and dK += dSᵀ·q over the keys of one block.
+    fn keys(&mut self, strip: &Strip, first_key: usize, block: usize) {
+        let (isa, width) = (self.isa, self.width);
+        for key in (0..block).step_by(GROUP) {
+            // Rows of earlier groups of queries do not see these keys.
+            let group = (first_key + key).saturating_sub(strip.start) / GROUP;
+            let query = group * GROUP;
+            if query >= strip.count {
+                break;
+            }
+            let count = GROUP.min(block - key);
+            let size = Size { m: count, n: width, k: strip.count - query };
+            let at = (first_key + key) * width;
+            let weights = |data| Left { data, row: 1, col: block };
+            let rows = |data| Right { data, row: width };
+            let start = query * block + key;
+            let (p, ds) = (weights(&self.p[start..]), weights(&self.ds[start..]));
+            let (dy, q) = (rows(&self.dy[query * width..]), rows(&self.q[query * width..]));
+            tile::product(isa, &mut self.dv[at..], width, p, dy, size, Into::Add);
+            tile::product(isa, &mut self.dk[at..], width, ds, q, size, Into::Add);
+        }
+    }
+}
+
+/// A group of rows, from `first`, against `block` keys, from `first_key`.
+#[derive(Clone, Copy)]
+struct Block {
+    first: usize,
+    first_key: usize,
+    block: usize,
+}
+
+/// p holds scores and becomes P·factor; ds holds dy·v and becomes P·(factor·ds − Δ)·scale.
+#[inline(always)]
+fn softmax_gradient(
+    p: &mut [f32],
+    ds: &mut [f32],
+    lse: f32,
+    delta: f32,
+    scale: f32,
+    factor: impl Fn(usize) -> f32,
+) {
+    for (key, (p, ds)) in p.iter_mut().zip(ds).enumerate() {
+        let probability = exp(*p * scale - lse);
+        let factor = factor(key);
+        *p = probability * factor;
+        *ds = probability * (factor * *ds - delta) * scale;
+    }
+}

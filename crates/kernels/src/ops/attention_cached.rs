@@ -1,0 +1,185 @@
+//! Attention over a cache of keys and values, for generation.
+
+use crate::device::Device;
+use crate::math::exp;
+use crate::ops::attention::{Attended, Heads, KEYS, QUERIES, Strip, attend, transpose};
+use crate::ops::tile::{self, Into, Left, Right, Size};
+use crate::ops::{HeadShape, lanes};
+use crate::parallel;
+use crate::pool::Disjoint;
+use crate::simd::dispatch;
+
+/// Keys and values of one layer's past, each `[batch, kv_heads, capacity, head_width]`.
+#[derive(Clone, Debug)]
+pub struct KvLayer {
+    /// Keys, after rotary positions where the model has them.
+    pub keys: Vec<f32>,
+    /// Values.
+    pub values: Vec<f32>,
+    /// Positions filled so far, the same for every sequence.
+    pub len: usize,
+    /// Positions there is room for.
+    pub capacity: usize,
+    batch: usize,
+    kv_heads: usize,
+    head_width: usize,
+}
+
+impl KvLayer {
+    /// An empty cache.
+    pub fn new(batch: usize, capacity: usize, kv_heads: usize, head_width: usize) -> KvLayer {
+        let len = batch * capacity * kv_heads * head_width;
+        let (keys, values) = (vec![0.0; len], vec![0.0; len]);
+        KvLayer { keys, values, len: 0, capacity, batch, kv_heads, head_width }
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.len = 0;
+    }
+}
+
+/// Queries up to which keys are met one by one instead of being transposed first.
+const FEW: usize = 4;
+
+/// Scratch for [`forward`], all workers together.
+pub(crate) fn scratch_len(device: &Device, shape: HeadShape, cache: &KvLayer) -> usize {
+    let (keys, width) = (cache.len + shape.seq_len, shape.head_width);
+    let few = keys + width;
+    let many = keys * width + QUERIES * (KEYS.min(keys) + width + 2) + shape.seq_len;
+    device.threads() * if shape.seq_len <= FEW { few } else { many }
+}
+
+/// Appends the keys and values of qkv `[B·T, (H+2K)·D]` to the cache, then y `[B·T, H·D]` ←
+/// attention of each query over the past and the positions up to its own.
+///
+/// # Panics
+/// If the cache was made for another shape or has no room for T more positions.
+pub(crate) fn forward(
+    device: &Device,
+    y: &mut [f32],
+    qkv: &[f32],
+    shape: HeadShape,
+    cache: &mut KvLayer,
+    scratch: &mut [f32],
+) {
+    shape.assert_whole();
+    let width = shape.head_width;
+    let made_for = (cache.batch, cache.kv_heads, cache.head_width);
+    assert_eq!(made_for, (shape.batch, shape.kv_heads, width), "the cache is for other heads");
+    let (past, room) = (cache.len, cache.capacity);
+    assert!(past + shape.seq_len <= room, "{room} positions of cache, {past} in use");
+    assert_eq!(qkv.len(), shape.rows() * shape.cols(), "attention: size of qkv");
+    assert_eq!(y.len(), shape.rows() * shape.heads * width, "attention: size of y");
+    append(cache, qkv, shape);
+    let y = Disjoint::new(y);
+    let cache = &*cache;
+    let items = shape.batch * shape.kv_heads;
+    parallel::with_scratch(device, items, scratch, |item, scratch| {
+        let (sequence, kv_head) = (item / shape.kv_heads, item % shape.kv_heads);
+        let first = sequence * shape.seq_len;
+        let heads = Heads { qkv: &qkv[first * shape.cols()..], shape };
+        let span = item * room * width..(item * room + cache.len) * width;
+        let (keys, values) = (&cache.keys[span.clone()], &cache.values[span]);
+        let put = |head: usize, query: usize, output: &[f32]| {
+            let at = ((first + query) * shape.heads + head) * width;
+            #[allow(unsafe_code)]
+            // SAFETY: this head's columns of this sequence belong to one task.
+            unsafe { y.range(at..at + width) }.copy_from_slice(output);
+        };
+        for head in kv_head * shape.group()..(kv_head + 1) * shape.group() {
+            if shape.seq_len <= FEW {
+                few(device, &heads, head, (keys, values), past, scratch, &put);
+            } else {
+                many(device, &heads, head, (keys, values), past, scratch, &put);
+            }
+        }
+    });
+}
+
+fn append(cache: &mut KvLayer, qkv: &[f32], shape: HeadShape) {
+    let (width, room) = (shape.head_width, cache.capacity);
+    for sequence in 0..shape.batch {
+        let heads = Heads { qkv: &qkv[sequence * shape.seq_len * shape.cols()..], shape };
+        for kv_head in 0..shape.kv_heads {
+            for row in 0..shape.seq_len {
+                let at = ((sequence * shape.kv_heads + kv_head) * room + cache.len + row) * width;
+                let (key, value) = (heads.key(kv_head), heads.value(kv_head));
+                cache.keys[at..at + width].copy_from_slice(heads.row(key, row));
+                cache.values[at..at + width].copy_from_slice(heads.row(value, row));
+            }
+        }
+    }
+    cache.len += shape.seq_len;
+}
+
+type Put<'a> = dyn Fn(usize, usize, &[f32]) + 'a;
+
+/// One query at a time: every key and value is read once, as it lies.
+fn few(
+    device: &Device,
+    heads: &Heads,
+    head: usize,
+    (keys, values): (&[f32], &[f32]),
+    past: usize,
+    scratch: &mut [f32],
+    put: &Put,
+) {
+    let (isa, width) = (device.isa(), heads.shape.head_width);
+    let scale = 1.0 / (width as f32).sqrt();
+    for query in 0..heads.shape.seq_len {
+        let seen = past + query + 1;
+        let (scores, rest) = scratch.split_at_mut(seen);
+        let output = &mut rest[..width];
+        let q = heads.row(heads.query(head), query);
+        let sum = dispatch(
+            isa,
+            #[inline(always)]
+            || {
+                for (score, key) in scores.iter_mut().zip(keys.chunks_exact(width)) {
+                    *score = scale * lanes::dot(q, key);
+                }
+                let most = lanes::max(scores);
+                lanes::map_sum(
+                    scores,
+                    #[inline(always)]
+                    |score| exp(score - most),
+                )
+            },
+        );
+        let weights = Left { data: scores, row: seen, col: 1 };
+        let size = Size { m: 1, n: width, k: seen };
+        let rows = Right { data: values, row: width };
+        tile::product(isa, output, width, weights, rows, size, Into::Overwrite);
+        output.iter_mut().for_each(|output| *output /= sum);
+        put(head, query, output);
+    }
+}
+
+/// A prompt: strips of queries, as in training.
+fn many(
+    device: &Device,
+    heads: &Heads,
+    head: usize,
+    (keys, values): (&[f32], &[f32]),
+    past: usize,
+    scratch: &mut [f32],
+    put: &Put,
+) {
+    let (width, seq_len) = (heads.shape.head_width, heads.shape.seq_len);
+    let count = keys.len() / width;
+    let (transposed, rest) = scratch.split_at_mut(keys.len());
+    let (lse, rest) = rest.split_at_mut(seq_len);
+    if head.is_multiple_of(heads.shape.group()) {
+        transpose(|row| &keys[row * width..(row + 1) * width], transposed, count);
+    }
+    let isa = device.isa();
+    let attended = Attended { isa, keys: transposed, key_stride: count, values, width, past };
+    for start in (0..seq_len).step_by(QUERIES) {
+        let strip = Strip { start, count: QUERIES.min(seq_len - start), heads, head, row: 0 };
+        let outputs = attend(&attended, &strip, None, rest, lse);
+        for (query, output) in outputs.chunks_exact(width).enumerate() {
+            put(head, start + query, output);
+        }
+    }
+}

@@ -1,0 +1,362 @@
+//! Output projection, softmax and cross-entropy in one go, over chunks of rows.
+//!
+//! Logits z = x·Wᵀ of a bounded number of rows at a time become losses and, in place, their own
+//! gradients, from which dW and dx follow before the next chunk: full logits are never kept.
+//! With Z = log Σ exp z the loss of a row is Σ q·(Z − z) + λ·Z² for a target distribution q.
+
+use crate::arena::{Arena, Buffer};
+use crate::device::{Device, Isa};
+use crate::gemm::{self, Accumulate, Epilogue, Mat};
+use crate::math::exp;
+use crate::ops::lanes;
+use crate::parallel;
+use crate::pool::Disjoint;
+use crate::simd::dispatch;
+
+/// The target id of positions that do not count.
+pub const IGNORE: u32 = u32::MAX;
+
+/// Most bytes of logits that exist at once.
+const CHUNK_BYTES: usize = 32 << 20;
+
+/// The target distribution q of a token t.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Smoothing {
+    /// All on t.
+    None,
+    /// (1−ε) on t plus ε/V on every class (PyTorch's `label_smoothing`; Szegedy et al. 2016).
+    Uniform {
+        /// Mass moved, in [0, 1].
+        epsilon: f32,
+    },
+    /// (1−ε) on t, ε/(V−1) on every other class.
+    Wrong {
+        /// Mass moved, in [0, 1].
+        epsilon: f32,
+    },
+    /// (1−ε) on t, ε/k on each of the k wrong classes with the largest logits (the lower id on
+    /// ties); their choice is not differentiated.
+    Likeliest {
+        /// Mass moved, in [0, 1].
+        epsilon: f32,
+        /// Classes that share it, 1 ≤ k < V.
+        k: usize,
+    },
+}
+
+/// What the objective is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LossSpec {
+    /// Target distribution.
+    pub smoothing: Smoothing,
+    /// λ of the λ·(log Z)² penalty; 0 is none.
+    pub z_loss: f32,
+    /// Multiplier of the gradients: 1 / target tokens of the whole batch makes accumulation
+    /// over micro-batches the mean. Reported losses are sums and are not multiplied.
+    pub scale: f32,
+}
+
+/// Sums over the targets of one call.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LossReport {
+    /// Smoothed loss with penalties, nats, summed over targets.
+    pub objective_sum: f64,
+    /// Plain negative log-likelihood, nats, summed over targets.
+    pub nll_sum: f64,
+    /// Targets that count.
+    pub targets: u64,
+}
+
+/// The inputs: x `[N, C]`, head `[V, C]`, targets `[N]`.
+#[derive(Clone, Copy)]
+pub(crate) struct Inputs<'a> {
+    pub x: &'a [f32],
+    pub head: &'a [f32],
+    pub targets: &'a [u32],
+    pub cols: usize,
+}
+
+impl Inputs<'_> {
+    fn vocabulary(&self) -> usize {
+        self.head.len() / self.cols
+    }
+}
+
+/// Where gradients go: `dx` `[N, C]` is overwritten, `dhead` `[V, C]` added to.
+pub(crate) struct Gradients<'a> {
+    pub dx: &'a mut [f32],
+    pub dhead: &'a mut [f32],
+}
+
+/// Losses of all rows; `nll` `[N]` receives the plain ones (0 where ignored).
+///
+/// # Panics
+/// If a target is neither below V nor [`IGNORE`], or the sizes disagree.
+pub(crate) fn cross_entropy(
+    device: &Device,
+    arena: &mut Arena,
+    nll: &mut [f32],
+    inputs: Inputs,
+    spec: &LossSpec,
+    mut gradients: Option<Gradients>,
+) -> LossReport {
+    let (rows, vocabulary) = (inputs.targets.len(), inputs.vocabulary());
+    assert_eq!(inputs.x.len(), rows * inputs.cols, "cross_entropy: x has a row per target");
+    assert_eq!(nll.len(), rows, "cross_entropy: size of nll");
+    check(inputs.targets, vocabulary, spec);
+    let chunk = chunk_rows(rows, vocabulary);
+    let mut logits = arena.take(chunk * vocabulary);
+    let mut sums = arena.take(2 * rows);
+    for start in (0..rows).step_by(chunk) {
+        let end = (start + chunk).min(rows);
+        let logits = &mut logits[..(end - start) * vocabulary];
+        let x = Mat::new(&inputs.x[start * inputs.cols..], end - start, inputs.cols);
+        let head = Mat::new(inputs.head, vocabulary, inputs.cols);
+        project(device, logits, vocabulary, x, head.t(), Accumulate::Overwrite);
+        let outcome = &mut sums[2 * start..2 * end];
+        let wanted = if gradients.is_some() { Wanted::Gradient } else { Wanted::Loss };
+        losses(device, arena, logits, outcome, &inputs.targets[start..end], spec, wanted);
+        if let Some(Gradients { dx, dhead }) = &mut gradients {
+            let dlogits = Mat::new(logits, end - start, vocabulary);
+            let dx = &mut dx[start * inputs.cols..end * inputs.cols];
+            project(device, dx, inputs.cols, dlogits, head, Accumulate::Overwrite);
+            project(device, dhead, inputs.cols, dlogits.t(), x, Accumulate::Add);
+        }
+    }
+    let report = collect(nll, &sums, inputs.targets);
+    arena.give(logits);
+    arena.give(sums);
+    report
+}
+
+fn project(device: &Device, c: &mut [f32], ldc: usize, a: Mat, b: Mat, into: Accumulate) {
+    gemm::matmul(device, c, ldc, a, b, into, Epilogue::None);
+}
+
+fn check(targets: &[u32], vocabulary: usize, spec: &LossSpec) {
+    for &target in targets {
+        assert!(
+            target == IGNORE || (target as usize) < vocabulary,
+            "target id {target} is not below {vocabulary}"
+        );
+    }
+    let epsilon = match spec.smoothing {
+        Smoothing::None => 0.0,
+        Smoothing::Uniform { epsilon } | Smoothing::Wrong { epsilon } => epsilon,
+        Smoothing::Likeliest { epsilon, k } => {
+            assert!(k >= 1 && k < vocabulary, "likeliest: k = {k} of {vocabulary} classes");
+            epsilon
+        }
+    };
+    assert!((0.0..=1.0).contains(&epsilon), "smoothing ε = {epsilon} is not in [0, 1]");
+    let needed = if matches!(spec.smoothing, Smoothing::Wrong { .. }) { 2 } else { 1 };
+    assert!(vocabulary >= needed, "smoothing over wrong classes needs at least two");
+}
+
+/// Rows per chunk: equal chunks of at most [`CHUNK_BYTES`] of logits.
+fn chunk_rows(rows: usize, vocabulary: usize) -> usize {
+    let most = (CHUNK_BYTES / (vocabulary * size_of::<f32>())).max(1);
+    rows.div_ceil(rows.div_ceil(most).max(1)).max(1)
+}
+
+/// Sums in f64, in the order of the rows.
+fn collect(nll: &mut [f32], sums: &[f32], targets: &[u32]) -> LossReport {
+    let mut report = LossReport::default();
+    for ((nll, sums), &target) in nll.iter_mut().zip(sums.chunks_exact(2)).zip(targets) {
+        *nll = sums[0];
+        if target != IGNORE {
+            report.nll_sum += f64::from(sums[0]);
+            report.objective_sum += f64::from(sums[1]);
+            report.targets += 1;
+        }
+    }
+    report
+}
+
+/// Whether logits shall become their gradients.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Loss,
+    Gradient,
+}
+
+/// `outcome` `[rows, 2]` ← nll and objective of each row; logits become gradients if wanted.
+fn losses(
+    device: &Device,
+    arena: &mut Arena,
+    logits: &mut [f32],
+    outcome: &mut [f32],
+    targets: &[u32],
+    spec: &LossSpec,
+    wanted: Wanted,
+) {
+    let vocabulary = logits.len() / targets.len();
+    let likeliest = match spec.smoothing {
+        Smoothing::Likeliest { k, .. } => k,
+        _ => 0,
+    };
+    let mut scratch: Buffer = arena.take(device.threads() * likeliest);
+    let (logits, outcome) = (Disjoint::new(logits), Disjoint::new(outcome));
+    let grain = parallel::grain_of(vocabulary);
+    let items = targets.len().div_ceil(grain);
+    parallel::with_scratch(device, items, &mut scratch, |item, scratch| {
+        for row in parallel::run_of(item, grain, targets.len()) {
+            #[allow(unsafe_code)]
+            // SAFETY: one row belongs to one item.
+            let (logits, outcome) = unsafe {
+                (
+                    logits.range(row * vocabulary..(row + 1) * vocabulary),
+                    outcome.range(2 * row..2 * row + 2),
+                )
+            };
+            if targets[row] == IGNORE {
+                outcome.fill(0.0);
+                logits.fill(0.0);
+                continue;
+            }
+            let target = targets[row] as usize;
+            let loss = row_loss(device.isa(), logits, target, spec, scratch);
+            outcome.copy_from_slice(&[loss.nll, loss.objective]);
+            if wanted == Wanted::Gradient {
+                row_gradient(device.isa(), logits, target, spec, &loss, scratch);
+            }
+        }
+    });
+    arena.give(scratch);
+}
+
+/// The loss of one row and what its gradient needs.
+struct RowLoss {
+    nll: f32,
+    objective: f32,
+    log_z: f32,
+}
+
+/// For `Likeliest` leaves the ids of the chosen classes, as f32 bits, in `chosen`.
+fn row_loss(
+    isa: Isa,
+    logits: &[f32],
+    target: usize,
+    spec: &LossSpec,
+    chosen: &mut [f32],
+) -> RowLoss {
+    let most = dispatch(
+        isa,
+        #[inline(always)]
+        || lanes::max(logits),
+    );
+    let (mass, total) = dispatch(
+        isa,
+        #[inline(always)]
+        || {
+            let mass = blocked_sum(
+                logits,
+                #[inline(always)]
+                |z| exp(z - most),
+            );
+            let total = match spec.smoothing {
+                Smoothing::Uniform { .. } | Smoothing::Wrong { .. } => blocked_sum(
+                    logits,
+                    #[inline(always)]
+                    |z| z - most,
+                ),
+                _ => 0.0,
+            };
+            (mass, total)
+        },
+    );
+    // Everything is measured from the largest logit, so that nothing cancels.
+    let log_mass = mass.ln();
+    let classes = logits.len() as f64;
+    let own = f64::from(logits[target] - most);
+    let nll = log_mass - own;
+    let smoothed = match spec.smoothing {
+        Smoothing::None => nll,
+        Smoothing::Uniform { epsilon } => {
+            log_mass - (1.0 - f64::from(epsilon)) * own - f64::from(epsilon) * total / classes
+        }
+        Smoothing::Wrong { epsilon } => {
+            let wrong = (total - own) / (classes - 1.0);
+            log_mass - (1.0 - f64::from(epsilon)) * own - f64::from(epsilon) * wrong
+        }
+        Smoothing::Likeliest { epsilon, k } => {
+            choose(&mut chosen[..k], logits, target);
+            let wrong =
+                chosen[..k].iter().map(|id| f64::from(logits[id.to_bits() as usize] - most));
+            let wrong = wrong.sum::<f64>() / k as f64;
+            log_mass - (1.0 - f64::from(epsilon)) * own - f64::from(epsilon) * wrong
+        }
+    };
+    let log_z = f64::from(most) + log_mass;
+    let objective = smoothed + f64::from(spec.z_loss) * log_z * log_z;
+    RowLoss { nll: nll as f32, objective: objective as f32, log_z: log_z as f32 }
+}
+
+/// Σ f(z) in f32 lanes over blocks of 4096 and in f64 over the blocks.
+#[inline(always)]
+fn blocked_sum(logits: &[f32], f: impl Fn(f32) -> f32) -> f64 {
+    let mut total = 0.0;
+    for block in logits.chunks(4096) {
+        total += f64::from(lanes::sum(block, &f));
+    }
+    total
+}
+
+/// The ids of the k largest logits but the target's, as f32 bits; ties go to the lower id.
+fn choose(chosen: &mut [f32], logits: &[f32], target: usize) {
+    let k = chosen.len();
+    let mut count = 0;
+    for (id, &logit) in logits.iter().enumerate() {
+        let beats = |other: f32| logit > logits[other.to_bits() as usize];
+        if id == target || (count == k && !beats(chosen[k - 1])) {
+            continue;
+        }
+        let mut place = if count < k { count } else { k - 1 };
+        while place > 0 && beats(chosen[place - 1]) {
+            chosen[place] = chosen[place - 1];
+            place -= 1;
+        }
+        chosen[place] = f32::from_bits(id as u32);
+        count = (count + 1).min(k);
+    }
+}
+
+/// logits ← scale·(p·(1 + 2·λ·log Z) − q).
+fn row_gradient(
+    isa: Isa,
+    logits: &mut [f32],
+    target: usize,
+    spec: &LossSpec,
+    loss: &RowLoss,
+    chosen: &[f32],
+) {
+    let classes = logits.len() as f32;
+    // Mass of every class, extra mass of the target, mass of each chosen class.
+    let (every, own, each) = match spec.smoothing {
+        Smoothing::None => (0.0, 1.0, 0.0),
+        Smoothing::Uniform { epsilon } => (epsilon / classes, 1.0 - epsilon, 0.0),
+        Smoothing::Wrong { epsilon } => {
+            let share = epsilon / (classes - 1.0);
+            (share, 1.0 - epsilon - share, 0.0)
+        }
+        Smoothing::Likeliest { epsilon, k } => (0.0, 1.0 - epsilon, epsilon / k as f32),
+    };
+    let log_z = loss.log_z;
+    let gain = spec.scale * (1.0 + 2.0 * spec.z_loss * log_z);
+    let every = spec.scale * every;
+    dispatch(
+        isa,
+        #[inline(always)]
+        || {
+            for z in logits.iter_mut() {
+                *z = gain * exp(*z - log_z) - every;
+            }
+        },
+    );
+    logits[target] -= spec.scale * own;
+    if each > 0.0 {
+        for id in chosen {
+            logits[id.to_bits() as usize] -= spec.scale * each;
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Dropout sites: which mask a row takes, so that masks depend on global positions alone.
+//!
+//! Inverted dropout (Srivastava et al. 2014): x·m/(1−p), m ~ Bernoulli(1−p). Masks are never
+//! stored: forward and backward compute them from the counter. There is no op of its own; the
+//! ops that precede a site apply it in the pass they make anyway.
+
+use crate::random::{Mask, MaskRow};
+
+/// What shares one random decision.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sharing {
+    /// Nothing: every element has its own.
+    #[default]
+    Element,
+    /// All positions of a sequence: one mask per sequence and channel (variational dropout,
+    /// Gal & Ghahramani 2016). For attention probabilities: per sequence, head and key.
+    Time,
+    /// All channels of a row: a token is kept or dropped whole. For attention probabilities:
+    /// per query.
+    Row,
+}
+
+/// A dropout site as a model asks for it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dropout {
+    /// Probability of dropping, 0 ≤ p < 1; with 0 the site is absent, bit for bit.
+    pub p: f32,
+    /// Stream of the random bits: one per site and layer.
+    pub stream: u32,
+    /// What shares one decision.
+    pub sharing: Sharing,
+}
+
+/// Keys the noise of one micro-batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoiseKey {
+    /// Seed of the run.
+    pub seed: u64,
+    /// Step of the run.
+    pub step: u64,
+    /// Global index of this micro-batch's first sequence: masks do not depend on how a batch is
+    /// cut.
+    pub first_sequence: u64,
+}
+
+/// A site in this step: yields the factors of each row.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Site {
+    mask: Mask,
+    sharing: Sharing,
+    first_sequence: u64,
+}
+
+/// The factors 0 or 1/(1−p) of one row.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Factors {
+    row: MaskRow,
+    columns: u32,
+}
+
+impl Factors {
+    /// The factor of a column.
+    #[inline(always)]
+    pub fn at(&self, column: usize) -> f32 {
+        self.row.factor(column as u32 & self.columns)
+    }
+
+    /// values[c] *= factor(c).
+    #[inline(always)]
+    pub fn scale(&self, values: &mut [f32]) {
+        for (column, value) in values.iter_mut().enumerate() {
+            *value *= self.at(column);
+        }
+    }
+}
+
+impl Site {
+    /// The site, or `None` where it is absent: no dropout, p = 0, or no noise (evaluation).
+    ///
+    /// # Panics
+    /// If p is not in [0, 1).
+    pub fn new(dropout: Option<Dropout>, noise: Option<NoiseKey>) -> Option<Site> {
+        let (dropout, noise) = (dropout?, noise?);
+        assert!((0.0..1.0).contains(&dropout.p), "dropout p = {}: not in [0, 1)", dropout.p);
+        (dropout.p > 0.0).then(|| Site {
+            mask: Mask::new(noise.seed, dropout.stream, noise.step, dropout.p),
+            sharing: dropout.sharing,
+            first_sequence: noise.first_sequence,
+        })
+    }
+
+    /// The factors of row `row` = sequence · seq_len + position of this micro-batch.
+    #[inline(always)]
+    pub fn row(&self, row: usize, seq_len: usize) -> Factors {
+        self.factors(1, row, seq_len)
+    }
+
+    /// The factors of the keys, for query `row` = (sequence · heads + head) · seq_len + position.
+    #[inline(always)]
+    pub fn query(&self, row: usize, heads: usize, seq_len: usize) -> Factors {
+        self.factors(heads as u64, row, seq_len)
+    }
+
+    /// One factor per sequence and column, whatever the sharing (attention heads).
+    #[inline(always)]
+    pub fn sequence(&self, sequence: usize, column: usize) -> f32 {
+        self.mask.row(self.first_sequence + sequence as u64).factor(column as u32)
+    }
+
+    #[inline(always)]
+    fn factors(&self, per_sequence: u64, row: usize, seq_len: usize) -> Factors {
+        let first = self.first_sequence * per_sequence;
+        let (index, columns) = match self.sharing {
+            Sharing::Element => (first * seq_len as u64 + row as u64, u32::MAX),
+            Sharing::Time => (first + (row / seq_len) as u64, u32::MAX),
+            Sharing::Row => (first * seq_len as u64 + row as u64, 0),
+        };
+        Factors { row: self.mask.row(index), columns }
+    }
+}

@@ -1,0 +1,172 @@
+//! Token and position vectors: y = dropout(token_dropout(tokens[id]) + positions[first + t]).
+
+use std::ops::Range;
+
+use crate::device::Device;
+use crate::ops::dropout::Site;
+use crate::parallel;
+use crate::pool::Disjoint;
+use crate::simd::dispatch;
+
+/// The noise of an embedding.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sites {
+    /// Over the sum.
+    pub output: Option<Site>,
+    /// Over whole token vectors; positions are kept.
+    pub tokens: Option<Site>,
+}
+
+impl Sites {
+    /// What the token vector of a row is multiplied with; `None` where nothing is.
+    #[inline(always)]
+    fn token_factor(&self, row: usize, seq_len: usize) -> Option<f32> {
+        self.tokens.map(|site| site.row(row, seq_len).at(0))
+    }
+}
+
+/// Position vectors and the first row in use.
+#[derive(Clone, Copy)]
+pub(crate) struct Positions<'a> {
+    /// `[context, C]`
+    pub table: &'a [f32],
+    pub first: usize,
+}
+
+/// y `[N, C]` from `tokens` `[V, C]` and ids `[N]`.
+///
+/// # Panics
+/// If an id or a position is outside its table.
+pub(crate) fn forward(
+    device: &Device,
+    y: &mut [f32],
+    tokens: &[f32],
+    ids: &[u32],
+    positions: Option<Positions>,
+    cols: usize,
+    seq_len: usize,
+    sites: Sites,
+) {
+    assert_eq!(y.len(), ids.len() * cols, "embedding: output size");
+    let vocabulary = tokens.len() / cols;
+    let worst = ids.iter().copied().max().unwrap_or(0);
+    assert!((worst as usize) < vocabulary, "token id {worst} is not below {vocabulary}");
+    if let Some(positions) = positions {
+        let (last, context) = (positions.first + seq_len, positions.table.len() / cols);
+        assert!(last <= context, "{last} positions are asked of a context of {context}");
+    }
+    let isa = device.isa();
+    let y = Disjoint::new(y);
+    parallel::ranges(device, ids.len(), parallel::grain_of(cols), |rows| {
+        #[allow(unsafe_code)]
+        // SAFETY: the ranges of `ranges` are disjoint.
+        let y = unsafe { y.range(rows.start * cols..rows.end * cols) };
+        dispatch(
+            isa,
+            #[inline(always)]
+            || {
+                for (row, y) in rows.zip(y.chunks_exact_mut(cols)) {
+                    let id = ids[row] as usize;
+                    y.copy_from_slice(&tokens[id * cols..(id + 1) * cols]);
+                    if let Some(factor) = sites.token_factor(row, seq_len) {
+                        y.iter_mut().for_each(|y| *y *= factor);
+                    }
+                    if let Some(positions) = positions {
+                        let position = positions.first + row % seq_len;
+                        let vector = &positions.table[position * cols..(position + 1) * cols];
+                        y.iter_mut().zip(vector).for_each(|(y, position)| *y += position);
+                    }
+                    if let Some(site) = sites.output {
+                        site.row(row, seq_len).scale(y);
+                    }
+                }
+            },
+        );
+    });
+}
+
+/// dy ← the gradient of the sum before dropout, in place.
+pub(crate) fn backward_dropout(
+    device: &Device,
+    dy: &mut [f32],
+    cols: usize,
+    seq_len: usize,
+    site: Site,
+) {
+    let isa = device.isa();
+    let grain = parallel::grain_of(cols);
+    device.pool().for_each_chunk(dy, grain * cols, &|index, part| {
+        dispatch(
+            isa,
+            #[inline(always)]
+            || {
+                for (row, dy) in part.chunks_exact_mut(cols).enumerate() {
+                    site.row(index * grain + row, seq_len).scale(dy);
+                }
+            },
+        );
+    });
+}
+
+/// dtokens[id] += dy of every row with that id, in the order of the rows: tasks split columns.
+pub(crate) fn backward_tokens(
+    device: &Device,
+    dtokens: &mut [f32],
+    dy: &[f32],
+    ids: &[u32],
+    cols: usize,
+    seq_len: usize,
+    tokens: Option<Site>,
+) {
+    let isa = device.isa();
+    let sites = Sites { output: None, tokens };
+    let table = Disjoint::new(dtokens);
+    parallel::ranges(device, cols, 64, |span: Range<usize>| {
+        dispatch(
+            isa,
+            #[inline(always)]
+            || {
+                for (row, &id) in ids.iter().enumerate() {
+                    let id = id as usize;
+                    #[allow(unsafe_code)]
+                    // SAFETY: every task writes its own columns only.
+                    let sums = unsafe { table.range(id * cols + span.start..id * cols + span.end) };
+                    let dy = &dy[row * cols + span.start..row * cols + span.end];
+                    match sites.token_factor(row, seq_len) {
+                        None => sums.iter_mut().zip(dy).for_each(|(sum, dy)| *sum += dy),
+                        Some(factor) => {
+                            sums.iter_mut().zip(dy).for_each(|(sum, dy)| *sum += factor * dy);
+                        }
+                    }
+                }
+            },
+        );
+    });
+}
+
+/// dpositions[first + t] += Σ over sequences of dy[sequence, t], in the order of the sequences.
+pub(crate) fn backward_positions(
+    device: &Device,
+    dpositions: &mut [f32],
+    first: usize,
+    dy: &[f32],
+    cols: usize,
+    seq_len: usize,
+) {
+    let isa = device.isa();
+    let used = &mut dpositions[first * cols..(first + seq_len) * cols];
+    let grain = parallel::grain_of(cols);
+    device.pool().for_each_chunk(used, grain * cols, &|index, part| {
+        dispatch(
+            isa,
+            #[inline(always)]
+            || {
+                let start = index * grain * cols;
+                for sequence in dy.chunks_exact(seq_len * cols) {
+                    let dy = &sequence[start..start + part.len()];
+                    part.iter_mut().zip(dy).for_each(|(sum, dy)| *sum += dy);
+                }
+            },
+        );
+    });
+}

@@ -1,0 +1,134 @@
+//! RMS normalisation of every query and key head over D (QK-norm, as in Qwen3); values are kept.
+//!
+//! y = x·rstd·gain with rstd = 1/√(mean(x²) + ε); all query heads share one gain, all key heads
+//! another.
+
+use crate::arena::Arena;
+use crate::device::Device;
+use crate::ops::{HeadShape, columns, lanes};
+use crate::parallel;
+use crate::pool::Disjoint;
+use crate::simd::dispatch;
+
+/// The gains, `[D]` each, and ε.
+#[derive(Clone, Copy)]
+pub(crate) struct Terms<'a> {
+    pub q_gain: &'a [f32],
+    pub k_gain: &'a [f32],
+    pub epsilon: f32,
+}
+
+impl<'a> Terms<'a> {
+    /// The gain of a head, queries first.
+    #[inline(always)]
+    fn gain(&self, head: usize, shape: HeadShape) -> &'a [f32] {
+        if head < shape.heads { self.q_gain } else { self.k_gain }
+    }
+}
+
+/// y ← normalised qkv, both `[N, (H+2K)·D]`; `rstd` receives `[N, H+K]`.
+pub(crate) fn forward(
+    device: &Device,
+    y: &mut [f32],
+    rstd: &mut [f32],
+    qkv: &[f32],
+    shape: HeadShape,
+    terms: Terms,
+) {
+    let (cols, width) = (shape.cols(), shape.head_width);
+    let normed = shape.heads + shape.kv_heads;
+    assert!(y.len() == qkv.len() && rstd.len() == shape.rows() * normed, "head_norm: sizes");
+    assert!(terms.q_gain.len() == width && terms.k_gain.len() == width, "head_norm: gains");
+    let isa = device.isa();
+    let (y, rstd) = (Disjoint::new(y), Disjoint::new(rstd));
+    parallel::ranges(device, shape.rows(), parallel::grain_of(cols), |rows| {
+        #[allow(unsafe_code)]
+        // SAFETY: the ranges of `ranges` are disjoint.
+        let (y, rstd) = unsafe {
+            (
+                y.range(rows.start * cols..rows.end * cols),
+                rstd.range(rows.start * normed..rows.end * normed),
+            )
+        };
+        let x = &qkv[rows.start * cols..rows.end * cols];
+        dispatch(
+            isa,
+            #[inline(always)]
+            || {
+                let each = y.chunks_exact_mut(cols).zip(x.chunks_exact(cols));
+                for ((y, x), rstd) in each.zip(rstd.chunks_exact_mut(normed)) {
+                    let heads = y.chunks_exact_mut(width).zip(x.chunks_exact(width));
+                    for ((head, (y, x)), rstd) in heads.enumerate().zip(rstd) {
+                        let square = lanes::sum(
+                            x,
+                            #[inline(always)]
+                            |x| x * x,
+                        ) / width as f32;
+                        *rstd = 1.0 / (square + terms.epsilon).sqrt();
+                        for ((y, x), gain) in y.iter_mut().zip(x).zip(terms.gain(head, shape)) {
+                            *y = x * *rstd * gain;
+                        }
+                    }
+                    y[normed * width..].copy_from_slice(&x[normed * width..]);
+                }
+            },
+        );
+    });
+}
+
+/// dy ← gradient of qkv, in place; `dq_gain` and `dk_gain` `[D]` are added to.
+pub(crate) fn backward(
+    device: &Device,
+    arena: &mut Arena,
+    dy: &mut [f32],
+    (dq_gain, dk_gain): (&mut [f32], &mut [f32]),
+    qkv: &[f32],
+    rstd: &[f32],
+    shape: HeadShape,
+    terms: Terms,
+) {
+    let (cols, width) = (shape.cols(), shape.head_width);
+    let normed = shape.heads + shape.kv_heads;
+    assert!(dy.len() == qkv.len() && rstd.len() == shape.rows() * normed, "head_norm: sizes");
+    let isa = device.isa();
+    let dy = Disjoint::new(dy);
+    let rows = shape.rows();
+    let partials = columns::partial_sums(device, arena, rows, 2 * width, |rows, sums| {
+        #[allow(unsafe_code)]
+        // SAFETY: the chunks of `partial_sums` are disjoint.
+        let dy = unsafe { dy.range(rows.start * cols..rows.end * cols) };
+        let x = &qkv[rows.start * cols..rows.end * cols];
+        let rstd = &rstd[rows.start * normed..rows.end * normed];
+        let (q_sums, k_sums) = sums.split_at_mut(width);
+        dispatch(
+            isa,
+            #[inline(always)]
+            || {
+                let each = dy.chunks_exact_mut(cols).zip(x.chunks_exact(cols));
+                for ((dy, x), rstd) in each.zip(rstd.chunks_exact(normed)) {
+                    let heads = dy.chunks_exact_mut(width).zip(x.chunks_exact(width));
+                    for ((head, (dy, x)), rstd) in heads.enumerate().zip(rstd) {
+                        let sums = if head < shape.heads { &mut *q_sums } else { &mut *k_sums };
+                        backward_head(dy, sums, x, terms.gain(head, shape), *rstd);
+                    }
+                }
+            },
+        );
+    });
+    columns::combine(device, dq_gain, &partials, 2 * width, 0);
+    columns::combine(device, dk_gain, &partials, 2 * width, width);
+    arena.give(partials);
+}
+
+/// With x̂ = x·rstd: dx = rstd·(dy·gain − x̂·mean(dy·gain·x̂)); sums += dy·x̂.
+#[inline(always)]
+fn backward_head(dy: &mut [f32], sums: &mut [f32], x: &[f32], gain: &[f32], rstd: f32) {
+    for (((dy, sum), x), gain) in dy.iter_mut().zip(sums).zip(x).zip(gain) {
+        *sum += *dy * (x * rstd);
+        *dy *= gain;
+    }
+    let along = lanes::dot(dy, x) * rstd / x.len() as f32;
+    for (dy, x) in dy.iter_mut().zip(x) {
+        *dy = rstd * (*dy - x * rstd * along);
+    }
+}

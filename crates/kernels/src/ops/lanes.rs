@@ -1,0 +1,154 @@
+//! Sums along a row in a fixed number of lanes: they vectorise, and their order never changes.
+//!
+//! The functions are meant to be called inside [`crate::simd::dispatch`].
+
+/// Lanes of a row sum.
+const LANES: usize = 32;
+
+/// Folds the lanes pairwise, always in the same order.
+#[inline(always)]
+fn fold(mut lanes: [f32; LANES], combine: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for lane in 0..width {
+            lanes[lane] = combine(lanes[lane], lanes[lane + width]);
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+/// Σ f(aᵢ).
+#[inline(always)]
+pub(crate) fn sum(a: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let (blocks, tail) = a.as_chunks::<LANES>();
+    for block in blocks {
+        for (lane, &a) in lanes.iter_mut().zip(block) {
+            *lane += f(a);
+        }
+    }
+    for (lane, &a) in lanes.iter_mut().zip(tail) {
+        *lane += f(a);
+    }
+    fold(
+        lanes,
+        #[inline(always)]
+        |a, b| a + b,
+    )
+}
+
+/// Σ f(aᵢ, bᵢ); the slices are equally long.
+#[inline(always)]
+pub(crate) fn sum2(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let (a_blocks, a_tail) = a.as_chunks::<LANES>();
+    let (b_blocks, b_tail) = b.as_chunks::<LANES>();
+    for (a, b) in a_blocks.iter().zip(b_blocks) {
+        for ((lane, &a), &b) in lanes.iter_mut().zip(a).zip(b) {
+            *lane += f(a, b);
+        }
+    }
+    for ((lane, &a), &b) in lanes.iter_mut().zip(a_tail).zip(b_tail) {
+        *lane += f(a, b);
+    }
+    fold(
+        lanes,
+        #[inline(always)]
+        |a, b| a + b,
+    )
+}
+
+/// Σ aᵢ·bᵢ.
+#[inline(always)]
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    sum2(
+        a,
+        b,
+        #[inline(always)]
+        |a, b| a * b,
+    )
+}
+
+/// The largest element, or −∞ of an empty row. NaNs are passed over.
+#[inline(always)]
+pub(crate) fn max(a: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let (blocks, tail) = a.as_chunks::<LANES>();
+    for block in blocks {
+        for (lane, &a) in lanes.iter_mut().zip(block) {
+            *lane = if a > *lane { a } else { *lane };
+        }
+    }
+    for (lane, &a) in lanes.iter_mut().zip(tail) {
+        *lane = if a > *lane { a } else { *lane };
+    }
+    fold(
+        lanes,
+        #[inline(always)]
+        |a, b| if b > a { b } else { a },
+    )
+}
+
+/// Replaces every xᵢ by f(xᵢ) and returns the sum of the new values.
+#[inline(always)]
+pub(crate) fn map_sum(x: &mut [f32], f: impl Fn(f32) -> f32) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let (blocks, tail) = x.as_chunks_mut::<LANES>();
+    for block in blocks {
+        for (lane, x) in lanes.iter_mut().zip(block) {
+            *x = f(*x);
+            *lane += *x;
+        }
+    }
+    for (lane, x) in lanes.iter_mut().zip(tail) {
+        *x = f(*x);
+        *lane += *x;
+    }
+    fold(
+        lanes,
+        #[inline(always)]
+        |a, b| a + b,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::dispatch;
+    use crate::testing::{isas, values};
+
+    #[test]
+    fn sums_agree_with_the_plain_loop() {
+        for isa in isas() {
+            for len in [0, 1, 31, 32, 33, 100, 1000] {
+                let (a, b) = (values(len, 1), values(len, 2));
+                let exact: f64 = a.iter().zip(&b).map(|(&a, &b)| a as f64 * b as f64).sum();
+                let got = dispatch(
+                    isa,
+                    #[inline(always)]
+                    || dot(&a, &b),
+                );
+                assert!((got as f64 - exact).abs() < 1e-4, "{isa:?} {len}");
+                let most = a.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                assert_eq!(
+                    dispatch(
+                        isa,
+                        #[inline(always)]
+                        || max(&a)
+                    ),
+                    most
+                );
+                let mut doubled = a.clone();
+                let total = dispatch(
+                    isa,
+                    #[inline(always)]
+                    || map_sum(&mut doubled, |x| 2.0 * x),
+                );
+                let exact: f64 = a.iter().map(|&a| 2.0 * a as f64).sum();
+                assert!((total as f64 - exact).abs() < 1e-4);
+                assert!(doubled.iter().zip(&a).all(|(d, a)| *d == 2.0 * a));
+            }
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Normalisation of rows: LayerNorm (Ba et al. 2016) and RMSNorm (Zhang & Sennrich 2019).
+//!
+//! Layer: y = (x − mean)·rstd·gain + bias with rstd = 1/√(variance + ε), variance over C (not
+//! C − 1). Rms: the same with mean = 0, so the variance is the mean square.
+
+use crate::arena::Arena;
+use crate::device::Device;
+use crate::gemm::Accumulate;
+use crate::ops::{columns, lanes};
+use crate::parallel;
+use crate::pool::Disjoint;
+use crate::simd::dispatch;
+
+/// Which normalisation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Norm {
+    /// Mean and variance.
+    Layer,
+    /// Mean square only.
+    Rms,
+}
+
+/// The vectors of a normalisation and its ε.
+#[derive(Clone, Copy)]
+pub(crate) struct Terms<'a> {
+    pub kind: Norm,
+    /// `[C]`
+    pub gain: &'a [f32],
+    /// `[C]`
+    pub bias: Option<&'a [f32]>,
+    pub epsilon: f32,
+}
+
+/// y ← norm(x), both `[N, C]`; `statistics` receives `[N, 2]`: mean and rstd of each row.
+pub(crate) fn forward(
+    device: &Device,
+    y: &mut [f32],
+    statistics: &mut [f32],
+    x: &[f32],
+    terms: Terms,
+) {
+    let cols = terms.gain.len();
+    let rows = x.len() / cols;
+    assert_eq!(x.len(), rows * cols, "norm: x is not a whole number of rows of the gain");
+    assert!(y.len() == x.len() && statistics.len() == 2 * rows, "norm: output sizes");
+    let isa = device.isa();
+    let (y, statistics) = (Disjoint::new(y), Disjoint::new(statistics));
+    parallel::ranges(device, rows, parallel::grain_of(cols), |rows| {
+        #[allow(unsafe_code)]
+        // SAFETY: the ranges of `ranges` are disjoint.
+        let (y, statistics) = unsafe {
+            (
+                y.range(rows.start * cols..rows.end * cols),
+                statistics.range(rows.start * 2..rows.end * 2),
+            )
+        };
+        let x = &x[rows.start * cols..rows.end * cols];
+        dispatch(
+            isa,
+            #[inline(always)]
+            || {
+                let each = y.chunks_exact_mut(cols).zip(x.chunks_exact(cols));
+                for ((y, x), statistics) in each.zip(statistics.chunks_exact_mut(2)) {
+                    forward_row(y, statistics, x, terms);
+                }
+            },
+        );
+    });
+}
+
+#[inline(always)]
+fn forward_row(y: &mut [f32], statistics: &mut [f32], x: &[f32], terms: Terms) {
+    let cols = x.len() as f32;
+    let mean = match terms.kind {
+        Norm::Layer => {
+            lanes::sum(
+                x,
+                #[inline(always)]
+                |x| x,
+            ) / cols
+        }
+        Norm::Rms => 0.0,
+    };
+    let square = lanes::sum(
+        x,
+        #[inline(always)]
+        |x| (x - mean) * (x - mean),
+    ) / cols;
+    let rstd = 1.0 / (square + terms.epsilon).sqrt();
+    statistics[0] = mean;
+    statistics[1] = rstd;
+    match terms.bias {
+        Some(bias) => {
+            for (((y, x), gain), bias) in y.iter_mut().zip(x).zip(terms.gain).zip(bias) {
+                *y = (x - mean) * rstd * gain + bias;
+            }
+        }
+        None => {
+            for ((y, x), gain) in y.iter_mut().zip(x).zip(terms.gain) {
+                *y = (x - mean) * rstd * gain;
+            }
+        }
+    }
+}
+
+/// The gradients that [`backward`] writes or adds to.
+pub(crate) struct Gradients<'a> {
+    /// `[N, C]`, overwritten or added to.
+    pub dx: &'a mut [f32],
+    pub into: Accumulate,
+    /// `[C]`, added to.
+    pub dgain: &'a mut [f32],
+    /// `[C]`, added to.
+    pub dbias: Option<&'a mut [f32]>,
+}
+
+/// With x̂ = (x − mean)·rstd and a = dy·gain: dx = rstd·(a − mean(a) − x̂·mean(a·x̂)), the middle
+/// term for Layer only; dgain = Σ dy·x̂, dbias = Σ dy.
+pub(crate) fn backward(
+    device: &Device,
+    arena: &mut Arena,
+    gradients: Gradients,
+    dy: &[f32],
+    x: &[f32],
+    statistics: &[f32],
+    terms: Terms,
+) {
+    let cols = terms.gain.len();
+    let rows = x.len() / cols;
+    let Gradients { dx, into, dgain, dbias } = gradients;
+    assert!(dx.len() == x.len() && dy.len() == x.len(), "norm: gradient sizes");
+    let isa = device.isa();
+    let dx = Disjoint::new(dx);
+    let partials = columns::partial_sums(device, arena, rows, 2 * cols, |rows, partial| {
+        #[allow(unsafe_code)]
+        // SAFETY: the chunks of `partial_sums` are disjoint.
+        let dx = unsafe { dx.range(rows.start * cols..rows.end * cols) };
+        let (dgain, dbias) = partial.split_at_mut(cols);
+        dispatch(
+            isa,
+            #[inline(always)]
+            || {
+                for (row, dx) in rows.zip(dx.chunks_exact_mut(cols)) {
+                    let span = row * cols..(row + 1) * cols;
+                    let statistics = (statistics[2 * row], statistics[2 * row + 1]);
+                    let (dy, x) = (&dy[span.clone()], &x[span]);
+                    vector_gradients(dgain, dbias, dy, x, statistics);
+                    backward_row(dx, into, dy, x, statistics, terms);
+                }
+            },
+        );
+    });
+    columns::combine(device, dgain, &partials, 2 * cols, 0);
+    if let Some(dbias) = dbias {
+        columns::combine(device, dbias, &partials, 2 * cols, cols);
+    }
+    arena.give(partials);
+}
+
+#[inline(always)]
+fn vector_gradients(
+    dgain: &mut [f32],
+    dbias: &mut [f32],
+    dy: &[f32],
+    x: &[f32],
+    (mean, rstd): (f32, f32),
+) {
+    for (((dgain, dbias), dy), x) in dgain.iter_mut().zip(dbias).zip(dy).zip(x) {
+        *dgain += dy * ((x - mean) * rstd);
+        *dbias += dy;
+    }
+}
+
+#[inline(always)]
+fn backward_row(
+    dx: &mut [f32],
+    into: Accumulate,
+    dy: &[f32],
+    x: &[f32],
+    (mean, rstd): (f32, f32),
+    terms: Terms,
+) {
+    let cols = x.len() as f32;
+    // a = dy·gain goes through dx only when dx may be overwritten; recomputing it is cheap.
+    let (mut along_one, mut along_x) = (Lanes::new(), Lanes::new());
+    for ((dy, x), gain) in
+        dy.chunks(Lanes::WIDTH).zip(x.chunks(Lanes::WIDTH)).zip(terms.gain.chunks(Lanes::WIDTH))
+    {
+        for (lane, ((dy, x), gain)) in dy.iter().zip(x).zip(gain).enumerate() {
+            along_one.0[lane] += dy * gain;
+            along_x.0[lane] += dy * gain * ((x - mean) * rstd);
+        }
+    }
+    let along_one = match terms.kind {
+        Norm::Layer => along_one.total() / cols,
+        Norm::Rms => 0.0,
+    };
+    let along_x = along_x.total() / cols;
+    let each = dx.iter_mut().zip(dy).zip(x).zip(terms.gain);
+    match into {
+        Accumulate::Overwrite => {
+            for (((dx, dy), x), gain) in each {
+                *dx = rstd * (dy * gain - along_one - (x - mean) * rstd * along_x);
+            }
+        }
+        Accumulate::Add => {
+            for (((dx, dy), x), gain) in each {
+                *dx += rstd * (dy * gain - along_one - (x - mean) * rstd * along_x);
+            }
+        }
+    }
+}
+
+/// Partial sums of a row.
+struct Lanes([f32; Lanes::WIDTH]);
+
+impl Lanes {
+    const WIDTH: usize = 32;
+
+    #[inline(always)]
+    fn new() -> Lanes {
+        Lanes([0.0; Lanes::WIDTH])
+    }
+
+    #[inline(always)]
+    fn total(&self) -> f32 {
+        lanes::sum(
+            &self.0,
+            #[inline(always)]
+            |x| x,
+        )
+    }
+}

@@ -1,0 +1,106 @@
+//! Residual connection with dropout and scale: y = x + s·dropout(branch), written over `branch`.
+
+use crate::device::Device;
+use crate::ops::dropout::Site;
+use crate::parallel;
+use crate::pool::Disjoint;
+use crate::simd::dispatch;
+
+/// branch ← x + scale·dropout(branch); all `[N, cols]`. Nothing else need be kept for backward.
+pub(crate) fn forward(
+    device: &Device,
+    branch: &mut [f32],
+    x: &[f32],
+    cols: usize,
+    seq_len: usize,
+    site: Option<Site>,
+    scale: f32,
+) {
+    assert_eq!(branch.len(), x.len(), "residual: x and its branch differ in size");
+    let isa = device.isa();
+    let grain = parallel::grain_of(cols);
+    device.pool().for_each_chunk(branch, grain * cols, &|index, part| {
+        let x = &x[parallel::run_of(index, grain * cols, x.len())];
+        dispatch(
+            isa,
+            #[inline(always)]
+            || match site {
+                None => {
+                    for (y, x) in part.iter_mut().zip(x) {
+                        *y = x + scale * *y;
+                    }
+                }
+                Some(site) => {
+                    let rows = part.chunks_exact_mut(cols).zip(x.chunks_exact(cols));
+                    for (row, (y, x)) in rows.enumerate() {
+                        let factors = site.row(index * grain + row, seq_len);
+                        for (column, (y, x)) in y.iter_mut().zip(x).enumerate() {
+                            *y = x + scale * (*y * factors.at(column));
+                        }
+                    }
+                }
+            },
+        );
+    });
+}
+
+/// dbranch ← scale·dropout(dy); the gradient of x is dy itself.
+pub(crate) fn backward_branch(
+    device: &Device,
+    dbranch: &mut [f32],
+    dy: &[f32],
+    cols: usize,
+    seq_len: usize,
+    site: Option<Site>,
+    scale: f32,
+) {
+    assert_eq!(dbranch.len(), dy.len(), "residual: gradients differ in size");
+    let isa = device.isa();
+    let grain = parallel::grain_of(cols);
+    device.pool().for_each_chunk(dbranch, grain * cols, &|index, part| {
+        let dy = &dy[parallel::run_of(index, grain * cols, dy.len())];
+        dispatch(
+            isa,
+            #[inline(always)]
+            || match site {
+                None => {
+                    for (db, dy) in part.iter_mut().zip(dy) {
+                        *db = scale * dy;
+                    }
+                }
+                Some(site) => {
+                    let rows = part.chunks_exact_mut(cols).zip(dy.chunks_exact(cols));
+                    for (row, (db, dy)) in rows.enumerate() {
+                        let factors = site.row(index * grain + row, seq_len);
+                        for (column, (db, dy)) in db.iter_mut().zip(dy).enumerate() {
+                            *db = scale * (dy * factors.at(column));
+                        }
+                    }
+                }
+            },
+        );
+    });
+}
+
+/// sum ← sum + addend.
+pub(crate) fn add(device: &Device, sum: &mut [f32], addend: &[f32]) {
+    assert_eq!(sum.len(), addend.len(), "gradients of one variable differ in size");
+    let isa = device.isa();
+    const GRAIN: usize = 16_384;
+    let len = sum.len();
+    let parts = Disjoint::new(sum);
+    parallel::ranges(device, len, GRAIN, |range| {
+        #[allow(unsafe_code)]
+        // SAFETY: the ranges of `ranges` are disjoint.
+        let part = unsafe { parts.range(range.clone()) };
+        dispatch(
+            isa,
+            #[inline(always)]
+            || {
+                for (sum, addend) in part.iter_mut().zip(&addend[range]) {
+                    *sum += addend;
+                }
+            },
+        );
+    });
+}

@@ -1,0 +1,97 @@
+//! SwiGLU (Shazeer 2020): y = dropout(silu(gate)·up), from rows that hold gate then up.
+
+use crate::device::Device;
+use crate::math::sigmoid;
+use crate::ops::dropout::Site;
+use crate::parallel;
+use crate::pool::Disjoint;
+use crate::simd::dispatch;
+
+/// y `[N, F]` from `gate_up` `[N, 2F]`.
+pub(crate) fn forward(
+    device: &Device,
+    y: &mut [f32],
+    gate_up: &[f32],
+    hidden: usize,
+    seq_len: usize,
+    site: Option<Site>,
+) {
+    assert_eq!(gate_up.len(), 2 * y.len(), "swiglu: input is twice as wide as its output");
+    let isa = device.isa();
+    let grain = parallel::grain_of(hidden);
+    device.pool().for_each_chunk(y, grain * hidden, &|index, part| {
+        dispatch(
+            isa,
+            #[inline(always)]
+            || {
+                for (row, y) in part.chunks_exact_mut(hidden).enumerate() {
+                    let row = index * grain + row;
+                    let (gate, up) = split(&gate_up[row * 2 * hidden..(row + 1) * 2 * hidden]);
+                    for ((y, gate), up) in y.iter_mut().zip(gate).zip(up) {
+                        *y = gate * sigmoid(*gate) * up;
+                    }
+                    if let Some(site) = site {
+                        site.row(row, seq_len).scale(y);
+                    }
+                }
+            },
+        );
+    });
+}
+
+/// dgate_up `[N, 2F]` ← from dy `[N, F]`, which is overwritten.
+pub(crate) fn backward(
+    device: &Device,
+    dgate_up: &mut [f32],
+    dy: &mut [f32],
+    gate_up: &[f32],
+    hidden: usize,
+    seq_len: usize,
+    site: Option<Site>,
+) {
+    assert!(dgate_up.len() == gate_up.len() && gate_up.len() == 2 * dy.len(), "swiglu: sizes");
+    let isa = device.isa();
+    let rows = dy.len() / hidden;
+    let (dgate_up, dy) = (Disjoint::new(dgate_up), Disjoint::new(dy));
+    parallel::ranges(device, rows, parallel::grain_of(2 * hidden), |rows| {
+        #[allow(unsafe_code)]
+        // SAFETY: the ranges of `ranges` are disjoint.
+        let (dgate_up, dy) = unsafe {
+            (
+                dgate_up.range(rows.start * 2 * hidden..rows.end * 2 * hidden),
+                dy.range(rows.start * hidden..rows.end * hidden),
+            )
+        };
+        dispatch(
+            isa,
+            #[inline(always)]
+            || {
+                let each = dgate_up.chunks_exact_mut(2 * hidden).zip(dy.chunks_exact_mut(hidden));
+                for (row, (d, dy)) in rows.zip(each) {
+                    if let Some(site) = site {
+                        site.row(row, seq_len).scale(dy);
+                    }
+                    let (dgate, dup) = d.split_at_mut(hidden);
+                    let (gate, up) = split(&gate_up[row * 2 * hidden..(row + 1) * 2 * hidden]);
+                    backward_row(dgate, dup, dy, gate, up);
+                }
+            },
+        );
+    });
+}
+
+#[inline(always)]
+fn backward_row(dgate: &mut [f32], dup: &mut [f32], dy: &[f32], gate: &[f32], up: &[f32]) {
+    let outputs = dgate.iter_mut().zip(dup);
+    for (((dgate, dup), dy), (gate, up)) in outputs.zip(dy).zip(gate.iter().zip(up)) {
+        let share = sigmoid(*gate);
+        let silu = gate * share;
+        *dgate = dy * up * (share + silu * (1.0 - share));
+        *dup = dy * silu;
+    }
+}
+
+#[inline(always)]
+fn split(row: &[f32]) -> (&[f32], &[f32]) {
+    row.split_at(row.len() / 2)
+}

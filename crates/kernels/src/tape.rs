@@ -1,0 +1,386 @@
+//! The tape: a model calls ops on a [`Pass`], which records them and walks them backwards.
+//!
+//! Buffers come from an arena and return to it as soon as nothing needs them: gradients when
+//! they have been consumed, values when their node's backward is done. After the first step a
+//! step of the same shape allocates nothing ([`Tape::allocations`]).
+//!
+//! Some ops work in the memory of an input that nobody needs afterwards: [`Pass::residual`] in
+//! that of its branch, [`Pass::rotary`] in that of its argument. Such a [`Var`] has no value from
+//! then on.
+
+mod backward;
+mod forward;
+mod node;
+
+use std::sync::Arc;
+
+use crate::arena::{Arena, Buffer};
+use crate::device::Device;
+use crate::math::Activation;
+use crate::ops::attention_cached::KvLayer;
+use crate::ops::cross_entropy::{LossReport, LossSpec};
+use crate::ops::dropout::{Dropout, NoiseKey, Site};
+use crate::ops::norm::Norm;
+use crate::ops::{HeadShape, attention, embedding, rotary};
+use crate::parameters::Weight;
+use node::{Node, Op, Tensor};
+
+pub use node::Var;
+
+/// Buffers and the record of a pass; lives as long as training does.
+pub struct Tape {
+    device: Arc<Device>,
+    arena: Arena,
+    tensors: Vec<Tensor>,
+    nodes: Vec<Node>,
+    token_nll: Buffer,
+    rotary: rotary::Table,
+}
+
+impl Tape {
+    /// A tape on a device, with nothing allocated yet.
+    pub fn new(device: Arc<Device>) -> Tape {
+        Tape {
+            device,
+            arena: Arena::default(),
+            tensors: Vec::new(),
+            nodes: Vec::new(),
+            token_nll: Buffer::default(),
+            rotary: rotary::Table::default(),
+        }
+    }
+
+    /// The device that the ops run on.
+    pub fn device(&self) -> &Arc<Device> {
+        &self.device
+    }
+
+    /// Starts a pass over the flat vector of parameters.
+    ///
+    /// # Panics
+    /// If gradients are asked for and differ in length from the parameters.
+    pub fn pass<'a>(&'a mut self, parameters: &'a [f32], kind: PassKind<'a>) -> Pass<'a> {
+        self.clear();
+        let (gradients, noise) = match kind {
+            PassKind::Evaluate => (None, None),
+            PassKind::Train { gradients, noise } => (Some(gradients), Some(noise)),
+        };
+        if let Some(gradients) = &gradients {
+            assert_eq!(gradients.len(), parameters.len(), "one gradient per parameter");
+        }
+        Pass { tape: self, parameters, gradients, noise, seq_len: 1 }
+    }
+
+    /// Bytes of all buffers, in use or kept for reuse.
+    pub fn arena_bytes(&self) -> usize {
+        self.arena.bytes()
+    }
+
+    /// Fresh allocations so far; constant once steps repeat in shape.
+    pub fn allocations(&self) -> u64 {
+        self.arena.allocations()
+    }
+
+    /// Returns to the system all buffers that are kept for reuse.
+    pub fn shrink(&mut self) {
+        self.clear();
+        self.arena.shrink();
+    }
+
+    /// Takes all buffers back into the arena.
+    fn clear(&mut self) {
+        let Tape { arena, tensors, nodes, token_nll, .. } = self;
+        for node in nodes.drain(..) {
+            arena.give(node.saved);
+            if let Op::Embedding { ids, .. } = node.op {
+                arena.give_ids(ids);
+            }
+        }
+        for tensor in tensors.drain(..) {
+            for buffer in [tensor.value, tensor.gradient].into_iter().flatten() {
+                arena.give(buffer);
+            }
+        }
+        arena.give(std::mem::take(token_nll));
+    }
+}
+
+/// What a pass is for.
+pub enum PassKind<'a> {
+    /// Values only, without noise.
+    Evaluate,
+    /// Values, noise and gradients.
+    Train {
+        /// Accumulated into: one element per parameter.
+        gradients: &'a mut [f32],
+        /// Keys all masks of this micro-batch.
+        noise: NoiseKey,
+    },
+}
+
+/// The noise of [`Pass::attention`].
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct AttentionNoise {
+    /// On the probabilities.
+    pub probabilities: Option<Dropout>,
+    /// On whole heads: one decision per sequence and head, whatever the sharing.
+    pub heads: Option<Dropout>,
+}
+
+/// One forward pass, and in training its way back. All tensors are row-major `[rows, cols]`.
+pub struct Pass<'a> {
+    tape: &'a mut Tape,
+    parameters: &'a [f32],
+    gradients: Option<&'a mut [f32]>,
+    noise: Option<NoiseKey>,
+    /// Positions per sequence, as the embedding was told: masks depend on it.
+    seq_len: usize,
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        self.tape.clear();
+    }
+}
+
+impl Pass<'_> {
+    /// Whether the pass has noise and gradients.
+    pub fn is_training(&self) -> bool {
+        self.gradients.is_some()
+    }
+
+    /// The key of the noise; `None` in evaluation.
+    pub fn noise(&self) -> Option<NoiseKey> {
+        self.noise
+    }
+
+    /// (rows, cols) of a variable.
+    pub fn shape(&self, v: Var) -> (usize, usize) {
+        let tensor = &self.tape.tensors[v.0];
+        (tensor.rows, tensor.cols)
+    }
+
+    /// The values of a variable, row-major.
+    ///
+    /// # Panics
+    /// If an op has taken over its memory, or backward or [`Pass::keep_only`] has released it.
+    pub fn value(&self, v: Var) -> &[f32] {
+        let tensor = &self.tape.tensors[v.0];
+        tensor.value.as_ref().expect("the variable's value was taken over or released")
+    }
+
+    /// Releases the values of all variables but `kept` in evaluation, so that the next layer
+    /// works in the same memory; does nothing in training. Call it between layers.
+    pub fn keep_only(&mut self, kept: &[Var]) {
+        if self.is_training() {
+            return;
+        }
+        let Tape { arena, tensors, .. } = &mut *self.tape;
+        for (index, tensor) in tensors.iter_mut().enumerate() {
+            if !kept.contains(&Var(index))
+                && let Some(value) = tensor.value.take()
+            {
+                arena.give(value);
+            }
+        }
+    }
+
+    /// Adds to the gradient of a variable from outside, for objectives the tape does not know.
+    ///
+    /// # Panics
+    /// In evaluation, or if `gradient` has another size than the variable.
+    pub fn add_gradient(&mut self, v: Var, gradient: &[f32]) {
+        assert!(self.is_training(), "an evaluation pass has no gradients");
+        let (rows, cols) = self.shape(v);
+        assert_eq!(gradient.len(), rows * cols, "add_gradient: size of the gradient");
+        let mut buffer = self.tape.arena.take(gradient.len());
+        buffer.copy_from_slice(gradient);
+        self.accumulate(v, buffer);
+    }
+
+    fn site(&self, dropout: Option<Dropout>) -> Option<Site> {
+        Site::new(dropout, self.noise)
+    }
+
+    /// dropout(token_dropout(tokens[id]) + positions[first + t]): `[N, C]` from ids `[N]`.
+    ///
+    /// `tokens` is `[V, C]`; `positions` is a table `[context, C]` and the first position in use;
+    /// `seq_len` is T, N a multiple of it. `token_dropout` drops whole token vectors and keeps
+    /// positions.
+    ///
+    /// # Panics
+    /// If an id or position is outside its table.
+    pub fn embedding(
+        &mut self,
+        tokens: Weight,
+        ids: &[u32],
+        positions: Option<(Weight, usize)>,
+        seq_len: usize,
+        dropout: Option<Dropout>,
+        token_dropout: Option<Dropout>,
+    ) -> Var {
+        let whole = seq_len > 0 && !ids.is_empty() && ids.len().is_multiple_of(seq_len);
+        assert!(whole, "embedding: {} ids are not sequences of {seq_len}", ids.len());
+        if let Some((table, _)) = positions {
+            assert_eq!(table.cols, tokens.cols, "embedding: width of the position table");
+        }
+        self.seq_len = seq_len;
+        let sites =
+            embedding::Sites { output: self.site(dropout), tokens: self.site(token_dropout) };
+        let ids = self.tape.arena.take_ids(ids);
+        let rows = ids.len();
+        let out = self.tensor(rows, tokens.cols);
+        self.record(Op::Embedding { tokens, ids, positions, sites }, out, out)
+    }
+
+    /// LayerNorm or RMSNorm of every row: `[N, C]`; gain and bias are vectors of C.
+    pub fn norm(
+        &mut self,
+        x: Var,
+        kind: Norm,
+        gain: Weight,
+        bias: Option<Weight>,
+        epsilon: f32,
+    ) -> Var {
+        let (rows, cols) = self.shape(x);
+        assert_eq!(gain.len(), cols, "norm: length of the gain");
+        assert!(bias.is_none_or(|bias| bias.len() == cols), "norm: length of the bias");
+        let out = self.tensor(rows, cols);
+        self.record(Op::Norm { kind, gain, bias, epsilon }, x, out)
+    }
+
+    /// dropout(activation(x·Wᵀ + b)): `[N, out]` from `[N, in]`; `weight` is `[out, in]`.
+    pub fn linear(
+        &mut self,
+        x: Var,
+        weight: Weight,
+        bias: Option<Weight>,
+        activation: Activation,
+        dropout: Option<Dropout>,
+    ) -> Var {
+        let (rows, cols) = self.shape(x);
+        assert_eq!(weight.cols, cols, "linear: width of the weight");
+        assert!(bias.is_none_or(|bias| bias.len() == weight.rows), "linear: length of the bias");
+        let out = self.tensor(rows, weight.rows);
+        let site = self.site(dropout);
+        self.record(Op::Linear { weight, bias, activation, site }, x, out)
+    }
+
+    /// dropout(silu(gate)·up): `[N, F]` from rows `[N, 2F]` that hold gate, then up.
+    pub fn swiglu(&mut self, gate_up: Var, dropout: Option<Dropout>) -> Var {
+        let (rows, cols) = self.shape(gate_up);
+        assert!(cols.is_multiple_of(2), "swiglu: {cols} columns are not gate and up");
+        let out = self.tensor(rows, cols / 2);
+        let site = self.site(dropout);
+        self.record(Op::Swiglu { site }, gate_up, out)
+    }
+
+    /// RMS normalisation of each query and key head over D, as in Qwen3: same shape as `qkv`;
+    /// the gains are vectors of D.
+    pub fn head_norm(
+        &mut self,
+        qkv: Var,
+        shape: HeadShape,
+        q_gain: Weight,
+        k_gain: Weight,
+        epsilon: f32,
+    ) -> Var {
+        self.assert_heads(qkv, shape);
+        let out = self.tensor(shape.rows(), shape.cols());
+        self.record(Op::HeadNorm { shape, q_gain, k_gain, epsilon }, qkv, out)
+    }
+
+    /// Rotary positions on query and key heads, Llama's convention (rotate_half), for positions
+    /// `first_position..`. Takes over the memory of `qkv`.
+    pub fn rotary(&mut self, qkv: Var, shape: HeadShape, theta: f32, first_position: usize) -> Var {
+        self.assert_heads(qkv, shape);
+        let out = self.tensor(shape.rows(), shape.cols());
+        self.record(Op::Rotary { shape, theta, first_position }, qkv, out)
+    }
+
+    /// Causal attention, scale 1/√D: `[N, H·D]` from `qkv` `[N, (H+2K)·D]`.
+    pub fn attention(&mut self, qkv: Var, shape: HeadShape, noise: AttentionNoise) -> Var {
+        self.assert_heads(qkv, shape);
+        let out = self.tensor(shape.rows(), shape.heads * shape.head_width);
+        let sites = attention::Sites {
+            probabilities: self.site(noise.probabilities),
+            heads: self.site(noise.heads),
+        };
+        self.record(Op::Attention { shape, sites }, qkv, out)
+    }
+
+    /// x + scale·dropout(branch), `[N, C]`. Takes over the memory of `branch`.
+    pub fn residual(&mut self, x: Var, branch: Var, dropout: Option<Dropout>, scale: f32) -> Var {
+        assert_ne!(x, branch, "residual: a branch is another variable than x");
+        assert_eq!(self.shape(x), self.shape(branch), "residual: shapes of x and branch");
+        let (rows, cols) = self.shape(x);
+        let out = self.tensor(rows, cols);
+        let site = self.site(dropout);
+        self.record(Op::Residual { branch, site, scale }, x, out)
+    }
+
+    /// Appends the keys and values of `qkv` to the cache, then attends over all of it:
+    /// `[N, H·D]`. Evaluation only.
+    ///
+    /// # Panics
+    /// In training, or if the cache has no room.
+    pub fn attention_cached(&mut self, qkv: Var, shape: HeadShape, cache: &mut KvLayer) -> Var {
+        self.assert_heads(qkv, shape);
+        self.assert_evaluating("attention_cached");
+        forward::attention_cached(self, qkv, shape, cache)
+    }
+
+    /// The rows `rows` of x, in that order. Evaluation only.
+    pub fn rows(&mut self, x: Var, rows: &[u32]) -> Var {
+        self.assert_evaluating("rows");
+        forward::rows(self, x, rows)
+    }
+
+    /// x·headᵀ: `[N, V]`. Evaluation only; training uses [`Pass::cross_entropy`].
+    pub fn logits(&mut self, x: Var, head: Weight) -> Var {
+        self.assert_evaluating("logits");
+        self.linear(x, head, None, Activation::None, None)
+    }
+
+    /// Softmax cross-entropy of x·headᵀ against `targets` `[N]`, some of which may be
+    /// [`crate::IGNORE`]; see [`LossSpec`]. In training adds the head's gradient at once and
+    /// sets x's, for [`Pass::backward`] to start from.
+    pub fn cross_entropy(
+        &mut self,
+        x: Var,
+        head: Weight,
+        targets: &[u32],
+        spec: &LossSpec,
+    ) -> LossReport {
+        let (rows, cols) = self.shape(x);
+        assert_eq!(targets.len(), rows, "cross_entropy: one target per row");
+        assert_eq!(head.cols, cols, "cross_entropy: width of the head");
+        forward::cross_entropy(self, x, head, targets, spec)
+    }
+
+    /// Plain negative log-likelihood of each target of the last [`Pass::cross_entropy`], nats;
+    /// 0 where ignored.
+    pub fn token_nll(&self) -> &[f32] {
+        &self.tape.token_nll
+    }
+
+    /// Walks the tape in reverse, adding to the gradients of all parameters used.
+    ///
+    /// # Panics
+    /// In evaluation.
+    pub fn backward(&mut self) {
+        assert!(self.is_training(), "an evaluation pass has no backward");
+        while let Some(node) = self.tape.nodes.pop() {
+            self.backward_node(node);
+        }
+    }
+
+    fn assert_heads(&self, qkv: Var, shape: HeadShape) {
+        shape.assert_whole();
+        assert_eq!(self.shape(qkv), (shape.rows(), shape.cols()), "qkv does not fit {shape:?}");
+    }
+
+    fn assert_evaluating(&self, op: &str) {
+        assert!(!self.is_training(), "{op} has no gradient: evaluation passes only");
+    }
+}

@@ -1,0 +1,221 @@
+//! Wiring of the forward ops: buffers in, free functions called, nodes recorded.
+
+use super::node::{Node, Op, Pinned, Tensor};
+use super::{Pass, Tape, Var};
+use crate::arena::Buffer;
+use crate::math::Activation;
+use crate::ops::attention_cached::{self, KvLayer};
+use crate::ops::cross_entropy::{self, Gradients, Inputs, LossReport, LossSpec};
+use crate::ops::{
+    HeadShape, attention, embedding, head_norm, linear, norm, residual, rotary, swiglu,
+};
+use crate::parameters::Weight;
+
+impl Pass<'_> {
+    /// A new variable without a value.
+    pub(super) fn tensor(&mut self, rows: usize, cols: usize) -> Var {
+        self.tape.tensors.push(Tensor { rows, cols, ..Tensor::default() });
+        Var(self.tape.tensors.len() - 1)
+    }
+
+    /// Runs the op and, in training, keeps it for backward.
+    pub(super) fn record(&mut self, op: Op, x: Var, out: Var) -> Var {
+        let mut node = Node { op, x, out, saved: Buffer::default() };
+        self.forward_node(&mut node);
+        if self.is_training() {
+            self.pin(&node);
+            self.tape.nodes.push(node);
+        } else {
+            self.tape.arena.give(node.saved);
+            if let Op::Embedding { ids, .. } = node.op {
+                self.tape.arena.give_ids(ids);
+            }
+        }
+        out
+    }
+
+    /// Marks the values that this node's backward will read.
+    fn pin(&mut self, node: &Node) {
+        let (x, out) = match node.op {
+            Op::Embedding { .. } | Op::Rotary { .. } | Op::Residual { .. } => {
+                (Pinned::No, Pinned::No)
+            }
+            Op::Norm { .. } | Op::Linear { .. } | Op::Swiglu { .. } | Op::HeadNorm { .. } => {
+                (Pinned::Yes, Pinned::No)
+            }
+            Op::Attention { .. } => (Pinned::Yes, Pinned::Yes),
+        };
+        for (var, pinned) in [(node.x, x), (node.out, out)] {
+            if pinned == Pinned::Yes {
+                self.tape.tensors[var.0].pinned = Pinned::Yes;
+            }
+        }
+    }
+
+    /// The value of `v` to be worked on: its own memory, or a copy where backward needs it.
+    fn take_over(&mut self, v: Var) -> Buffer {
+        let Tape { arena, tensors, .. } = &mut *self.tape;
+        let tensor = &mut tensors[v.0];
+        if tensor.pinned == Pinned::No {
+            return tensor.value.take().expect("the variable's value was taken over or released");
+        }
+        let value = tensor.value.as_ref().expect("a pinned value is there");
+        let mut copy = arena.take(value.len());
+        copy.copy_from_slice(value);
+        copy
+    }
+
+    fn forward_node(&mut self, node: &mut Node) {
+        let (rows, cols) = self.shape(node.out);
+        let value = match node.op {
+            Op::Residual { branch, site, scale } => {
+                let mut y = self.take_over(branch);
+                let x = self.value(node.x);
+                let device = &self.tape.device;
+                residual::forward(device, &mut y, x, cols, self.seq_len, site, scale);
+                y
+            }
+            Op::Rotary { shape, theta, first_position } => {
+                let mut y = self.take_over(node.x);
+                let Tape { rotary: table, device, .. } = &mut *self.tape;
+                table.prepare(theta, first_position, shape.seq_len, shape.head_width);
+                rotary::rotate(device, &mut y, table, shape, rotary::Turn::Forward);
+                y
+            }
+            _ => {
+                let mut y = self.tape.arena.take(rows * cols);
+                self.forward_into(&mut y, node);
+                y
+            }
+        };
+        self.tape.tensors[node.out.0].value = Some(value);
+    }
+
+    /// The ops that write to memory of their own.
+    fn forward_into(&mut self, y: &mut Buffer, node: &mut Node) {
+        let training = self.is_training();
+        let (parameters, seq_len) = (self.parameters, self.seq_len);
+        let (rows, cols) = self.shape(node.out);
+        let Tape { device, arena, tensors, .. } = &mut *self.tape;
+        let x = tensors[node.x.0].value.as_deref();
+        let x = x.unwrap_or_else(|| {
+            assert!(node.x == node.out, "the variable's value was taken over or released");
+            &[]
+        });
+        let of = |weight: Weight| weight.of(parameters);
+        match &node.op {
+            Op::Embedding { tokens, ids, positions, sites } => {
+                let positions = positions
+                    .map(|(table, first)| embedding::Positions { table: of(table), first });
+                let table = of(*tokens);
+                embedding::forward(device, y, table, ids, positions, cols, seq_len, *sites);
+            }
+            Op::Norm { kind, gain, bias, epsilon } => {
+                let (gain, bias) = (of(*gain), bias.map(of));
+                let terms = norm::Terms { kind: *kind, gain, bias, epsilon: *epsilon };
+                node.saved = arena.take(2 * rows);
+                norm::forward(device, y, &mut node.saved, x, terms);
+            }
+            Op::Linear { weight, bias, activation, site } => {
+                let map = linear_map(parameters, *weight, *bias, *activation);
+                if training && *activation != Activation::None {
+                    node.saved = arena.take(rows * cols);
+                }
+                let pre = (!node.saved.is_empty()).then_some(&mut node.saved[..]);
+                linear::forward(device, y, pre, x, map, seq_len, *site);
+            }
+            Op::Swiglu { site } => swiglu::forward(device, y, x, cols, seq_len, *site),
+            Op::HeadNorm { shape, q_gain, k_gain, epsilon } => {
+                let (q_gain, k_gain) = (of(*q_gain), of(*k_gain));
+                let terms = head_norm::Terms { q_gain, k_gain, epsilon: *epsilon };
+                node.saved = arena.take(rows * (shape.heads + shape.kv_heads));
+                head_norm::forward(device, y, &mut node.saved, x, *shape, terms);
+            }
+            Op::Attention { shape, sites } => {
+                node.saved = arena.take(rows * shape.heads);
+                let mut scratch = arena.take(attention::forward_scratch(device, *shape));
+                attention::forward(device, y, &mut node.saved, x, *shape, *sites, &mut scratch);
+                arena.give(scratch);
+            }
+            Op::Rotary { .. } | Op::Residual { .. } => unreachable!("these take memory over"),
+        }
+    }
+}
+
+/// The slices of a linear map.
+pub(super) fn linear_map(
+    parameters: &[f32],
+    weight: Weight,
+    bias: Option<Weight>,
+    activation: Activation,
+) -> linear::Map<'_> {
+    linear::Map {
+        weight: weight.of(parameters),
+        bias: bias.map(|bias| bias.of(parameters)),
+        inputs: weight.cols,
+        outputs: weight.rows,
+        activation,
+    }
+}
+
+/// See [`Pass::attention_cached`].
+pub(super) fn attention_cached(
+    pass: &mut Pass,
+    qkv: Var,
+    shape: HeadShape,
+    cache: &mut KvLayer,
+) -> Var {
+    let cols = shape.heads * shape.head_width;
+    let out = pass.tensor(shape.rows(), cols);
+    let Tape { device, arena, tensors, .. } = &mut *pass.tape;
+    let mut y = arena.take(shape.rows() * cols);
+    let mut scratch = arena.take(attention_cached::scratch_len(device, shape, cache));
+    let qkv = tensors[qkv.0].value.as_ref().expect("the value was taken over or released");
+    attention_cached::forward(device, &mut y, qkv, shape, cache, &mut scratch);
+    arena.give(scratch);
+    tensors[out.0].value = Some(y);
+    out
+}
+
+/// See [`Pass::rows`].
+pub(super) fn rows(pass: &mut Pass, x: Var, rows: &[u32]) -> Var {
+    let (count, cols) = pass.shape(x);
+    let out = pass.tensor(rows.len(), cols);
+    let mut y = pass.tape.arena.take(rows.len() * cols);
+    for (y, &row) in y.chunks_exact_mut(cols).zip(rows) {
+        assert!((row as usize) < count, "rows: row {row} of {count}");
+        y.copy_from_slice(&pass.value(x)[row as usize * cols..][..cols]);
+    }
+    pass.tape.tensors[out.0].value = Some(y);
+    out
+}
+
+/// See [`Pass::cross_entropy`].
+pub(super) fn cross_entropy(
+    pass: &mut Pass,
+    x: Var,
+    head: Weight,
+    targets: &[u32],
+    spec: &LossSpec,
+) -> LossReport {
+    let mut dx = pass.is_training().then(|| {
+        let len = pass.value(x).len();
+        pass.tape.arena.take(len)
+    });
+    let Tape { device, arena, tensors, token_nll, .. } = &mut *pass.tape;
+    arena.give(std::mem::take(token_nll));
+    let mut nll = arena.take(targets.len());
+    let value = tensors[x.0].value.as_ref().expect("the value was taken over or released");
+    let cols = head.cols;
+    let inputs = Inputs { x: value, head: head.of(pass.parameters), targets, cols };
+    let gradients = match (&mut dx, &mut pass.gradients) {
+        (Some(dx), Some(all)) => Some(Gradients { dx, dhead: head.of_mut(all) }),
+        _ => None,
+    };
+    let report = cross_entropy::cross_entropy(device, arena, &mut nll, inputs, spec, gradients);
+    *token_nll = nll;
+    if let Some(dx) = dx {
+        pass.accumulate(x, dx);
+    }
+    report
+}

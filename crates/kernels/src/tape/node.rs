@@ -1,0 +1,88 @@
+//! What the tape remembers of each op: arguments, inputs, output and saved buffers.
+
+use crate::arena::Buffer;
+use crate::math::Activation;
+use crate::ops::dropout::Site;
+use crate::ops::norm::Norm;
+use crate::ops::{HeadShape, attention, embedding};
+use crate::parameters::Weight;
+
+/// A handle of a tensor `[rows, cols]` on the tape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Var(pub(crate) usize);
+
+/// A tensor on the tape.
+#[derive(Debug, Default)]
+pub(crate) struct Tensor {
+    pub rows: usize,
+    pub cols: usize,
+    pub value: Option<Buffer>,
+    pub gradient: Option<Buffer>,
+    /// Whether a node's backward reads the value, so that no op may work in its memory.
+    pub pinned: Pinned,
+}
+
+/// See [`Tensor::pinned`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Pinned {
+    #[default]
+    No,
+    Yes,
+}
+
+/// One recorded op.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub op: Op,
+    /// The first input; for an embedding the output itself.
+    pub x: Var,
+    pub out: Var,
+    /// What the op keeps for its backward besides inputs and output; may be empty.
+    pub saved: Buffer,
+}
+
+/// An op with its arguments.
+#[derive(Debug)]
+pub(crate) enum Op {
+    Embedding {
+        tokens: Weight,
+        ids: Vec<u32>,
+        positions: Option<(Weight, usize)>,
+        sites: embedding::Sites,
+    },
+    Norm {
+        kind: Norm,
+        gain: Weight,
+        bias: Option<Weight>,
+        epsilon: f32,
+    },
+    Linear {
+        weight: Weight,
+        bias: Option<Weight>,
+        activation: Activation,
+        site: Option<Site>,
+    },
+    Swiglu {
+        site: Option<Site>,
+    },
+    HeadNorm {
+        shape: HeadShape,
+        q_gain: Weight,
+        k_gain: Weight,
+        epsilon: f32,
+    },
+    Rotary {
+        shape: HeadShape,
+        theta: f32,
+        first_position: usize,
+    },
+    Attention {
+        shape: HeadShape,
+        sites: attention::Sites,
+    },
+    Residual {
+        branch: Var,
+        site: Option<Site>,
+        scale: f32,
+    },
+}
