@@ -7,5 +7,5 @@
 pub mod format;
 pub mod plot;
 pub mod statistics;
-// pub mod summary;
+pub mod summary;
 pub mod wrap;

@@ -244,12 +244,13 @@ fn glyphs(series: &[Series]) -> Vec<char> {
     series.iter().map(pick).collect()
 }
 
-/// Names the curves in the top line, right-aligned, or as many of them as fit.
+/// Names the curves in the top line, right-aligned, or as many of them as fit; a curve without a
+/// name is left out.
 fn draw_legend(grid: &mut [Vec<Cell>], series: &[Series], frame: &Frame) {
     let glyphs = glyphs(series);
     let taken = grid[0].iter().rposition(|c| c.ink != Ink::Blank).map_or(0, |p| p + 3);
     let mut right = frame.width;
-    for (i, s) in series.iter().enumerate().rev() {
+    for (i, s) in series.iter().enumerate().rev().filter(|(_, s)| !s.name.is_empty()) {
         let sample = match (frame.charset, s.stroke) {
             (Charset::Ascii, _) => glyphs[i].to_string().repeat(2),
             (Charset::Unicode, Stroke::Solid) => "⠤⠤".to_owned(),

@@ -19,7 +19,7 @@ pub struct RunSummary {
     pub tokens_per_second: f64,
     /// The last step recorded.
     pub steps: u64,
-    /// Seconds spent inside recorded steps, over all resumes.
+    /// Training time in seconds, stops not counted.
     pub seconds: f64,
 }
 
@@ -52,12 +52,15 @@ impl RunSummary {
                 Event::Receipt(receipt) => summary.receipts.push(receipt.clone()),
                 Event::Step(step) => {
                     summary.steps = step.step;
-                    summary.seconds += step.seconds;
+                    summary.seconds = step.seconds;
                     speeds.push(step.tokens_per_second);
                 }
                 Event::Evaluation(evaluation) => evaluations.push(evaluation.clone()),
                 Event::Guard(guard) => summary.guards.push(guard.clone()),
-                Event::Stopped(stopped) => summary.stopped = Some(stopped.clone()),
+                Event::Stopped(stopped) => {
+                    summary.seconds = summary.seconds.max(stopped.seconds);
+                    summary.stopped = Some(stopped.clone());
+                }
                 _ => {}
             }
         }
