@@ -54,7 +54,37 @@ impl ModelConfig {
         let layers = self.layers as f64;
         6.0 * (layers * block + head) + 3.0 * layers * attention
     }
+
+    /// Bytes that a training step over `batch`·`seq_len` tokens keeps in the tape's arena: what
+    /// every block saves for backward, the gradients in flight, and one chunk of logits.
+    ///
+    /// An estimate, within a quarter of the truth for all but toy sizes; weights, gradients and
+    /// optimizer state come on top.
+    pub fn activation_bytes(&self, batch: usize, seq_len: usize) -> usize {
+        let (c, f) = (self.width, self.hidden);
+        let attended = self.heads * self.head_width;
+        let qkv = attended + 2 * self.kv_heads * self.head_width;
+        // Two norms, two residual sums, attention's input, output and log-sum-exp.
+        let shared = 4 * c + qkv + attended + self.heads + 4;
+        let (block, in_flight) = match self.family {
+            // The feed-forward layer before and after its activation.
+            Family::Gpt2 => (shared + 2 * f, f + qkv),
+            // Gate and up, and their product; QK-norm keeps its input, too.
+            Family::Llama if self.qk_norm == QkNorm::Yes => (shared + 3 * f + qkv, 3 * f + 2 * qkv),
+            Family::Llama => (shared + 3 * f, 3 * f + qkv),
+        };
+        // The embedding, the final norm, and gradients of the residual stream.
+        let row = self.layers * block + in_flight + 5 * c;
+        let tokens = batch * seq_len;
+        // The loss works through equal chunks of rows.
+        let chunks = tokens.div_ceil((LOGITS_CHUNK / self.vocabulary).max(1));
+        let logits = tokens.div_ceil(chunks.max(1)) * self.vocabulary;
+        (tokens * row + logits) * size_of::<f32>()
+    }
 }
+
+/// The most logits that the loss holds at a time (32 MiB).
+const LOGITS_CHUNK: usize = 8 << 20;
 
 #[cfg(test)]
 mod tests {

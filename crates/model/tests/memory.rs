@@ -3,7 +3,7 @@
 mod common;
 
 use common::{KEY, random_ids, step, tape};
-use heldout_model::{Model, ModelConfig, NoiseRates, Tied, Tokens};
+use heldout_model::{Model, ModelConfig, NoiseRates, QkNorm, Tied, Tokens};
 
 #[test]
 fn activation_bytes_are_within_a_quarter_of_the_arena() {
@@ -12,8 +12,19 @@ fn activation_bytes_are_within_a_quarter_of_the_arena() {
         ("gpt2 deep", ModelConfig::gpt2(500, 128, 8, 4, 64), 4, 128),
         ("gpt2 short", ModelConfig::gpt2(300, 128, 2, 4, 256), 2, 32),
         ("gpt2 large vocabulary", ModelConfig::gpt2(8000, 64, 2, 4, 128), 4, 64),
+        ("gpt2 logits in chunks", ModelConfig::gpt2(50257, 64, 1, 2, 8), 3, 64),
         ("gpt2 one layer", ModelConfig::gpt2(65, 128, 1, 2, 64), 8, 128),
         ("llama", ModelConfig::llama(300, 128, 4, 4, 2, 128), 4, 128),
+        (
+            "qwen3",
+            ModelConfig {
+                qk_norm: QkNorm::Yes,
+                head_width: 32,
+                ..ModelConfig::llama(300, 64, 2, 4, 2, 96)
+            },
+            4,
+            64,
+        ),
         (
             "llama untied",
             ModelConfig { tied: Tied::No, ..ModelConfig::llama(2000, 64, 3, 8, 8, 256) },
