@@ -11,6 +11,7 @@
 mod backward;
 mod forward;
 mod node;
+mod profile;
 
 use std::sync::Arc;
 
@@ -26,6 +27,7 @@ use crate::parameters::Weight;
 use node::{Node, Op, Tensor};
 
 pub use node::Var;
+pub use profile::{Profile, Span, Total};
 
 /// Buffers and the record of a pass; lives as long as training does.
 pub struct Tape {
@@ -35,6 +37,7 @@ pub struct Tape {
     nodes: Vec<Node>,
     token_nll: Buffer,
     rotary: rotary::Table,
+    profiler: profile::Profiler,
 }
 
 impl Tape {
@@ -47,6 +50,7 @@ impl Tape {
             nodes: Vec::new(),
             token_nll: Buffer::default(),
             rotary: rotary::Table::default(),
+            profiler: profile::Profiler::default(),
         }
     }
 
@@ -79,6 +83,16 @@ impl Tape {
     /// Fresh allocations so far; constant once steps repeat in shape.
     pub fn allocations(&self) -> u64 {
         self.arena.allocations()
+    }
+
+    /// Starts to time every op call.
+    pub fn start_profile(&mut self) {
+        self.profiler.begin();
+    }
+
+    /// Stops timing and returns what was measured since [`Tape::start_profile`].
+    pub fn take_profile(&mut self) -> Option<Profile> {
+        self.profiler.end()
     }
 
     /// Returns to the system all buffers that are kept for reuse.

@@ -46,6 +46,7 @@ impl Pass<'_> {
         let dy = self.tape.tensors[node.out.0].gradient.take();
         // Nothing downstream led to the objective: nothing flows.
         if let Some(dy) = dy {
+            let since = self.tape.profiler.now();
             match node.op {
                 Op::Embedding { .. } => self.backward_embedding(&node, dy),
                 Op::Norm { .. } => self.backward_norm(&node, dy),
@@ -55,6 +56,11 @@ impl Pass<'_> {
                 Op::Rotary { .. } => self.backward_rotary(&node, dy),
                 Op::Attention { .. } => self.backward_attention(&node, dy),
                 Op::Residual { .. } => self.backward_residual(&node, dy),
+            }
+            // A linear map has told its parts apart itself.
+            if !matches!(node.op, Op::Linear { .. }) {
+                let flops = 2.5 * node.op.flops(self.shape(node.out).0);
+                self.tape.profiler.span(node.op.names().1, since, flops);
             }
         }
         let Tape { arena, tensors, .. } = &mut *self.tape;
@@ -109,16 +115,23 @@ impl Pass<'_> {
         let Op::Linear { weight, bias, activation, site } = node.op else { return };
         let (mut dx, into) = self.gradient_of(node.x);
         let seq_len = self.seq_len;
-        let Tape { device, arena, tensors, .. } = &mut *self.tape;
+        let flops = node.op.flops(self.shape(node.out).0);
+        let Tape { device, arena, tensors, profiler, .. } = &mut *self.tape;
         let all = self.gradients.as_deref_mut().expect("training");
         let map = linear_map(self.parameters, weight, bias, activation);
         let dbias = bias.map(|bias| bias.of_mut(all));
         let pre = &node.saved;
+        let since = profiler.now();
         linear::backward_activation(device, arena, &mut dy, dbias, pre, map, seq_len, site);
+        profiler.span(node.op.names().1, since, 0.0);
         let x = tensors[node.x.0].value.as_ref().expect("kept for backward");
         let dweight = weight.of_mut(all);
+        let since = profiler.now();
         linear::backward_weight(device, dweight, &dy, x, map.inputs, map.outputs);
+        profiler.span("linear backward weight", since, flops);
+        let since = profiler.now();
         linear::backward_input(device, &mut dx, into, &dy, map);
+        profiler.span("linear backward input", since, flops);
         arena.give(dy);
         tensors[node.x.0].gradient = Some(dx);
     }

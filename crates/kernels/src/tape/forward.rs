@@ -21,7 +21,10 @@ impl Pass<'_> {
     /// Runs the op and, in training, keeps it for backward.
     pub(super) fn record(&mut self, op: Op, x: Var, out: Var) -> Var {
         let mut node = Node { op, x, out, saved: Buffer::default() };
+        let since = self.tape.profiler.now();
         self.forward_node(&mut node);
+        let flops = node.op.flops(self.shape(out).0);
+        self.tape.profiler.span(node.op.names().0, since, flops);
         if self.is_training() {
             self.pin(&node);
             self.tape.nodes.push(node);
@@ -202,6 +205,7 @@ pub(super) fn cross_entropy(
         let len = pass.value(x).len();
         pass.tape.arena.take(len)
     });
+    let since = pass.tape.profiler.now();
     let Tape { device, arena, tensors, token_nll, .. } = &mut *pass.tape;
     arena.give(std::mem::take(token_nll));
     let mut nll = arena.take(targets.len());
@@ -214,6 +218,9 @@ pub(super) fn cross_entropy(
     };
     let report = cross_entropy::cross_entropy(device, arena, &mut nll, inputs, spec, gradients);
     *token_nll = nll;
+    let products = if dx.is_some() { 3.0 } else { 1.0 };
+    let flops = products * 2.0 * targets.len() as f64 * head.len() as f64;
+    pass.tape.profiler.span("cross_entropy", since, flops);
     if let Some(dx) = dx {
         pass.accumulate(x, dx);
     }

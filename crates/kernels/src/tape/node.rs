@@ -86,3 +86,31 @@ pub(crate) enum Op {
         scale: f32,
     },
 }
+
+impl Op {
+    /// What a profile calls the forward and the backward pass.
+    pub fn names(&self) -> (&'static str, &'static str) {
+        match self {
+            Op::Embedding { .. } => ("embedding", "embedding backward"),
+            Op::Norm { .. } => ("norm", "norm backward"),
+            Op::Linear { .. } => ("linear", "linear backward activation"),
+            Op::Swiglu { .. } => ("swiglu", "swiglu backward"),
+            Op::HeadNorm { .. } => ("head_norm", "head_norm backward"),
+            Op::Rotary { .. } => ("rotary", "rotary backward"),
+            Op::Attention { .. } => ("attention", "attention backward"),
+            Op::Residual { .. } => ("residual", "residual backward"),
+        }
+    }
+
+    /// Floating-point operations of the forward pass's products over `rows` rows.
+    pub fn flops(&self, rows: usize) -> f64 {
+        match self {
+            Op::Linear { weight, .. } => 2.0 * rows as f64 * weight.len() as f64,
+            Op::Attention { shape, .. } => {
+                let pairs = shape.seq_len as f64 * (shape.seq_len as f64 + 1.0) / 2.0;
+                4.0 * (shape.batch * shape.heads * shape.head_width) as f64 * pairs
+            }
+            _ => 0.0,
+        }
+    }
+}
