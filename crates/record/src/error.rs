@@ -1,7 +1,7 @@
 //! What can go wrong with a run on disk: the path, the cause in words, and the next step.
 
 use heldout_base::durable::DurableError;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// A failed operation on a run directory or on a file of weights.
 #[derive(Debug, thiserror::Error)]
