@@ -1,8 +1,21 @@
 //! Matrix products c[M,N] (+)= a[M,K]·b[K,N] with any strides, and what follows them.
 
-use crate::device::{Device, Isa, Precision};
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod blocked;
+mod buffer;
+mod finish;
+mod pack;
+mod portable;
+mod tile;
+
+use self::blocked::Product;
+use self::finish::Finish;
+use self::tile::kernels;
+use crate::device::{Device, Isa};
 use crate::math::Activation;
-use crate::pool::Disjoint;
 
 /// A matrix of f32 inside a slice; element (i, j) is `data[i·row_stride + j·col_stride]`.
 #[derive(Clone, Copy)]
@@ -27,7 +40,14 @@ impl<'a> Mat<'a> {
 
     /// A row-major matrix whose rows start `row_stride` values apart (a head inside q·k·v).
     pub fn with_stride(data: &'a [f32], rows: usize, cols: usize, row_stride: usize) -> Mat<'a> {
-        Mat { data, rows, cols, row_stride, col_stride: 1 }.checked()
+        Mat {
+            data,
+            rows,
+            cols,
+            row_stride,
+            col_stride: 1,
+        }
+        .checked()
     }
 
     /// The transpose, without moving anything.
@@ -41,12 +61,22 @@ impl<'a> Mat<'a> {
         }
     }
 
+    /// The address of an element.
+    fn at(&self, row: usize, col: usize) -> *const f32 {
+        self.data
+            .as_ptr()
+            .wrapping_add(row * self.row_stride + col * self.col_stride)
+    }
+
     /// Asserts that every element lies inside the slice.
     fn checked(self) -> Mat<'a> {
         if self.rows > 0 && self.cols > 0 {
             let last = (self.rows - 1) * self.row_stride + (self.cols - 1) * self.col_stride;
             let (rows, cols, len) = (self.rows, self.cols, self.data.len());
-            assert!(last < len, "{rows}×{cols} matrix reaches to {last} in {len} values");
+            assert!(
+                last < len,
+                "{rows}×{cols} matrix reaches to {last} in {len} values"
+            );
         }
         self
     }
@@ -96,44 +126,25 @@ pub fn matmul(
     if rows == 0 || cols == 0 {
         return;
     }
-    assert!(ldc >= cols && c.len() >= (rows - 1) * ldc + cols, "c is too small");
-    let (a, b) = (a.checked(), b.checked());
-    let (bias, activation, pre) = match epilogue {
-        Epilogue::None => (None, Activation::None, None),
-        Epilogue::Bias(bias) => (Some(bias), Activation::None, None),
-        Epilogue::BiasActivation { bias, activation, pre } => (bias, activation, pre),
-    };
-    let round = device.precision() == Precision::Bf16;
-    let pre = pre.map(Disjoint::new);
-    let c = Disjoint::new(c);
-    device.pool().run(rows, &|i| {
-        let range = i * ldc..i * ldc + cols;
-        #[allow(unsafe_code)]
-        // SAFETY: each row is one task's.
-        let (row, mut pre) =
-            unsafe { (c.range(range.clone()), pre.as_ref().map(|pre| pre.range(range.clone()))) };
-        row_product(row, a, b, i, accumulate, round);
-        for (j, value) in row.iter_mut().enumerate() {
-            *value += bias.map_or(0.0, |bias| bias[j]);
-            if let Some(pre) = &mut pre {
-                pre[j] = *value;
-            }
-            *value = activation.value(*value);
-        }
-    });
-}
-
-fn row_product(row: &mut [f32], a: Mat, b: Mat, i: usize, accumulate: Accumulate, round: bool) {
-    let rounded = |x: f32| if round { half::bf16::from_f32(x).to_f32() } else { x };
-    if accumulate == Accumulate::Overwrite {
-        row.fill(0.0);
+    assert!(
+        ldc >= cols && c.len() >= (rows - 1) * ldc + cols,
+        "c is too small"
+    );
+    let isa = device.isa();
+    let finish = Finish::new(isa, epilogue, (rows, cols), ldc);
+    let kernels = kernels(isa, device.precision());
+    let (a, b, c) = (a.checked(), b.checked(), c.as_mut_ptr());
+    Product {
+        isa,
+        kernels,
+        a,
+        b,
+        c,
+        ldc,
+        accumulate,
+        finish,
     }
-    for k in 0..a.cols {
-        let x = rounded(a.data[i * a.row_stride + k * a.col_stride]);
-        for (j, value) in row.iter_mut().enumerate() {
-            *value += x * rounded(b.data[k * b.row_stride + j * b.col_stride]);
-        }
-    }
+    .run(device);
 }
 
 /// Working memory of [`small_matmul`]; keep one per thread and reuse it.
@@ -166,7 +177,11 @@ pub fn small_matmul(
                 sum += a.data[i * a.row_stride + k * a.col_stride]
                     * b.data[k * b.row_stride + j * b.col_stride];
             }
-            let old = if accumulate == Accumulate::Add { *value } else { 0.0 };
+            let old = if accumulate == Accumulate::Add {
+                *value
+            } else {
+                0.0
+            };
             *value = old + alpha * sum;
         }
     }

@@ -1,0 +1,466 @@
+//! The product of large matrices: which part is packed when, and who computes what.
+//!
+//! K is cut into blocks whose length depends on K alone; each block's sums are made in registers
+//! and added to c in order, so c's bits depend on nothing but the inputs and the instruction set.
+//!
+//! One operand is packed as a whole by all threads ("shared"); then each task takes some rows of
+//! c (or columns, when there are more of these), packs its part of the other operand into a
+//! buffer of its own that stays in its second-level cache, and goes through all tiles. Rows of a
+//! in f32 are read in place.
+#![allow(unsafe_code)]
+
+use std::ops::Range;
+
+use super::buffer::{LOCAL, SHARED};
+use super::finish::{Block, Finish};
+use super::pack::{Panel, Rows, emulate};
+use super::tile::{Emulate, Kernels, Tile};
+use super::{Accumulate, Mat};
+use crate::device::{Device, Isa};
+
+/// Longest block along K, in units.
+const DEPTH: usize = 384;
+/// Most units of the shared operand that are packed at a time: 8 MiB of the third-level cache.
+const SHARED_UNITS: usize = 2 << 20;
+/// Most full tiles in a task, by rows and by columns.
+const TASK_TILES: usize = 8;
+/// Products below so many multiply-adds are not worth waking another thread for.
+const SERIAL: usize = 1 << 18;
+
+/// A product with its operands checked.
+pub(super) struct Product<'a> {
+    pub isa: Isa,
+    pub kernels: &'static Kernels,
+    pub a: Mat<'a>,
+    pub b: Mat<'a>,
+    pub c: *mut f32,
+    pub ldc: usize,
+    pub accumulate: Accumulate,
+    pub finish: Finish<'a>,
+}
+
+// SAFETY: c and what `finish` writes are cut into disjoint blocks, one task each.
+unsafe impl Sync for Product<'_> {}
+
+/// A pointer into the shared buffer that tasks may hold.
+#[derive(Clone, Copy)]
+struct Packed(*mut u32);
+// SAFETY: while it is written each task has a part of its own; afterwards it is only read.
+unsafe impl Sync for Packed {}
+
+impl Packed {
+    fn at(self, units: usize) -> *mut u32 {
+        self.0.wrapping_add(units)
+    }
+}
+
+/// Part of a for one block of K, as tiles read it.
+#[derive(Clone, Copy)]
+enum Left {
+    /// Rows `step` units apart.
+    Rows { start: *const u32, step: usize },
+    /// Panels of as many rows as a full tile has, of `depth` units each.
+    Panels {
+        start: *const u32,
+        rows: usize,
+        depth: usize,
+    },
+}
+
+impl Left {
+    /// Where a tile that starts at `row` reads: its start, row distance, and step along K.
+    fn tile(self, row: usize) -> (*const u32, usize, usize) {
+        match self {
+            Left::Rows { start, step } => (start.wrapping_add(row * step), step, 1),
+            Left::Panels { start, rows, depth } => (
+                start.wrapping_add(row / rows * rows * depth + row % rows),
+                1,
+                rows,
+            ),
+        }
+    }
+}
+
+/// A rectangle of c and a block of K.
+#[derive(Clone)]
+struct Part {
+    rows: Range<usize>,
+    cols: Range<usize>,
+    block: usize,
+}
+
+impl Product<'_> {
+    /// Computes the product on the device's threads.
+    pub fn run(&self, device: &Device) {
+        if self.b.cols > self.a.rows {
+            self.run_by_columns(device);
+        } else {
+            self.run_by_rows(device);
+        }
+    }
+
+    /// b is shared; tasks take rows.
+    fn run_by_rows(&self, device: &Device) {
+        let (width, panel) = (
+            self.kernels.cols(),
+            self.kernels.cols() * self.block_units(),
+        );
+        let panels = self.b.cols.div_ceil(width);
+        let (across, along) = chunk(panels, self.blocks(), panel);
+        for panels in steps(0..panels, across) {
+            let cols = panels.start * width..self.b.cols.min(panels.end * width);
+            for blocks in steps(0..self.blocks(), along) {
+                SHARED.with_borrow_mut(|shared| {
+                    let shared = Packed(shared.room(panels.len() * blocks.len() * panel));
+                    self.fork(device, panels.len() * blocks.len(), self.b.cols, &|task| {
+                        let (block, number) = (task / panels.len(), task % panels.len());
+                        let out = shared.at(task * panel);
+                        let first = cols.start + number * width;
+                        let cols = first..cols.end.min(first + width);
+                        self.pack_columns(out, cols, blocks.start + block);
+                    });
+                    let tiles = self.a.rows.div_ceil(self.kernels.rows);
+                    self.for_each_range(device, tiles, &|tiles| {
+                        let height = self.kernels.rows;
+                        let rows = tiles.start * height..self.a.rows.min(tiles.end * height);
+                        let part = Part {
+                            rows,
+                            cols: cols.clone(),
+                            block: blocks.start,
+                        };
+                        self.row_task(part, blocks.len(), shared, panels.len() * panel);
+                    });
+                });
+            }
+        }
+    }
+
+    /// Rows of c for `blocks` blocks of K, whose packed columns are `stride` units apart.
+    fn row_task(&self, part: Part, blocks: usize, shared: Packed, stride: usize) {
+        LOCAL.with_borrow_mut(|local| {
+            for number in 0..blocks {
+                let part = Part {
+                    block: part.block + number,
+                    ..part.clone()
+                };
+                let left = if self.reads_rows_in_place() {
+                    self.rows_in_place(part.rows.start, part.block)
+                } else {
+                    let units = self.left_units(part.rows.len());
+                    let out = local.room(units);
+                    self.pack_left(out, part.rows.clone(), part.block)
+                };
+                self.tiles(&part, left, shared.at(number * stride));
+            }
+        });
+    }
+
+    /// a is shared (or read in place); tasks take columns.
+    fn run_by_columns(&self, device: &Device) {
+        let height = self.kernels.rows;
+        let groups = self.a.rows.div_ceil(TASK_TILES * height);
+        let group_units = self.left_units(TASK_TILES * height);
+        let (across, along) = chunk(groups, self.blocks(), group_units);
+        for groups in steps(0..groups, across) {
+            for blocks in steps(0..self.blocks(), along) {
+                SHARED.with_borrow_mut(|shared| {
+                    let shared = if self.reads_rows_in_place() {
+                        Packed(std::ptr::null_mut())
+                    } else {
+                        let shared = Packed(shared.room(groups.len() * blocks.len() * group_units));
+                        self.fork(device, groups.len() * blocks.len(), self.a.rows, &|task| {
+                            let (block, number) = (task / groups.len(), task % groups.len());
+                            let rows = self.group(groups.start + number);
+                            let out = shared.at(task * group_units);
+                            self.pack_left(out, rows, blocks.start + block);
+                        });
+                        shared
+                    };
+                    let panels = self.b.cols.div_ceil(self.kernels.cols());
+                    self.for_each_range(device, panels, &|panels| {
+                        self.column_task(panels, groups.clone(), blocks.clone(), shared);
+                    });
+                });
+            }
+        }
+    }
+
+    /// Some panels of columns, for groups of rows and blocks of K.
+    fn column_task(
+        &self,
+        panels: Range<usize>,
+        groups: Range<usize>,
+        blocks: Range<usize>,
+        shared: Packed,
+    ) {
+        let width = self.kernels.cols();
+        let panel = width * self.block_units();
+        let cols = panels.start * width..self.b.cols.min(panels.end * width);
+        LOCAL.with_borrow_mut(|local| {
+            let local = local.room(panels.len() * panel);
+            for (number, block) in blocks.clone().enumerate() {
+                for (i, first) in cols.clone().step_by(width).enumerate() {
+                    let cols = first..cols.end.min(first + width);
+                    self.pack_columns(local.wrapping_add(i * panel), cols, block);
+                }
+                for group in groups.clone() {
+                    let rows = self.group(group);
+                    let left = if self.reads_rows_in_place() {
+                        self.rows_in_place(rows.start, block)
+                    } else {
+                        let place = number * groups.len() + group - groups.start;
+                        let units = self.left_units(TASK_TILES * self.kernels.rows);
+                        self.left_at(shared.at(place * units), block)
+                    };
+                    self.tiles(
+                        &Part {
+                            rows,
+                            cols: cols.clone(),
+                            block,
+                        },
+                        left,
+                        local,
+                    );
+                }
+            }
+        });
+    }
+
+    /// All tiles of a part, from a's block and the packed columns; the epilogue at K's end.
+    fn tiles(&self, part: &Part, left: Left, columns: *const u32) {
+        let depth = self.depth_of(part.block).len().div_ceil(self.kernels.pair);
+        let width = self.kernels.cols();
+        let accumulate = if part.block > 0 {
+            Accumulate::Add
+        } else {
+            self.accumulate
+        };
+        for (number, col) in part.cols.clone().step_by(width).enumerate() {
+            let cols = width.min(part.cols.end - col);
+            let b = columns.wrapping_add(number * width * self.block_units());
+            let mut row = part.rows.start;
+            while row < part.rows.end {
+                let (height, kernels) = self.kernels.next(part.rows.end - row);
+                let (a, a_row, a_step) = left.tile(row - part.rows.start);
+                let c = self.c.wrapping_add(row * self.ldc + col);
+                let (b_step, ldc) = (width, self.ldc);
+                let tile = Tile {
+                    depth,
+                    a,
+                    a_row,
+                    a_step,
+                    b,
+                    b_step,
+                    c,
+                    ldc,
+                    cols,
+                    alpha: 1.0,
+                    accumulate,
+                };
+                // SAFETY: the tile lies inside a, the packed columns and c, and c's part is
+                // this task's; the device has the instructions of its kernels.
+                unsafe { kernels[usize::from(cols > self.kernels.lanes)](&tile) };
+                row += height;
+            }
+            if part.block + 1 == self.blocks() {
+                let offset = part.rows.start * self.ldc + col;
+                let c = self.c.wrapping_add(offset);
+                let (ldc, rows) = (self.ldc, part.rows.len());
+                // SAFETY: as above.
+                unsafe {
+                    self.finish.apply(&Block {
+                        c,
+                        offset,
+                        ldc,
+                        rows,
+                        col,
+                        cols,
+                    })
+                };
+            }
+        }
+    }
+
+    /// Number of blocks of K; one, though empty, if K is 0.
+    fn blocks(&self) -> usize {
+        self.a.cols.div_ceil(DEPTH * self.kernels.pair).max(1)
+    }
+
+    /// Units along K in every block but the last, which may have fewer.
+    fn block_units(&self) -> usize {
+        self.a
+            .cols
+            .div_ceil(self.blocks())
+            .div_ceil(self.kernels.pair)
+    }
+
+    /// The values along K of a block.
+    fn depth_of(&self, block: usize) -> Range<usize> {
+        let length = self.block_units() * self.kernels.pair;
+        self.a.cols.min(block * length)..self.a.cols.min((block + 1) * length)
+    }
+
+    /// The rows of a group, of which there are as many as a task has tiles.
+    fn group(&self, group: usize) -> Range<usize> {
+        let height = TASK_TILES * self.kernels.rows;
+        group * height..self.a.rows.min((group + 1) * height)
+    }
+
+    fn pack_columns(&self, out: *mut u32, cols: Range<usize>, block: usize) {
+        let depth = self.depth_of(block);
+        let panel = Panel {
+            out,
+            step: self.kernels.cols(),
+            from: self.b.at(depth.start, cols.start),
+            k_stride: self.b.row_stride,
+            lane_stride: self.b.col_stride,
+            depth: depth.len(),
+            lanes: cols.len(),
+        };
+        // SAFETY: the columns lie inside b, and the caller made room for a panel.
+        unsafe {
+            self.kernels.packers.panel(&panel);
+            emulate(
+                self.isa,
+                self.kernels.emulate,
+                out,
+                depth.len() * panel.step,
+            );
+        }
+    }
+
+    /// Whether tiles can read a as it lies: f32 with values along K adjacent, and rows whose
+    /// distance does not make the rows of a tile compete for the same sets of the cache.
+    fn reads_rows_in_place(&self) -> bool {
+        let lines = self.a.row_stride / 16;
+        let sets = 64 >> lines.trailing_zeros().min(6);
+        let plain = self.kernels.pair == 1 && self.kernels.emulate == Emulate::No;
+        plain && self.a.col_stride == 1 && (sets >= 2 || !self.a.row_stride.is_multiple_of(16))
+    }
+
+    fn rows_in_place(&self, row: usize, block: usize) -> Left {
+        let start = self.a.at(row, self.depth_of(block).start).cast();
+        Left::Rows {
+            start,
+            step: self.a.row_stride,
+        }
+    }
+
+    /// Distance of packed rows: odd in cache lines, so that they spread over the cache's sets.
+    fn row_step(&self) -> usize {
+        (self.block_units().div_ceil(16) | 1) * 16
+    }
+
+    /// Room that a block of so many rows of a needs.
+    fn left_units(&self, rows: usize) -> usize {
+        let rows = rows.next_multiple_of(self.kernels.rows);
+        rows * self.row_step()
+    }
+
+    /// What `pack_left` has put at `start`.
+    fn left_at(&self, start: *const u32, block: usize) -> Left {
+        let depth = self.depth_of(block).len().div_ceil(self.kernels.pair);
+        if self.a.col_stride == 1 {
+            Left::Rows {
+                start,
+                step: self.row_step(),
+            }
+        } else {
+            Left::Panels {
+                start,
+                rows: self.kernels.rows,
+                depth,
+            }
+        }
+    }
+
+    fn pack_left(&self, out: *mut u32, rows: Range<usize>, block: usize) -> Left {
+        let depth = self.depth_of(block);
+        let left = self.left_at(out, block);
+        // SAFETY: the rows lie inside a, and the caller made room for them.
+        unsafe {
+            match left {
+                Left::Rows { step, .. } => {
+                    (self.kernels.packers.rows)(&Rows {
+                        out,
+                        step,
+                        from: self.a.at(rows.start, depth.start),
+                        row_stride: self.a.row_stride,
+                        depth: depth.len(),
+                        rows: rows.len(),
+                    });
+                    emulate(self.isa, self.kernels.emulate, out, rows.len() * step);
+                }
+                Left::Panels {
+                    rows: height,
+                    depth: units,
+                    ..
+                } => {
+                    for (number, row) in rows.clone().step_by(height).enumerate() {
+                        let panel = Panel {
+                            out: out.add(number * height * units),
+                            step: height,
+                            from: self.a.at(row, depth.start),
+                            k_stride: self.a.col_stride,
+                            lane_stride: self.a.row_stride,
+                            depth: depth.len(),
+                            lanes: height.min(rows.end - row),
+                        };
+                        self.kernels.packers.panel(&panel);
+                        emulate(self.isa, self.kernels.emulate, panel.out, units * height);
+                    }
+                }
+            }
+        }
+        left
+    }
+
+    /// Runs packing tasks on all threads, or here if there is little to do.
+    fn fork(&self, device: &Device, tasks: usize, lanes: usize, body: &(dyn Fn(usize) + Sync)) {
+        if lanes * self.a.cols < SERIAL / 8 {
+            (0..tasks).for_each(body);
+        } else {
+            device.pool().run(tasks, body);
+        }
+    }
+
+    /// Calls `body` with ranges that cover `0..tiles`: long ones first, short ones at the end,
+    /// so that threads finish together.
+    fn for_each_range(&self, device: &Device, tiles: usize, body: &(dyn Fn(Range<usize>) + Sync)) {
+        let threads = device.threads();
+        let work = self.a.rows * self.b.cols * self.a.cols;
+        if threads == 1 || work < SERIAL {
+            steps(0..tiles, TASK_TILES).for_each(body);
+            return;
+        }
+        let length = |left: usize| (left / (2 * threads)).clamp(2, TASK_TILES).min(left);
+        let mut tasks = 0;
+        let mut left = tiles;
+        while left > 0 {
+            left -= length(left);
+            tasks += 1;
+        }
+        device.pool().run(tasks, &|task| {
+            let mut start = 0;
+            for _ in 0..task {
+                start += length(tiles - start);
+            }
+            body(start..start + length(tiles - start));
+        });
+    }
+}
+
+/// How many of `lines` lines and `blocks` blocks, of `units` each, to pack at a time.
+fn chunk(lines: usize, blocks: usize, units: usize) -> (usize, usize) {
+    let most = (SHARED_UNITS / units.max(1)).max(1);
+    let along = blocks.min((most / lines.clamp(1, 16)).max(1));
+    (lines.min((most / along).max(1)), along)
+}
+
+/// `range` in steps of `step`.
+fn steps(range: Range<usize>, step: usize) -> impl Iterator<Item = Range<usize>> {
+    let end = range.end;
+    range
+        .step_by(step.max(1))
+        .map(move |start| start..end.min(start + step.max(1)))
+}

@@ -1,0 +1,251 @@
+//! Products against a triple loop in f64: shapes × layouts × instruction sets × precisions ×
+//! threads, and the same bits for any number of threads.
+
+use heldout_kernels::gemm::{Accumulate, Epilogue, Mat, Scratch, matmul, small_matmul};
+use heldout_kernels::{Activation, Device, Isa, Precision};
+
+/// Numbers in [−1, 1) that look random.
+fn values(len: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / 8_388_608.0 - 1.0
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+fn isas() -> Vec<Isa> {
+    let best = Device::detect_isa();
+    [Isa::Portable, Isa::Avx2, Isa::Avx512].into_iter().filter(|&isa| isa <= best).collect()
+}
+
+/// How a matrix lies in memory.
+#[derive(Clone, Copy, Debug)]
+enum Layout {
+    Rows,
+    /// Rows with a gap behind each.
+    Gaps,
+    Columns,
+    /// No stride is 1.
+    Both,
+}
+
+/// Memory for a matrix, and the view on it.
+fn layout(layout: Layout, rows: usize, cols: usize) -> (usize, usize, usize) {
+    match layout {
+        Layout::Rows => (cols, 1, rows * cols),
+        Layout::Gaps => (cols + 5, 1, rows * (cols + 5)),
+        Layout::Columns => (1, rows + 3, (rows + 3) * cols),
+        Layout::Both => (2 * cols, 2, 2 * rows * cols),
+    }
+}
+
+struct Case {
+    size: (usize, usize, usize),
+    a: Layout,
+    b: Layout,
+    accumulate: Accumulate,
+}
+
+fn bf16(x: f32) -> f32 {
+    half::bf16::from_f32(x).to_f32()
+}
+
+/// The specification: sums in f64; with it the sum of magnitudes, for the error bound.
+fn reference(case: &Case, a: &Mat, b: &Mat, old: &[f32], precision: Precision) -> Vec<(f64, f64)> {
+    let (m, n, k) = case.size;
+    let round = |x: f32| f64::from(if precision == Precision::Bf16 { bf16(x) } else { x });
+    let mut c = Vec::with_capacity(m * n);
+    for i in 0..m {
+        for j in 0..n {
+            let start = if case.accumulate == Accumulate::Add { old[i * (n + 2) + j] } else { 0.0 };
+            let mut sums = (f64::from(start), f64::from(start.abs()));
+            for p in 0..k {
+                let x = round(a.data[i * a.row_stride + p * a.col_stride]);
+                let y = round(b.data[p * b.row_stride + j * b.col_stride]);
+                sums.0 += x * y;
+                sums.1 += (x * y).abs();
+            }
+            c.push(sums);
+        }
+    }
+    c
+}
+
+fn check(case: &Case) {
+    let (m, n, k) = case.size;
+    let ldc = n + 2;
+    let (a_row, a_col, a_len) = layout(case.a, m, k);
+    let (b_row, b_col, b_len) = layout(case.b, k, n);
+    let (a, b, old) = (values(a_len, 1), values(b_len, 2), values(m * ldc, 3));
+    let a = Mat { data: &a, rows: m, cols: k, row_stride: a_row, col_stride: a_col };
+    let b = Mat { data: &b, rows: k, cols: n, row_stride: b_row, col_stride: b_col };
+    for precision in [Precision::F32, Precision::Bf16] {
+        let expected = reference(case, &a, &b, &old, precision);
+        for isa in isas() {
+            let mut first: Option<Vec<f32>> = None;
+            for threads in [1, 2, 3] {
+                let device = Device::cpu_with_isa(threads, precision, isa).unwrap();
+                let mut c = old.clone();
+                matmul(&device, &mut c, ldc, a, b, case.accumulate, Epilogue::None);
+                let name =
+                    || format!("{m}×{n}×{k} {:?} {:?} {isa:?} {precision:?}", case.a, case.b);
+                for (at, (expected, magnitude)) in expected.iter().enumerate() {
+                    let (i, j) = (at / n, at % n);
+                    let found = f64::from(c[i * ldc + j]);
+                    let bound = 2e-7 * (magnitude + 1.0) * (1.0 + (k as f64).sqrt() / 8.0);
+                    let error = (found - expected).abs();
+                    assert!(error <= bound, "{}: ({i}, {j}) {found} for {expected}", name());
+                }
+                for i in 0..m {
+                    assert_eq!(c[i * ldc + n..][..2], old[i * ldc + n..][..2], "{}", name());
+                }
+                let first = first.get_or_insert_with(|| c.clone());
+                assert!(
+                    first.iter().zip(&c).all(|(x, y)| x.to_bits() == y.to_bits()),
+                    "{}",
+                    name()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn agrees_with_the_triple_loop() {
+    let layouts = [Layout::Rows, Layout::Gaps, Layout::Columns, Layout::Both];
+    let sizes = [
+        (1, 1, 1),
+        (1, 40, 33),
+        (2, 3, 0),
+        (3, 65, 17),
+        (5, 100, 1),
+        (13, 31, 64),
+        (14, 32, 16),
+        (15, 33, 47),
+        (27, 16, 5),
+        (30, 130, 129),
+        (64, 1, 7),
+        (131, 65, 40),
+    ];
+    for size in sizes {
+        for a in layouts {
+            for b in layouts {
+                for accumulate in [Accumulate::Overwrite, Accumulate::Add] {
+                    check(&Case { size, a, b, accumulate });
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn agrees_with_the_triple_loop_when_k_is_long_and_work_is_shared() {
+    let (rows, columns) = (Layout::Rows, Layout::Columns);
+    let accumulate = Accumulate::Add;
+    for size in [(300, 70, 803), (70, 300, 801), (1, 500, 1000), (2, 33, 2000), (9, 700, 70)] {
+        for (a, b) in [(rows, rows), (rows, columns), (columns, rows), (columns, columns)] {
+            check(&Case { size, a, b, accumulate });
+        }
+    }
+}
+
+#[test]
+fn empty_products_do_nothing() {
+    let device = Device::cpu(1, Precision::F32).unwrap();
+    let empty = Mat::new(&[], 0, 4);
+    let b = [1.0; 12];
+    matmul(&device, &mut [], 3, empty, Mat::new(&b, 4, 3), Accumulate::Add, Epilogue::None);
+    let mut c = [1.0, 2.0];
+    let (a, b) = (Mat::new(&[], 1, 0), Mat::new(&[], 0, 2));
+    matmul(&device, &mut c, 2, a, b, Accumulate::Add, Epilogue::None);
+    assert_eq!(c, [1.0, 2.0]);
+    matmul(&device, &mut c, 2, a, b, Accumulate::Overwrite, Epilogue::Bias(&[0.5, 0.25]));
+    assert_eq!(c, [0.5, 0.25]);
+}
+
+/// A row's bits do not depend on how many rows are computed with it.
+#[test]
+fn rows_do_not_depend_on_their_neighbours() {
+    let (n, k) = (70, 900);
+    let (a, b) = (values(100 * k, 1), values(n * k, 2));
+    for precision in [Precision::F32, Precision::Bf16] {
+        for isa in isas() {
+            let device = Device::cpu_with_isa(2, precision, isa).unwrap();
+            let product = |first: usize, rows: usize| {
+                let mut c = vec![0.0; rows * n];
+                let a = Mat::new(&a[first * k..(first + rows) * k], rows, k);
+                let b = Mat::new(&b, n, k).t();
+                matmul(&device, &mut c, n, a, b, Accumulate::Overwrite, Epilogue::None);
+                c
+            };
+            let all = product(0, 100);
+            for (first, rows) in [(0, 50), (50, 50), (3, 14), (17, 83)] {
+                assert_eq!(product(first, rows), all[first * n..(first + rows) * n]);
+            }
+        }
+    }
+}
+
+#[test]
+fn epilogues_follow_the_product() {
+    let activations = [
+        Activation::None,
+        Activation::GeluTanh,
+        Activation::GeluErf,
+        Activation::Silu,
+        Activation::Relu,
+    ];
+    for (m, n, k) in [(1, 50, 20), (30, 77, 40), (70, 33, 900)] {
+        let (a, b, bias) = (values(m * k, 1), values(k * n, 2), values(n, 3));
+        let (a, b) = (Mat::new(&a, m, k), Mat::new(&b, k, n));
+        for isa in isas() {
+            let device = Device::cpu_with_isa(2, Precision::F32, isa).unwrap();
+            let mut plain = vec![0.0; m * n];
+            matmul(&device, &mut plain, n, a, b, Accumulate::Overwrite, Epilogue::None);
+            for activation in activations {
+                let (mut c, mut pre) = (vec![0.0; m * n], vec![0.0; m * n]);
+                let bias = Some(&bias[..]);
+                let epilogue = Epilogue::BiasActivation { bias, activation, pre: Some(&mut pre) };
+                matmul(&device, &mut c, n, a, b, Accumulate::Overwrite, epilogue);
+                for (at, plain) in plain.iter().enumerate() {
+                    let expected = plain + bias.unwrap()[at % n];
+                    assert_eq!(pre[at], expected);
+                    let error = (c[at] - activation.value(expected)).abs();
+                    assert!(error <= 1e-6 * expected.abs().max(1.0), "{activation:?} {isa:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn small_products_agree_with_the_triple_loop() {
+    let layouts = [Layout::Rows, Layout::Gaps, Layout::Columns, Layout::Both];
+    let mut scratch = Scratch::default();
+    for size in [(1, 1, 1), (64, 64, 64), (32, 16, 128), (33, 65, 17), (7, 100, 0)] {
+        for (a_layout, b_layout) in layouts.iter().flat_map(|&a| layouts.map(|b| (a, b))) {
+            for accumulate in [Accumulate::Overwrite, Accumulate::Add] {
+                let (m, n, k) = size;
+                let ldc = n + 2;
+                let (a_row, a_col, a_len) = layout(a_layout, m, k);
+                let (b_row, b_col, b_len) = layout(b_layout, k, n);
+                let (a, b, old) = (values(a_len, 1), values(b_len, 2), values(m * ldc, 3));
+                let a = Mat { data: &a, rows: m, cols: k, row_stride: a_row, col_stride: a_col };
+                let b = Mat { data: &b, rows: k, cols: n, row_stride: b_row, col_stride: b_col };
+                let case = Case { size, a: a_layout, b: b_layout, accumulate };
+                let expected = reference(&case, &a, &b, &old, Precision::F32);
+                for isa in isas() {
+                    let mut c = old.clone();
+                    small_matmul(isa, &mut c, ldc, 1.0, a, b, accumulate, &mut scratch);
+                    for (at, (expected, magnitude)) in expected.iter().enumerate() {
+                        let error = (f64::from(c[at / n * ldc + at % n]) - expected).abs();
+                        assert!(error <= 1e-6 * (magnitude + 1.0), "{size:?} {isa:?}");
+                    }
+                }
+            }
+        }
+    }
+}
