@@ -1,5 +1,6 @@
 //! Everything that can be wrong with the data, each error with its place and the next thing to do.
 
+use heldout_base::durable::DurableError;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -7,10 +8,6 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DataError {
-    /// The operating system refused; `words` says why in plain language.
-    #[error("cannot {action} {}: {words}", path.display())]
-    Io { path: PathBuf, action: &'static str, words: String, source: io::Error },
-
     /// A named input is not there.
     #[error("no such file or folder: {}{hint}", path.display())]
     NoSuchInput { path: PathBuf, hint: String },
@@ -111,32 +108,14 @@ pub enum DataError {
     #[error("{}: the token file is damaged ({words}). Delete it; it will be built again", path.display())]
     Damaged { path: PathBuf, words: String },
 
-    /// Something below failed to write durably.
+    /// The operating system refused to read or write; says why and what to do.
     #[error(transparent)]
-    Durable(#[from] heldout_base::durable::DurableError),
+    Durable(#[from] DurableError),
 }
 
 impl DataError {
     /// An input or output error, its cause put in words with the next thing to do.
     pub(crate) fn io(path: &Path, action: &'static str, source: io::Error) -> Self {
-        let words = words(&source);
-        DataError::Io { path: path.to_path_buf(), action, words, source }
-    }
-}
-
-/// The cause of an input or output error in plain words, with the next thing to do.
-fn words(error: &io::Error) -> String {
-    use io::ErrorKind as Kind;
-    match error.kind() {
-        Kind::StorageFull => {
-            "the disk is full. Free some space, or choose a cache folder on another disk".into()
-        }
-        Kind::ReadOnlyFilesystem => {
-            "the file system is read-only. Choose a cache folder that can be written".into()
-        }
-        Kind::PermissionDenied => "permission denied. Check its owner and mode".into(),
-        Kind::NotFound => "it is not there (any more)".into(),
-        Kind::QuotaExceeded => "your disk quota is used up. Free some space".into(),
-        _ => error.to_string(),
+        DataError::Durable(DurableError::new(action, path, source))
     }
 }

@@ -331,7 +331,8 @@ mod tests {
     #[test]
     fn probabilities_of_all_sentences_of_a_small_grammar_sum_to_one() {
         // Ambiguous on purpose: "a b" has two derivations.
-        let sentence = build::sentence("S = 1 A B | 2 C ; A = 3 a | 1 b ; B = 1 b ; C = 1 a b | 1 c");
+        let sentence =
+            build::sentence("S = 1 A B | 2 C ; A = 3 a | 1 b ; B = 1 b ; C = 1 a b | 1 c");
         let texts = [vec!["a", "b"], vec!["b", "b"], vec!["c"]];
         let sum: f64 = texts
             .iter()

@@ -121,9 +121,9 @@ fn folder(root: &Path) -> Result<Vec<Input>, DataError> {
             match format_of(&path) {
                 (format, Known::Yes) => found.push(Input { path, format }),
                 (_, Known::No) => {
-                    let extension = path.extension().map_or("no extension".into(), |e| {
-                        format!(".{}", e.to_string_lossy())
-                    });
+                    let extension = path
+                        .extension()
+                        .map_or("no extension".into(), |e| format!(".{}", e.to_string_lossy()));
                     *others.entry(extension).or_default() += 1;
                 }
             }
@@ -164,7 +164,9 @@ fn pattern(name: &str) -> Result<Vec<Input>, DataError> {
         }
     }
     if found.is_empty() {
-        return Err(bad("check the spelling, and quote it so that the shell leaves it alone".into()));
+        return Err(bad(
+            "check the spelling, and quote it so that the shell leaves it alone".into()
+        ));
     }
     found.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(found)

@@ -9,10 +9,12 @@
 mod batches;
 mod boundary;
 mod cache;
+mod duplicates;
 mod error;
 mod evaluation;
 mod facts;
 mod fast_hash;
+pub mod grammar;
 mod inputs;
 mod map;
 mod prefetch;
@@ -21,6 +23,7 @@ mod read;
 mod split;
 mod spool;
 mod store;
+mod tokenize;
 pub mod tokenizer;
 
 pub use batches::{Batch, BatchPlan, BatchSize, Batches, IGNORE, Shuffle};

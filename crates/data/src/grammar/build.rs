@@ -98,12 +98,7 @@ fn phrase(entry: &str) -> String {
 }
 
 /// A lexical rule: Zipf weights within each list, the topic's own words three times as likely.
-fn choice(
-    rule: &str,
-    of_topic: &[&str],
-    shared: &[&str],
-    word: impl Fn(&str) -> String,
-) -> String {
+fn choice(rule: &str, of_topic: &[&str], shared: &[&str], word: impl Fn(&str) -> String) -> String {
     let weighted = |entries: &[&str], factor: f64| -> Vec<String> {
         let norm: f64 = (1..=entries.len()).map(|rank| 1.0 / rank as f64).sum();
         let of = |(rank, entry): (usize, &&str)| {

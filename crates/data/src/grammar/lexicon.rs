@@ -204,7 +204,11 @@ pub(super) const TOPICS: &[Topic] = &[
             "copy copies copied",
             "forget forgets forgot",
         ],
-        intransitive: &["listen listens listened", "whisper whispers whispered", "pass passes passed"],
+        intransitive: &[
+            "listen listens listened",
+            "whisper whispers whispered",
+            "pass passes passed",
+        ],
     },
     Topic {
         nouns: &[
@@ -282,6 +286,10 @@ pub(super) const TOPICS: &[Topic] = &[
             "board boards boarded",
             "forward forwards forwarded",
         ],
-        intransitive: &["depart departs departed", "rattle rattles rattled", "hurry hurries hurried"],
+        intransitive: &[
+            "depart departs departed",
+            "rattle rattles rattled",
+            "hurry hurries hurried",
+        ],
     },
 ];

@@ -1,0 +1,149 @@
+//! Files to documents: a push parser per format, so that nothing longer than a piece is held.
+
+mod open;
+mod plain;
+mod records;
+mod text;
+
+use crate::boundary::{Boundary, Cut, decide};
+use crate::error::DataError;
+use crate::inputs::{Format, Input, expand};
+use heldout_base::nearest::nearest;
+use std::path::{Path, PathBuf};
+
+pub(crate) use open::open;
+pub(crate) use plain::END_OF_TEXT;
+pub(crate) use text::TextStream;
+
+/// The field read when none is named.
+const FIELD_DEFAULT: &str = "text";
+
+/// Takes documents piece by piece: `begin`, `text` any number of times, `end`.
+pub(crate) trait DocumentSink {
+    /// A document starts on `line` of the current file.
+    fn begin(&mut self, line: u64) -> Result<(), DataError>;
+    fn text(&mut self, piece: &str) -> Result<(), DataError>;
+    fn end(&mut self) -> Result<(), DataError>;
+}
+
+/// The field that holds the text of a record.
+pub(crate) struct Field {
+    /// As the user named it.
+    pub asked: Option<String>,
+}
+
+impl Field {
+    pub(crate) fn name(&self) -> &str {
+        self.asked.as_deref().unwrap_or(FIELD_DEFAULT)
+    }
+
+    fn missing<'a>(
+        &self,
+        path: &Path,
+        line: u64,
+        found: impl Iterator<Item = &'a str>,
+    ) -> DataError {
+        let names: Vec<&str> = found.collect();
+        let list: Vec<String> = names.iter().take(12).map(|n| format!("\"{n}\"")).collect();
+        let more = if names.len() > 12 { ", ..." } else { "" };
+        let found = if names.is_empty() { "no fields".into() } else { list.join(", ") + more };
+        let hint = match nearest(self.name(), names.iter().copied()) {
+            Some(near) => format!(". Did you mean \"{near}\"?"),
+            None => ". Name the one that holds the text (field = \"...\")".into(),
+        };
+        let field = self.name().to_string();
+        DataError::MissingField { path: path.to_path_buf(), line, field, found, hint }
+    }
+}
+
+/// Reads one file into `sink` and gives the XXH3 hash of its raw bytes.
+pub(crate) fn read_file(
+    input: &Input,
+    cut: Cut,
+    field: &Field,
+    sink: &mut dyn DocumentSink,
+) -> Result<u64, DataError> {
+    let source = open(&input.path)?;
+    match input.format {
+        Format::Plain => {
+            let mut stream = TextStream::new(source);
+            plain::read_plain(&mut stream, cut, sink)?;
+            stream.source.finish()
+        }
+        Format::JsonLines => {
+            let mut stream = TextStream::new(source);
+            records::read_json_lines(&mut stream, field, sink)?;
+            stream.source.finish()
+        }
+        Format::Json => records::read_json(source, field, sink),
+        Format::Csv | Format::Tsv => records::read_table(source, input.format, field, sink),
+    }
+}
+
+/// A document, or one part of a document too long to hold.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Document {
+    pub text: String,
+    pub path: PathBuf,
+    /// First line of the document, from 1.
+    pub line: u64,
+    /// 0 for a whole document or its first part, then 1, 2, ...
+    pub part: usize,
+}
+
+/// Longest text handed out at once by [`documents`], in bytes (a little more at most).
+const PART_MAX: usize = 8 << 20;
+
+/// Reads every document behind `names` (files, folders, patterns) in order and hands it to `visit`;
+/// a document longer than 8 MiB comes in parts, so memory stays bounded. `field` names the text of a
+/// record ("text" when `None`).
+///
+/// # Errors
+/// Whatever is wrong with an input (file, line, expected, found), or the first error of `visit`.
+pub fn documents(
+    names: &[String],
+    field: Option<&str>,
+    boundary: Boundary,
+    visit: &mut dyn FnMut(Document) -> Result<(), DataError>,
+) -> Result<(), DataError> {
+    let inputs = expand(names)?;
+    let decision = decide(boundary, &inputs)?;
+    let field = Field { asked: field.map(str::to_string) };
+    for input in &inputs {
+        let held = Document { text: String::new(), path: input.path.clone(), line: 0, part: 0 };
+        let mut sink = Collect { held, visit: &mut *visit };
+        read_file(input, decision.cut, &field, &mut sink)?;
+    }
+    Ok(())
+}
+
+struct Collect<'a> {
+    held: Document,
+    visit: &'a mut dyn FnMut(Document) -> Result<(), DataError>,
+}
+
+impl DocumentSink for Collect<'_> {
+    fn begin(&mut self, line: u64) -> Result<(), DataError> {
+        (self.held.line, self.held.part) = (line, 0);
+        Ok(())
+    }
+
+    fn text(&mut self, piece: &str) -> Result<(), DataError> {
+        self.held.text.push_str(piece);
+        if self.held.text.len() >= PART_MAX {
+            self.end()?;
+            self.held.part += 1;
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), DataError> {
+        if self.held.text.trim().is_empty() {
+            self.held.text.clear();
+            return Ok(());
+        }
+        (self.visit)(self.held.clone())?;
+        self.held.text.clear();
+        Ok(())
+    }
+}
