@@ -272,3 +272,92 @@ fn softmax_gradient(
         *ds = probability * (factor * *ds - delta) * scale;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::attention::{self, forward_scratch};
+    use crate::ops::dropout::Sharing;
+    use crate::testing::{assert_close, assert_slopes, devices, sites, values, wide};
+
+    /// The specification: softmax over the keys not after the query, dropout, weighted values.
+    fn reference(qkv: &[f64], shape: HeadShape, sites: Sites) -> Vec<f64> {
+        let HeadShape { batch, seq_len, heads, kv_heads, head_width } = shape;
+        let mut y = vec![0.0; batch * seq_len * heads * head_width];
+        for (sequence, head) in (0..batch).flat_map(|b| (0..heads).map(move |h| (b, h))) {
+            let at = |row: usize, head: usize| {
+                let start = (sequence * seq_len + row) * shape.cols() + head * head_width;
+                &qkv[start..start + head_width]
+            };
+            let kv_head = head / shape.group();
+            let kept = sites.heads.map_or(1.0, |site| site.sequence(sequence, head));
+            for query in 0..seq_len {
+                let q = at(query, head);
+                let score = |key: usize| -> f64 {
+                    let k = at(key, heads + kv_head);
+                    let dot: f64 = q.iter().zip(k).map(|(q, k)| q * k).sum();
+                    (dot / (head_width as f64).sqrt()).exp()
+                };
+                let scores: Vec<f64> = (0..=query).map(score).collect();
+                let total: f64 = scores.iter().sum();
+                let row = (sequence * heads + head) * seq_len + query;
+                let start = (sequence * seq_len + query) * heads * head_width + head * head_width;
+                for (key, score) in scores.iter().enumerate() {
+                    let factor = sites
+                        .probabilities
+                        .map_or(1.0, |site| site.query(row, heads, seq_len).at(key));
+                    let weight = f64::from(kept) * f64::from(factor) * score / total;
+                    for (column, v) in at(key, heads + kv_heads + kv_head).iter().enumerate() {
+                        y[start + column] += weight * v;
+                    }
+                }
+            }
+        }
+        y
+    }
+
+    #[test]
+    fn agrees_with_the_reference() {
+        for device in devices() {
+            for (seq_len, heads, kv_heads, head_width) in
+                [(1, 1, 1, 1), (13, 2, 2, 3), (61, 4, 2, 5), (97, 3, 1, 18), (50, 1, 1, 70)]
+            {
+                let shape = HeadShape { batch: 2, seq_len, heads, kv_heads, head_width };
+                for sharing in [Sharing::Element, Sharing::Time, Sharing::Row] {
+                    for (probabilities, heads) in
+                        sites(sharing).into_iter().zip(sites(Sharing::Element))
+                    {
+                        check(&device, shape, Sites { probabilities, heads }, 12);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn several_blocks_of_keys_are_one_softmax() {
+        let shape =
+            HeadShape { batch: 1, seq_len: 2 * KEYS + 30, heads: 1, kv_heads: 1, head_width: 4 };
+        let probabilities = sites(Sharing::Element)[1];
+        for device in devices() {
+            check(&device, shape, Sites { probabilities, heads: None }, 4);
+        }
+    }
+
+    fn check(device: &Device, shape: HeadShape, sites: Sites, samples: usize) {
+        let qkv = values(shape.rows() * shape.cols(), 1);
+        let mut y = vec![0.0; shape.rows() * shape.heads * shape.head_width];
+        let mut logsumexp = vec![0.0; shape.rows() * shape.heads];
+        // Whatever earlier work left in the scratch must not matter.
+        let mut scratch = vec![f32::NAN; forward_scratch(device, shape)];
+        attention::forward(device, &mut y, &mut logsumexp, &qkv, shape, sites, &mut scratch);
+        let what = format!("attention {shape:?} {}", device.describe());
+        assert_close(&what, &y, &reference(&wide(&qkv), shape, sites), 3e-6);
+        let dy = values(y.len(), 2);
+        let mut dqkv = vec![f32::NAN; qkv.len()];
+        let saved = Saved { qkv: &qkv, y: &y, logsumexp: &logsumexp };
+        let mut scratch = vec![f32::NAN; backward_scratch(device, shape)];
+        backward(device, &mut dqkv, &dy, saved, shape, sites, &mut scratch);
+        assert_slopes(&what, &dqkv, &qkv, &dy, samples, |qkv| reference(qkv, shape, sites));
+    }
+}

@@ -183,3 +183,46 @@ fn many(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::attention::{self, Sites, forward_scratch};
+    use crate::testing::{assert_close, devices, values, wide};
+
+    #[test]
+    fn pieces_through_the_cache_equal_the_whole() {
+        for device in devices() {
+            for (kv_heads, pieces) in [(4, [1usize; 12].to_vec()), (2, vec![50, 1, 3, 9, 1, 60])] {
+                let seq_len = pieces.iter().sum();
+                let shape = HeadShape { batch: 2, seq_len, heads: 4, kv_heads, head_width: 6 };
+                let (cols, width) = (shape.cols(), shape.heads * shape.head_width);
+                let qkv = values(shape.rows() * cols, 1);
+                let mut whole = vec![0.0; shape.rows() * width];
+                let mut lse = vec![0.0; shape.rows() * shape.heads];
+                let mut scratch = vec![0.0; forward_scratch(&device, shape)];
+                let sites = Sites { probabilities: None, heads: None };
+                attention::forward(&device, &mut whole, &mut lse, &qkv, shape, sites, &mut scratch);
+                let mut cache = KvLayer::new(2, seq_len + 3, kv_heads, 6);
+                let mut start = 0;
+                for &piece in &pieces {
+                    let shape = HeadShape { seq_len: piece, ..shape };
+                    let rows = |from: &[f32], cols: usize| -> Vec<f32> {
+                        let each = from.chunks_exact(seq_len * cols);
+                        each.flat_map(|s| &s[start * cols..(start + piece) * cols])
+                            .copied()
+                            .collect()
+                    };
+                    let qkv = rows(&qkv, cols);
+                    let mut y = vec![f32::NAN; shape.rows() * width];
+                    let mut scratch = vec![f32::NAN; scratch_len(&device, shape, &cache)];
+                    forward(&device, &mut y, &qkv, shape, &mut cache, &mut scratch);
+                    let what = format!("{piece} after {start} {}", device.describe());
+                    assert_close(&what, &y, &wide(&rows(&whole, width)), 3e-6);
+                    start += piece;
+                }
+                assert_eq!(cache.len, seq_len);
+            }
+        }
+    }
+}

@@ -360,3 +360,133 @@ fn row_gradient(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_slopes, devices, values, wide};
+
+    /// The specification: nll and objective of every row, ignored ones 0.
+    fn reference(
+        x: &[f64],
+        head: &[f64],
+        targets: &[u32],
+        cols: usize,
+        spec: &LossSpec,
+    ) -> Vec<(f64, f64)> {
+        let row = |(x, &target): (&[f64], &u32)| {
+            if target == IGNORE {
+                return (0.0, 0.0);
+            }
+            let dot = |w: &[f64]| -> f64 { x.iter().zip(w).map(|(x, w)| x * w).sum() };
+            let z: Vec<f64> = head.chunks_exact(cols).map(dot).collect();
+            let log_z = z.iter().map(|z| z.exp()).sum::<f64>().ln();
+            let (own, classes) = (target as usize, z.len() as f64);
+            let nll = |class: usize| log_z - z[class];
+            let all: f64 = (0..z.len()).map(nll).sum();
+            let (epsilon, others) = match spec.smoothing {
+                Smoothing::None => (0.0, 0.0),
+                Smoothing::Uniform { epsilon } => (epsilon, all / classes),
+                Smoothing::Wrong { epsilon } => (epsilon, (all - nll(own)) / (classes - 1.0)),
+                Smoothing::Likeliest { epsilon, k } => {
+                    let mut ids: Vec<usize> = (0..z.len()).filter(|&id| id != own).collect();
+                    ids.sort_by(|&a, &b| z[b].total_cmp(&z[a]));
+                    (epsilon, ids[..k].iter().map(|&id| nll(id)).sum::<f64>() / k as f64)
+                }
+            };
+            let epsilon = f64::from(epsilon);
+            let smoothed = (1.0 - epsilon) * nll(own) + epsilon * others;
+            (nll(own), smoothed + f64::from(spec.z_loss) * log_z * log_z)
+        };
+        x.chunks_exact(cols).zip(targets).map(row).collect()
+    }
+
+    #[test]
+    fn agrees_with_the_reference() {
+        for device in devices() {
+            for (rows, cols, vocabulary) in [(1, 3, 2), (7, 5, 11), (40, 9, 300)] {
+                for smoothing in [
+                    Smoothing::None,
+                    Smoothing::Uniform { epsilon: 0.1 },
+                    Smoothing::Wrong { epsilon: 0.2 },
+                    Smoothing::Likeliest { epsilon: 0.3, k: (vocabulary / 3).max(1) },
+                ] {
+                    for z_loss in [0.0, 0.1] {
+                        let spec = LossSpec { smoothing, z_loss, scale: 0.5 };
+                        check(&device, rows, cols, vocabulary, &spec);
+                    }
+                }
+            }
+        }
+    }
+
+    fn check(device: &Device, rows: usize, cols: usize, vocabulary: usize, spec: &LossSpec) {
+        let (x, head) = (values(rows * cols, 1), values(vocabulary * cols, 2));
+        let target = |i: usize| if i % 5 == 4 { IGNORE } else { (i * 7 % vocabulary) as u32 };
+        let targets: Vec<u32> = (0..rows).map(target).collect();
+        let inputs = Inputs { x: &x, head: &head, targets: &targets, cols };
+        let (mut dx, mut dhead, mut nll) =
+            (vec![f32::NAN; x.len()], vec![0.0; head.len()], vec![f32::NAN; rows]);
+        let arena = &mut Arena::default();
+        let plain = cross_entropy(device, arena, &mut nll, inputs, spec, None);
+        let gradients = Gradients { dx: &mut dx, dhead: &mut dhead };
+        let report = cross_entropy(device, arena, &mut nll, inputs, spec, Some(gradients));
+        assert_eq!(plain, report);
+        let (x64, head64) = (wide(&x), wide(&head));
+        let expected = reference(&x64, &head64, &targets, cols, spec);
+        let what = format!("{spec:?} {rows}×{cols}×{vocabulary} {}", device.describe());
+        let close = |got: f64, expected: f64| {
+            let error = (got - expected).abs();
+            assert!(error <= 3e-6 * expected.abs().max(1.0), "{what}: {got}, {expected}");
+        };
+        close(report.nll_sum, expected.iter().map(|row| row.0).sum());
+        close(report.objective_sum, expected.iter().map(|row| row.1).sum());
+        nll.iter().zip(&expected).for_each(|(&nll, row)| close(f64::from(nll), row.0));
+        let counted = targets.iter().filter(|&&t| t != IGNORE).count();
+        assert_eq!(report.targets, counted as u64);
+        let objective = |x: &[f64], head: &[f64]| -> Vec<f64> {
+            reference(x, head, &targets, cols, spec).iter().map(|row| row.1).collect()
+        };
+        let dy = vec![spec.scale; rows];
+        assert_slopes(&what, &dx, &x, &dy, 20, |x| objective(x, &head64));
+        assert_slopes(&what, &dhead, &head, &dy, 20, |head| objective(&x64, head));
+    }
+
+    #[test]
+    fn chunks_are_equal_and_bounded() {
+        for (rows, vocabulary) in [(512, 50257), (1, 1 << 28), (2048, 65), (0, 7)] {
+            let chunk = chunk_rows(rows, vocabulary);
+            assert!(chunk >= 1 && (chunk == 1 || chunk * vocabulary * 4 <= CHUNK_BYTES));
+            assert!(rows.div_ceil(chunk) * chunk < rows + rows.div_ceil(chunk).max(1));
+        }
+    }
+
+    #[test]
+    fn chunking_changes_nothing_but_rounding() {
+        // 300,000 classes make chunks of 27 rows.
+        let (rows, cols, vocabulary) = (60, 2, 300_000);
+        let device = &devices()[0];
+        let spec = LossSpec { smoothing: Smoothing::None, z_loss: 0.0, scale: 1.0 };
+        let (x, head) = (values(rows * cols, 1), values(vocabulary * cols, 2));
+        let targets: Vec<u32> = (0..rows as u32).map(|i| i * 4999).collect();
+        let mut nll = vec![0.0; rows];
+        let inputs = Inputs { x: &x, head: &head, targets: &targets, cols };
+        let arena = &mut Arena::default();
+        cross_entropy(device, arena, &mut nll, inputs, &spec, None);
+        for row in [0, 26, 27, 59] {
+            let own = &x[row * cols..(row + 1) * cols];
+            let inputs = Inputs { x: own, targets: &targets[row..=row], ..inputs };
+            let mut alone = [0.0];
+            cross_entropy(device, arena, &mut alone, inputs, &spec, None);
+            assert!((alone[0] - nll[row]).abs() < 1e-5);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "target id 11 is not below 11")]
+    fn an_unknown_target_is_refused() {
+        let spec = LossSpec { smoothing: Smoothing::None, z_loss: 0.0, scale: 1.0 };
+        let inputs = Inputs { x: &[0.0; 2], head: &[0.0; 22], targets: &[11], cols: 2 };
+        cross_entropy(&devices()[0], &mut Arena::default(), &mut [0.0], inputs, &spec, None);
+    }
+}

@@ -170,3 +170,80 @@ pub(crate) fn backward_positions(
         );
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::dropout::Sharing;
+    use crate::testing::{assert_close, assert_slopes, devices, sites, values, wide};
+
+    const SEQ_LEN: usize = 8;
+    const FIRST: usize = 2;
+
+    /// The specification.
+    fn reference(
+        tokens: &[f64],
+        positions: &[f64],
+        ids: &[u32],
+        cols: usize,
+        sites: Sites,
+    ) -> Vec<f64> {
+        let mut y = Vec::new();
+        for (row, &id) in ids.iter().enumerate() {
+            let position = FIRST + row % SEQ_LEN;
+            let kept = sites.tokens.map_or(1.0, |site| site.row(row, SEQ_LEN).at(0));
+            for column in 0..cols {
+                let factor = sites.output.map_or(1.0, |s| s.row(row, SEQ_LEN).at(column));
+                let token = f64::from(kept) * tokens[id as usize * cols + column];
+                y.push((token + positions[position * cols + column]) * f64::from(factor));
+            }
+        }
+        y
+    }
+
+    #[test]
+    fn agrees_with_the_reference() {
+        let ids: Vec<u32> = (0..40).map(|i| i * i % 7).collect();
+        for device in devices() {
+            for cols in [1, 5, 200] {
+                for output in sites(Sharing::Element) {
+                    for tokens in sites(Sharing::Row) {
+                        check(&device, &ids, cols, Sites { output, tokens });
+                    }
+                }
+            }
+        }
+    }
+
+    fn check(device: &Device, ids: &[u32], cols: usize, sites: Sites) {
+        let (tokens, table) = (values(7 * cols, 1), values(12 * cols, 2));
+        let mut y = vec![0.0; ids.len() * cols];
+        let positions = Positions { table: &table, first: FIRST };
+        forward(device, &mut y, &tokens, ids, Some(positions), cols, SEQ_LEN, sites);
+        let (tokens64, table64) = (wide(&tokens), wide(&table));
+        let what = format!("embedding {cols} {}", device.describe());
+        assert_close(&what, &y, &reference(&tokens64, &table64, ids, cols, sites), 1e-6);
+        let upstream = values(y.len(), 3);
+        let mut dy = upstream.clone();
+        if let Some(site) = sites.output {
+            backward_dropout(device, &mut dy, cols, SEQ_LEN, site);
+        }
+        let (mut dtokens, mut dtable) = (vec![0.0; tokens.len()], vec![0.0; table.len()]);
+        backward_tokens(device, &mut dtokens, &dy, ids, cols, SEQ_LEN, sites.tokens);
+        backward_positions(device, &mut dtable, FIRST, &dy, cols, SEQ_LEN);
+        assert_slopes(&what, &dtokens, &tokens, &upstream, 20, |t| {
+            reference(t, &table64, ids, cols, sites)
+        });
+        assert_slopes(&what, &dtable, &table, &upstream, 20, |t| {
+            reference(&tokens64, t, ids, cols, sites)
+        });
+    }
+
+    #[test]
+    #[should_panic(expected = "token id 7 is not below 7")]
+    fn an_unknown_token_is_refused() {
+        let sites = Sites { output: None, tokens: None };
+        let device = &devices()[0];
+        forward(device, &mut [0.0; 2], &[0.0; 14], &[7], None, 2, 1, sites);
+    }
+}

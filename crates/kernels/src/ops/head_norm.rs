@@ -132,3 +132,64 @@ fn backward_head(dy: &mut [f32], sums: &mut [f32], x: &[f32], gain: &[f32], rstd
         *dy = rstd * (*dy - x * rstd * along);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_close, assert_slopes, devices, values, wide};
+
+    /// The specification.
+    fn reference(x: &[f64], gains: (&[f64], &[f64]), shape: HeadShape, epsilon: f64) -> Vec<f64> {
+        let (width, all) = (shape.head_width, shape.heads + 2 * shape.kv_heads);
+        let mut y = Vec::new();
+        for (index, head) in x.chunks_exact(width).enumerate() {
+            let square = head.iter().map(|x| x * x).sum::<f64>() / width as f64;
+            let rstd = 1.0 / (square + epsilon).sqrt();
+            let at = index % all;
+            for (column, x) in head.iter().enumerate() {
+                y.push(if at < shape.heads {
+                    x * rstd * gains.0[column]
+                } else if at < shape.heads + shape.kv_heads {
+                    x * rstd * gains.1[column]
+                } else {
+                    *x
+                });
+            }
+        }
+        y
+    }
+
+    #[test]
+    fn agrees_with_the_reference() {
+        for device in devices() {
+            for (heads, kv_heads, head_width) in [(1, 1, 2), (4, 2, 6), (6, 1, 40)] {
+                let shape = HeadShape { batch: 2, seq_len: 9, heads, kv_heads, head_width };
+                check(&device, shape);
+            }
+        }
+    }
+
+    fn check(device: &Device, shape: HeadShape) {
+        let x = values(shape.rows() * shape.cols(), 1);
+        let (q_gain, k_gain) = (values(shape.head_width, 2), values(shape.head_width, 3));
+        let epsilon = 1e-3;
+        let terms = Terms { q_gain: &q_gain, k_gain: &k_gain, epsilon };
+        let mut y = vec![0.0; x.len()];
+        let mut rstd = vec![0.0; shape.rows() * (shape.heads + shape.kv_heads)];
+        forward(device, &mut y, &mut rstd, &x, shape, terms);
+        let (x64, q64, k64) = (wide(&x), wide(&q_gain), wide(&k_gain));
+        let spec =
+            |x: &[f64], q: &[f64], k: &[f64]| reference(x, (q, k), shape, f64::from(epsilon));
+        let what = format!("head_norm {shape:?} {}", device.describe());
+        assert_close(&what, &y, &spec(&x64, &q64, &k64), 2e-6);
+        let upstream = values(x.len(), 4);
+        let mut dy = upstream.clone();
+        let mut dq_gain = vec![0.0; shape.head_width];
+        let mut dk_gain = dq_gain.clone();
+        let gains = (&mut dq_gain[..], &mut dk_gain[..]);
+        backward(device, &mut Arena::default(), &mut dy, gains, &x, &rstd, shape, terms);
+        assert_slopes(&what, &dy, &x, &upstream, 40, |x| spec(x, &q64, &k64));
+        assert_slopes(&what, &dq_gain, &q_gain, &upstream, 10, |q| spec(&x64, q, &k64));
+        assert_slopes(&what, &dk_gain, &k_gain, &upstream, 10, |k| spec(&x64, &q64, k));
+    }
+}

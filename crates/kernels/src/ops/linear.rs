@@ -180,3 +180,98 @@ pub(crate) fn backward_input(
         Epilogue::None,
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::dropout::Sharing;
+    use crate::testing::{assert_close, assert_slopes, devices, sites, values, wide};
+
+    const SEQ_LEN: usize = 7;
+
+    fn activate(activation: Activation, x: f64) -> f64 {
+        let root = (2.0 / std::f64::consts::PI).sqrt();
+        match activation {
+            Activation::None => x,
+            Activation::GeluTanh => 0.5 * x * (1.0 + (root * (x + 0.044715 * x * x * x)).tanh()),
+            Activation::GeluErf => x * normal_cdf(x),
+            Activation::Silu => x / (1.0 + (-x).exp()),
+            Activation::Relu => x.max(0.0),
+        }
+    }
+
+    /// Φ(x) by Simpson's rule.
+    fn normal_cdf(x: f64) -> f64 {
+        let density = |x: f64| (-0.5 * x * x).exp() / std::f64::consts::TAU.sqrt();
+        let (steps, h) = (400, x / 400.0);
+        let weight = |i: usize| match i {
+            0 | 400 => 1.0,
+            i if i % 2 == 1 => 4.0,
+            _ => 2.0,
+        };
+        0.5 + (0..=steps).map(|i| weight(i) * density(i as f64 * h)).sum::<f64>() * h / 3.0
+    }
+
+    /// The specification.
+    fn reference(
+        (x, weight, bias): (&[f64], &[f64], &[f64]),
+        activation: Activation,
+        site: Option<Site>,
+    ) -> Vec<f64> {
+        let inputs = weight.len() / bias.len();
+        let mut y = Vec::new();
+        for (row, x) in x.chunks_exact(inputs).enumerate() {
+            for (column, (weight, bias)) in weight.chunks_exact(inputs).zip(bias).enumerate() {
+                let dot: f64 = x.iter().zip(weight).map(|(x, w)| x * w).sum();
+                let factor = site.map_or(1.0, |site| site.row(row, SEQ_LEN).at(column));
+                y.push(activate(activation, dot + bias) * f64::from(factor));
+            }
+        }
+        y
+    }
+
+    #[test]
+    fn agrees_with_the_reference() {
+        use Activation::{GeluErf, GeluTanh, None, Relu, Silu};
+        for device in devices() {
+            for (inputs, outputs) in [(1, 1), (5, 3), (20, 37)] {
+                for activation in [None, GeluTanh, GeluErf, Silu, Relu] {
+                    for site in sites(Sharing::Time) {
+                        check(&device, inputs, outputs, activation, site);
+                    }
+                }
+            }
+        }
+    }
+
+    fn check(
+        device: &Device,
+        inputs: usize,
+        outputs: usize,
+        activation: Activation,
+        site: Option<Site>,
+    ) {
+        let rows = 3 * SEQ_LEN;
+        let (x, bias) = (values(rows * inputs, 1), values(outputs, 3));
+        let weight: Vec<f32> =
+            values(inputs * outputs, 2).iter().map(|w| w / (inputs as f32).sqrt()).collect();
+        let map = Map { weight: &weight, bias: Some(&bias), inputs, outputs, activation };
+        let (mut y, mut pre) = (vec![0.0; rows * outputs], vec![0.0; rows * outputs]);
+        forward(device, &mut y, Some(&mut pre), &x, map, SEQ_LEN, site);
+        let (x64, w64, b64) = (wide(&x), wide(&weight), wide(&bias));
+        let what = format!("{activation:?} {inputs}→{outputs} {}", device.describe());
+        assert_close(&what, &y, &reference((&x64, &w64, &b64), activation, site), 2e-6);
+        let upstream = values(y.len(), 4);
+        let mut dy = upstream.clone();
+        let mut dbias = vec![0.0; outputs];
+        let arena = &mut Arena::default();
+        backward_activation(device, arena, &mut dy, Some(&mut dbias), &pre, map, SEQ_LEN, site);
+        let (mut dx, mut dweight) = (vec![0.0; x.len()], vec![0.0; weight.len()]);
+        backward_input(device, &mut dx, Accumulate::Overwrite, &dy, map);
+        backward_weight(device, &mut dweight, &dy, &x, inputs, outputs);
+        let spec = |x: &[f64], w: &[f64], b: &[f64]| reference((x, w, b), activation, site);
+        assert_slopes(&what, &dx, &x, &upstream, 15, |x| spec(x, &w64, &b64));
+        assert_slopes(&what, &dweight, &weight, &upstream, 15, |w| spec(&x64, w, &b64));
+        assert_slopes(&what, &dbias, &bias, &upstream, 10, |b| spec(&x64, &w64, b));
+    }
+}

@@ -231,3 +231,56 @@ impl Lanes {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{INTO, assert_close, assert_slopes, devices, values, wide};
+
+    /// The specification.
+    fn reference(x: &[f64], gain: &[f64], bias: &[f64], kind: Norm, epsilon: f64) -> Vec<f64> {
+        let count = gain.len() as f64;
+        let row = |x: &[f64]| {
+            let mean = if kind == Norm::Layer { x.iter().sum::<f64>() / count } else { 0.0 };
+            let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / count;
+            let rstd = 1.0 / (variance + epsilon).sqrt();
+            let terms = x.iter().zip(gain).zip(bias);
+            terms.map(|((x, g), b)| (x - mean) * rstd * g + b).collect::<Vec<_>>()
+        };
+        x.chunks_exact(gain.len()).flat_map(row).collect()
+    }
+
+    #[test]
+    fn agrees_with_the_reference() {
+        for device in devices() {
+            for (rows, cols) in [(1, 1), (3, 5), (19, 33), (70, 64), (2, 300)] {
+                for (kind, into) in [Norm::Layer, Norm::Rms].into_iter().zip(INTO) {
+                    check(&device, rows, cols, kind, into);
+                }
+            }
+        }
+    }
+
+    fn check(device: &Device, rows: usize, cols: usize, kind: Norm, into: Accumulate) {
+        let (x, gain, bias) = (values(rows * cols, 1), values(cols, 2), values(cols, 3));
+        let epsilon = 1e-3;
+        let terms = Terms { kind, gain: &gain, bias: Some(&bias), epsilon };
+        let (mut y, mut statistics) = (vec![0.0; x.len()], vec![0.0; 2 * rows]);
+        forward(device, &mut y, &mut statistics, &x, terms);
+        let (wide_gain, wide_bias, wide_x) = (wide(&gain), wide(&bias), wide(&x));
+        let spec = |x: &[f64], gain: &[f64], bias: &[f64]| {
+            reference(x, gain, bias, kind, f64::from(epsilon))
+        };
+        let what = format!("{kind:?} {rows}×{cols} {}", device.describe());
+        assert_close(&what, &y, &spec(&wide_x, &wide_gain, &wide_bias), 2e-6);
+        let dy = values(x.len(), 4);
+        let old = if into == Accumulate::Add { 1.0 } else { 0.0 };
+        let (mut dx, mut dgain, mut dbias) = (vec![old; x.len()], vec![0.0; cols], vec![0.0; cols]);
+        let gradients = Gradients { dx: &mut dx, into, dgain: &mut dgain, dbias: Some(&mut dbias) };
+        backward(device, &mut Arena::default(), gradients, &dy, &x, &statistics, terms);
+        dx.iter_mut().for_each(|dx| *dx -= old);
+        assert_slopes(&what, &dx, &x, &dy, 40, |x| spec(x, &wide_gain, &wide_bias));
+        assert_slopes(&what, &dgain, &gain, &dy, 20, |gain| spec(&wide_x, gain, &wide_bias));
+        assert_slopes(&what, &dbias, &bias, &dy, 20, |bias| spec(&wide_x, &wide_gain, bias));
+    }
+}

@@ -104,3 +104,46 @@ pub(crate) fn add(device: &Device, sum: &mut [f32], addend: &[f32]) {
         );
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::dropout::Sharing;
+    use crate::testing::{assert_close, assert_slopes, devices, sites, values, wide};
+
+    #[test]
+    fn agrees_with_the_reference() {
+        for device in devices() {
+            for (rows, cols) in [(1, 1), (6, 5), (40, 700)] {
+                for sharing in [Sharing::Element, Sharing::Time, Sharing::Row] {
+                    for site in sites(sharing) {
+                        check(&device, rows, cols, site);
+                    }
+                }
+            }
+        }
+    }
+
+    fn check(device: &Device, rows: usize, cols: usize, site: Option<Site>) {
+        let (seq_len, scale) = (3, 0.7f32);
+        let (x, branch, dy) =
+            (values(rows * cols, 1), values(rows * cols, 2), values(rows * cols, 3));
+        let x64 = wide(&x);
+        // The specification.
+        let spec = |branch: &[f64]| -> Vec<f64> {
+            let factor = |i: usize| site.map_or(1.0, |s| s.row(i / cols, seq_len).at(i % cols));
+            let value = |i: usize| x64[i] + f64::from(scale) * f64::from(factor(i)) * branch[i];
+            (0..branch.len()).map(value).collect()
+        };
+        let mut y = branch.clone();
+        forward(device, &mut y, &x, cols, seq_len, site, scale);
+        let what = format!("residual {rows}×{cols} {}", device.describe());
+        assert_close(&what, &y, &spec(&wide(&branch)), 1e-6);
+        let mut dbranch = vec![0.0; dy.len()];
+        backward_branch(device, &mut dbranch, &dy, cols, seq_len, site, scale);
+        assert_slopes(&what, &dbranch, &branch, &dy, 20, spec);
+        let mut sum = x.clone();
+        add(device, &mut sum, &dy);
+        assert!(sum.iter().zip(x.iter().zip(&dy)).all(|(sum, (x, dy))| *sum == x + dy));
+    }
+}

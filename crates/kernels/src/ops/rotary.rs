@@ -90,3 +90,53 @@ pub(crate) fn rotate(
         );
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_close, assert_slopes, devices, values, wide};
+
+    /// The specification.
+    fn reference(x: &[f64], shape: HeadShape, theta: f64, first: usize) -> Vec<f64> {
+        let (width, half) = (shape.head_width, shape.head_width / 2);
+        let all = shape.heads + 2 * shape.kv_heads;
+        let mut y = x.to_vec();
+        for (index, head) in y.chunks_exact_mut(width).enumerate() {
+            let (row, at) = (index / all, index % all);
+            if at >= shape.heads + shape.kv_heads {
+                continue;
+            }
+            let position = (first + row % shape.seq_len) as f64;
+            for i in 0..half {
+                let angle = position * theta.powf(-2.0 * i as f64 / width as f64);
+                let (a, b) = (head[i], head[i + half]);
+                head[i] = a * angle.cos() - b * angle.sin();
+                head[i + half] = b * angle.cos() + a * angle.sin();
+            }
+        }
+        y
+    }
+
+    #[test]
+    fn agrees_with_the_reference() {
+        for device in devices() {
+            for (heads, kv_heads, head_width) in [(1, 1, 2), (4, 2, 6), (3, 1, 64)] {
+                for first in [0, 33] {
+                    let shape = HeadShape { batch: 2, seq_len: 11, heads, kv_heads, head_width };
+                    let mut table = Table::default();
+                    table.prepare(10_000.0, first, 11, head_width);
+                    let x = values(shape.rows() * shape.cols(), 1);
+                    let mut y = x.clone();
+                    rotate(&device, &mut y, &table, shape, Turn::Forward);
+                    let what = format!("rotary {shape:?} {}", device.describe());
+                    let spec = |x: &[f64]| reference(x, shape, 10_000.0, first);
+                    assert_close(&what, &y, &spec(&wide(&x)), 5e-6);
+                    let dy = values(x.len(), 2);
+                    let mut dx = dy.clone();
+                    rotate(&device, &mut dx, &table, shape, Turn::Backward);
+                    assert_slopes(&what, &dx, &x, &dy, 30, spec);
+                }
+            }
+        }
+    }
+}

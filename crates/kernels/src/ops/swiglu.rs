@@ -95,3 +95,43 @@ fn backward_row(dgate: &mut [f32], dup: &mut [f32], dy: &[f32], gate: &[f32], up
 fn split(row: &[f32]) -> (&[f32], &[f32]) {
     row.split_at(row.len() / 2)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::dropout::Sharing;
+    use crate::testing::{assert_close, assert_slopes, devices, sites, values, wide};
+
+    /// The specification.
+    fn reference(x: &[f64], hidden: usize, seq_len: usize, site: Option<Site>) -> Vec<f64> {
+        let mut y = Vec::new();
+        for (row, x) in x.chunks_exact(2 * hidden).enumerate() {
+            for column in 0..hidden {
+                let factor = site.map_or(1.0, |site| site.row(row, seq_len).at(column));
+                let silu = x[column] / (1.0 + (-x[column]).exp());
+                y.push(silu * x[hidden + column] * f64::from(factor));
+            }
+        }
+        y
+    }
+
+    #[test]
+    fn agrees_with_the_reference() {
+        for device in devices() {
+            for (rows, hidden) in [(1, 1), (6, 3), (34, 40), (10, 1000)] {
+                for site in sites(Sharing::Element) {
+                    let (seq_len, x) = (rows / 2 + 1, values(rows * 2 * hidden, 1));
+                    let mut y = vec![0.0; rows * hidden];
+                    forward(&device, &mut y, &x, hidden, seq_len, site);
+                    let what = format!("swiglu {rows}×{hidden} {}", device.describe());
+                    let spec = |x: &[f64]| reference(x, hidden, seq_len, site);
+                    assert_close(&what, &y, &spec(&wide(&x)), 2e-6);
+                    let upstream = values(y.len(), 2);
+                    let (mut dy, mut dx) = (upstream.clone(), vec![0.0; x.len()]);
+                    backward(&device, &mut dx, &mut dy, &x, hidden, seq_len, site);
+                    assert_slopes(&what, &dx, &x, &upstream, 20, spec);
+                }
+            }
+        }
+    }
+}
