@@ -35,9 +35,13 @@ pub enum QkNorm {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Activation {
+    /// ½x·(1 + tanh(√(2/π)·(x + 0.044715·x³))), as in GPT-2.
     GeluTanh,
+    /// x·Φ(x) (Hendrycks & Gimpel 2016).
     GeluErf,
+    /// max(x, 0).
     Relu,
+    /// x·sigmoid(x).
     Silu,
 }
 
@@ -158,6 +162,29 @@ impl ModelConfig {
                 "choose a smaller width, vocabulary or number of layers",
             )),
         }
+    }
+
+    /// The model in one line, for logs and manifests.
+    pub fn describe(&self) -> String {
+        let family = match (self.family, self.qk_norm) {
+            (Family::Gpt2, _) => "gpt2",
+            (Family::Llama, QkNorm::No) => "llama",
+            (Family::Llama, QkNorm::Yes) => "llama with QK-norm",
+        };
+        let heads = match self.kv_heads == self.heads {
+            true => format!("{} heads", self.heads),
+            false => format!("{} heads over {} key/value heads", self.heads, self.kv_heads),
+        };
+        let tied = if self.tied == Tied::Yes { "tied" } else { "untied" };
+        format!(
+            "{family}, {} layers, {heads}, width {}, context {}, vocabulary {} ({tied}), {:.2}M \
+             parameters",
+            self.layers,
+            self.width,
+            self.context,
+            self.vocabulary,
+            self.parameter_count() as f64 / 1e6
+        )
     }
 
     fn validate_sizes(&self) -> Result<(), ModelError> {
@@ -321,6 +348,15 @@ mod tests {
         let free = ModelConfig { width: 130, head_width: 64, ..llama };
         check(free.clone(), "choose width 128 or 132");
         ModelConfig { qk_norm: QkNorm::Yes, ..free }.validate().unwrap();
+    }
+
+    #[test]
+    fn one_line_says_what_it_is() {
+        assert_eq!(
+            ModelConfig::llama(65, 64, 4, 4, 2, 128).describe(),
+            "llama, 4 layers, 4 heads over 2 key/value heads, width 128, context 64, vocabulary 65 \
+             (tied), 0.75M parameters"
+        );
     }
 
     #[test]

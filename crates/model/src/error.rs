@@ -35,8 +35,8 @@ pub enum ModelError {
 
     /// A tensor that holds an infinity or a not-a-number.
     #[error(
-        "tensor {name:?} holds {value} at element {index}: these weights are damaged or come from a \
-         run that diverged; take an earlier checkpoint"
+        "tensor {name:?} holds {value} at element {index}: these weights are damaged or come from \
+         a run that diverged; take an earlier checkpoint"
     )]
     NonFiniteTensor { name: String, index: usize, value: f32 },
 

@@ -85,7 +85,7 @@ impl Window<'_> {
         }
     }
 
-    /// Causal attention over the window, or over the cache and the window: [N, (H+2K)·D] → [N, H·D].
+    /// Causal attention over the window, or over cache and window: [N, (H+2K)·D] → [N, H·D].
     pub fn attention(&mut self, pass: &mut Pass, qkv: Var, shape: HeadShape, layer: usize) -> Var {
         match &mut self.cache {
             None => pass.attention(qkv, shape, self.noise.attention(layer)),

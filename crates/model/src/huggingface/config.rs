@@ -139,10 +139,10 @@ fn unknown_model_type(found: &str) -> ModelError {
 }
 
 fn parse_gpt2(reader: &Reader) -> Result<ModelConfig, ModelError> {
-    reader.require("scale_attn_weights", true, "attention is always scaled by 1/√D here")?;
+    reader.require("scale_attn_weights", json!(true), "attention is always scaled by 1/√D here")?;
     let reason = "attention is scaled by 1/√D in every layer here";
-    reader.require("scale_attn_by_inverse_layer_idx", false, reason)?;
-    reader.require("add_cross_attention", false, "only decoder-only models are computed")?;
+    reader.require("scale_attn_by_inverse_layer_idx", json!(false), reason)?;
+    reader.require("add_cross_attention", json!(false), "only decoder-only models are computed")?;
     let width = reader.size("n_embd", "the width of the model")?;
     let context = match reader.optional_size("n_positions")? {
         Some(context) => context,
@@ -163,8 +163,8 @@ fn parse_gpt2(reader: &Reader) -> Result<ModelConfig, ModelError> {
 }
 
 fn parse_llama(reader: &Reader, qk_norm: QkNorm) -> Result<ModelConfig, ModelError> {
-    reader.require("attention_bias", false, "this family has no biases here")?;
-    reader.require("mlp_bias", false, "this family has no biases here")?;
+    reader.require("attention_bias", json!(false), "this family has no biases here")?;
+    reader.require("mlp_bias", json!(false), "this family has no biases here")?;
     reader.refuse_sliding_window(qk_norm)?;
     let rope_theta = reader.rope_theta()?;
     let width = reader.size("hidden_size", "the width of the model")?;
@@ -274,10 +274,10 @@ impl Reader<'_> {
     }
 
     /// Refuses `key` unless it is absent or has the one value that we compute.
-    fn require(&self, key: &'static str, only: bool, reason: &str) -> Result<(), ModelError> {
+    fn require(&self, key: &'static str, only: Value, reason: &str) -> Result<(), ModelError> {
         match self.get(key) {
             None => Ok(()),
-            Some(Value::Bool(value)) if *value == only => Ok(()),
+            Some(value) if *value == only => Ok(()),
             Some(other) => Err(unsupported(key, other, reason)),
         }
     }
@@ -288,7 +288,7 @@ impl Reader<'_> {
 
     fn refuse_sliding_window(&self, qk_norm: QkNorm) -> Result<(), ModelError> {
         let reason = "attention spans the whole context here";
-        self.require("use_sliding_window", false, reason)?;
+        self.require("use_sliding_window", json!(false), reason)?;
         // Qwen3 writes a window even where use_sliding_window turns it off.
         if qk_norm == QkNorm::No {
             self.refuse_present("sliding_window", reason)?;
