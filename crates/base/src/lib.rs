@@ -3,6 +3,7 @@
 pub mod card;
 pub mod durable;
 pub mod nearest;
+mod portable;
 pub mod rng;
 pub mod schedule;
 mod schedule_cards;

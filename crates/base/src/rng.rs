@@ -3,6 +3,8 @@
 //! Any value can be asked for in any order on any thread, so results do not depend on the number
 //! of threads and a resumed run sees the same numbers as an uninterrupted one.
 
+use crate::portable;
+
 const MULTIPLIER: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
 const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
 
@@ -127,7 +129,7 @@ impl Random {
         (self.bits64(index) >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
     }
 
-    /// Standard normal (Box and Muller 1958, in f64; the tails reach 8.5 σ).
+    /// Standard normal (Box and Muller 1958, in f64; the tails reach 8.5 σ). The same bits everywhere.
     #[inline]
     pub fn normal(&self, index: u64) -> f64 {
         let [cosine, sine] = self.normal_pair(index >> 1);
@@ -142,8 +144,8 @@ impl Random {
         let first = (u64::from(a) | (u64::from(b) << 32)) >> 11;
         let second = (u64::from(c) | (u64::from(d) << 32)) >> 11;
         // (0, 1], so that the logarithm is finite.
-        let radius = (-2.0 * ((first + 1) as f64 * UNIT).ln()).sqrt();
-        let (sine, cosine) = (second as f64 * UNIT * std::f64::consts::TAU).sin_cos();
+        let radius = (-2.0 * portable::ln((first + 1) as f64 * UNIT)).sqrt();
+        let (sine, cosine) = portable::sin_cos_turns(second as f64 * UNIT);
         [radius * cosine, radius * sine]
     }
 

@@ -6,7 +6,7 @@ use heldout_record::{
 };
 use proptest::prelude::*;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 fn scratch() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("scratch");
@@ -73,7 +73,7 @@ fn same(a: &[Event], b: &[Event]) {
     assert_eq!(format!("{a:#?}"), format!("{b:#?}"));
 }
 
-fn write(path: &PathBuf, events: &[Event]) {
+fn write(path: &Path, events: &[Event]) {
     let mut log = MetricsLog::create(path).expect("created");
     events.iter().for_each(|event| log.append(event).expect("appended"));
     log.sync().expect("synced");
