@@ -62,7 +62,7 @@ pub(crate) fn forward(
         let heads = Heads { qkv: &qkv[first * shape.cols()..], shape };
         let (keys, rest) = scratch.split_at_mut(shape.seq_len * width);
         let (values, rest) = rest.split_at_mut(shape.seq_len * width);
-        heads.transpose(heads.key(kv_head), keys, shape.seq_len);
+        heads.transpose(isa, heads.key(kv_head), keys, shape.seq_len);
         heads.gather(heads.value(kv_head), values, 0, shape.seq_len);
         let attended = Attended { isa, keys, key_stride: shape.seq_len, values, width, past: 0 };
         for head in kv_head * shape.group()..(kv_head + 1) * shape.group() {
@@ -125,22 +125,57 @@ impl<'a> Heads<'a> {
     }
 
     /// Copies `count` rows of a head to `[D, count]`.
-    pub fn transpose(&self, column: usize, to: &mut [f32], count: usize) {
-        transpose(|row| self.row(column, row), to, count);
+    pub fn transpose(&self, isa: Isa, column: usize, to: &mut [f32], count: usize) {
+        transpose(
+            isa,
+            |row| self.row(column, row),
+            &mut to[..count * self.shape.head_width],
+            count,
+        );
     }
 }
 
-/// to `[D, count]` ← the rows, 16 at a time so that both sides stay in cache lines.
-pub(crate) fn transpose<'a>(row: impl Fn(usize) -> &'a [f32], to: &mut [f32], count: usize) {
-    const LINE: usize = 16;
-    for start in (0..count).step_by(LINE) {
-        let end = (start + LINE).min(count);
-        for r in start..end {
-            for (d, &value) in row(r).iter().enumerate() {
-                to[d * count + r] = value;
+/// to `[D, count]` ← the rows, in blocks of 16×16 that go through registers: writing a column at
+/// a time would meet the same few cache sets again and again.
+pub(crate) fn transpose<'a>(
+    isa: Isa,
+    row: impl Fn(usize) -> &'a [f32],
+    to: &mut [f32],
+    count: usize,
+) {
+    const SIDE: usize = 16;
+    let width = to.len() / count;
+    dispatch(
+        isa,
+        #[inline(always)]
+        || {
+            for first in (0..count).step_by(SIDE) {
+                for column in (0..width).step_by(SIDE) {
+                    let (rows, columns) = (SIDE.min(count - first), SIDE.min(width - column));
+                    if rows < SIDE || columns < SIDE {
+                        for r in first..first + rows {
+                            for (d, &value) in row(r)[column..column + columns].iter().enumerate() {
+                                to[(column + d) * count + r] = value;
+                            }
+                        }
+                        continue;
+                    }
+                    let mut block = [[0.0f32; SIDE]; SIDE];
+                    for (r, block) in block.iter_mut().enumerate() {
+                        block.copy_from_slice(&row(first + r)[column..column + SIDE]);
+                    }
+                    for d in 0..SIDE {
+                        let at = (column + d) * count + first;
+                        let line: [f32; SIDE] = std::array::from_fn(
+                            #[inline(always)]
+                            |r| block[r][d],
+                        );
+                        to[at..at + SIDE].copy_from_slice(&line);
+                    }
+                }
             }
-        }
-    }
+        },
+    );
 }
 
 /// The keys and values of one head: keys `[D, key_stride]` transposed, values `[keys, D]`.

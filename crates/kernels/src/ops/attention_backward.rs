@@ -127,8 +127,8 @@ impl<'a> Work<'a> {
         let delta = &mut rest[..QUERIES];
         heads.gather(heads.key(kv_head), k, 0, keys);
         let rows: &[f32] = k;
-        transpose(|row| &rows[row * width..(row + 1) * width], kt, keys);
-        heads.transpose(heads.value(kv_head), vt, keys);
+        transpose(isa, |row| &rows[row * width..(row + 1) * width], kt, keys);
+        heads.transpose(isa, heads.value(kv_head), vt, keys);
         dk.fill(0.0);
         dv.fill(0.0);
         Work { isa, width, keys, kt, vt, k, dk, dv, p, ds, q, dy, dq, delta }

@@ -170,10 +170,10 @@ fn many(
     let count = keys.len() / width;
     let (transposed, rest) = scratch.split_at_mut(keys.len());
     let (lse, rest) = rest.split_at_mut(seq_len);
-    if head.is_multiple_of(heads.shape.group()) {
-        transpose(|row| &keys[row * width..(row + 1) * width], transposed, count);
-    }
     let isa = device.isa();
+    if head.is_multiple_of(heads.shape.group()) {
+        transpose(isa, |row| &keys[row * width..(row + 1) * width], transposed, count);
+    }
     let attended = Attended { isa, keys: transposed, key_stride: count, values, width, past };
     for start in (0..seq_len).step_by(QUERIES) {
         let strip = Strip { start, count: QUERIES.min(seq_len - start), heads, head, row: 0 };

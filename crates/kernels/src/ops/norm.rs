@@ -144,8 +144,7 @@ pub(crate) fn backward(
                     let span = row * cols..(row + 1) * cols;
                     let statistics = (statistics[2 * row], statistics[2 * row + 1]);
                     let (dy, x) = (&dy[span.clone()], &x[span]);
-                    vector_gradients(dgain, dbias, dy, x, statistics);
-                    backward_row(dx, into, dy, x, statistics, terms);
+                    backward_row(dx, into, (dgain, dbias), (dy, x), statistics, terms);
                 }
             },
         );
@@ -157,78 +156,76 @@ pub(crate) fn backward(
     arena.give(partials);
 }
 
+/// Elements of a row that are summed side by side.
+const LANES: usize = 32;
+
+/// Σ a and Σ a·x̂ in lanes, and the gradients of gain and bias, over one stretch of a row.
 #[inline(always)]
-fn vector_gradients(
-    dgain: &mut [f32],
-    dbias: &mut [f32],
-    dy: &[f32],
-    x: &[f32],
+fn sums_of(
+    (along_one, along_x): (&mut [f32; LANES], &mut [f32; LANES]),
+    (dgain, dbias): (&mut [f32], &mut [f32]),
+    (dy, x, gain): (&[f32], &[f32], &[f32]),
     (mean, rstd): (f32, f32),
 ) {
-    for (((dgain, dbias), dy), x) in dgain.iter_mut().zip(dbias).zip(dy).zip(x) {
-        *dgain += dy * ((x - mean) * rstd);
+    let sums = along_one.iter_mut().zip(along_x).zip(dgain.iter_mut().zip(dbias));
+    for (((one, along), (dgain, dbias)), ((dy, x), gain)) in sums.zip(dy.iter().zip(x).zip(gain)) {
+        let normal = (x - mean) * rstd;
+        *dgain += dy * normal;
         *dbias += dy;
+        *one += dy * gain;
+        *along += dy * gain * normal;
     }
+}
+
+#[inline(always)]
+fn total(lanes: &[f32; LANES]) -> f32 {
+    lanes::sum(
+        lanes,
+        #[inline(always)]
+        |lane| lane,
+    )
 }
 
 #[inline(always)]
 fn backward_row(
     dx: &mut [f32],
     into: Accumulate,
-    dy: &[f32],
-    x: &[f32],
-    (mean, rstd): (f32, f32),
+    (dgain, dbias): (&mut [f32], &mut [f32]),
+    (dy, x): (&[f32], &[f32]),
+    statistics: (f32, f32),
     terms: Terms,
 ) {
-    let cols = x.len() as f32;
-    // a = dy·gain goes through dx only when dx may be overwritten; recomputing it is cheap.
-    let (mut along_one, mut along_x) = (Lanes::new(), Lanes::new());
-    for ((dy, x), gain) in
-        dy.chunks(Lanes::WIDTH).zip(x.chunks(Lanes::WIDTH)).zip(terms.gain.chunks(Lanes::WIDTH))
-    {
-        for (lane, ((dy, x), gain)) in dy.iter().zip(x).zip(gain).enumerate() {
-            along_one.0[lane] += dy * gain;
-            along_x.0[lane] += dy * gain * ((x - mean) * rstd);
-        }
+    let (mut one, mut along) = ([0.0f32; LANES], [0.0f32; LANES]);
+    let (dy_blocks, dy_tail) = dy.as_chunks::<LANES>();
+    let (x_blocks, x_tail) = x.as_chunks::<LANES>();
+    let (gain_blocks, gain_tail) = terms.gain.as_chunks::<LANES>();
+    let (dgain_blocks, dgain_tail) = dgain.as_chunks_mut::<LANES>();
+    let (dbias_blocks, dbias_tail) = dbias.as_chunks_mut::<LANES>();
+    let inputs = dy_blocks.iter().zip(x_blocks).zip(gain_blocks);
+    for (((dy, x), gain), (dgain, dbias)) in inputs.zip(dgain_blocks.iter_mut().zip(dbias_blocks)) {
+        sums_of((&mut one, &mut along), (dgain, dbias), (dy, x, gain), statistics);
     }
-    let along_one = match terms.kind {
-        Norm::Layer => along_one.total() / cols,
-        Norm::Rms => 0.0,
-    };
-    let along_x = along_x.total() / cols;
+    let tails = (dy_tail, x_tail, gain_tail);
+    sums_of((&mut one, &mut along), (dgain_tail, dbias_tail), tails, statistics);
+    let (mean, rstd) = statistics;
+    let cols = x.len() as f32;
+    let one = if terms.kind == Norm::Layer { total(&one) / cols } else { 0.0 };
+    let along = total(&along) / cols;
+    // dx = rstd·dy·gain − (x·slope + offset)
+    let slope = rstd * rstd * along;
+    let offset = rstd * one - mean * slope;
     let each = dx.iter_mut().zip(dy).zip(x).zip(terms.gain);
     match into {
         Accumulate::Overwrite => {
             for (((dx, dy), x), gain) in each {
-                *dx = rstd * (dy * gain - along_one - (x - mean) * rstd * along_x);
+                *dx = rstd * (dy * gain) - (x * slope + offset);
             }
         }
         Accumulate::Add => {
             for (((dx, dy), x), gain) in each {
-                *dx += rstd * (dy * gain - along_one - (x - mean) * rstd * along_x);
+                *dx += rstd * (dy * gain) - (x * slope + offset);
             }
         }
-    }
-}
-
-/// Partial sums of a row.
-struct Lanes([f32; Lanes::WIDTH]);
-
-impl Lanes {
-    const WIDTH: usize = 32;
-
-    #[inline(always)]
-    fn new() -> Lanes {
-        Lanes([0.0; Lanes::WIDTH])
-    }
-
-    #[inline(always)]
-    fn total(&self) -> f32 {
-        lanes::sum(
-            &self.0,
-            #[inline(always)]
-            |x| x,
-        )
     }
 }
 
