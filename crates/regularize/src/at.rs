@@ -1,0 +1,212 @@
+//! The plan at one step: every schedule read off, in the words of kernels, model and optim.
+
+use crate::plan::{
+    DecayMethod, GradientTransform, PenaltyNorm, Plan, Projection, Sharing, Site, SmoothingTo,
+};
+use heldout_base::schedule::Schedule;
+use heldout_kernels::{Device, Layout, LossSpec, Role, Smoothing};
+use heldout_model::{NoiseRates, Tied};
+use heldout_optim::clip::{self, Clipped};
+use heldout_optim::{Segment, Update, penalty, sparse};
+
+/// A moment of the run: `step` counts updates from 0, of `horizon` in all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct At {
+    pub step: u64,
+    pub horizon: u64,
+}
+
+impl At {
+    pub fn value(&self, schedule: &Schedule) -> f64 {
+        schedule.value(self.step, self.horizon)
+    }
+}
+
+impl Plan {
+    /// Whether the model is built with tied embeddings because this plan asks for it.
+    pub fn tied(&self) -> Tied {
+        if self.tie.is_some() { Tied::Yes } else { Tied::No }
+    }
+
+    /// The rates of all noise sites.
+    pub fn noise_at(&self, at: At) -> NoiseRates {
+        let rate = |site| {
+            self.noise.sites.get(&site).map_or(0.0, |schedule| at.value(&schedule.value) as f32)
+        };
+        NoiseRates {
+            embedding: rate(Site::Embedding),
+            attention: rate(Site::Attention),
+            attention_output: rate(Site::AttentionOutput),
+            feed_forward_hidden: rate(Site::FeedForwardHidden),
+            feed_forward_output: rate(Site::FeedForwardOutput),
+            heads: rate(Site::Heads),
+            tokens: rate(Site::Tokens),
+            layer_drop: rate(Site::Layers),
+            sharing: match self.noise.sharing {
+                Sharing::Element => heldout_kernels::Sharing::Element,
+                Sharing::Time => heldout_kernels::Sharing::Time,
+            },
+        }
+    }
+
+    /// The objective; `scale` is 1 / target tokens of the whole batch.
+    pub fn loss_at(&self, at: At, scale: f32) -> LossSpec {
+        let z_loss = self.loss.z_loss.as_ref().map_or(0.0, |z| at.value(&z.value) as f32);
+        LossSpec { smoothing: self.smoothing_at(at), z_loss, scale }
+    }
+
+    fn smoothing_at(&self, at: At) -> Smoothing {
+        let Some(smoothing) = &self.loss.smoothing else { return Smoothing::None };
+        let epsilon = at.value(&smoothing.value.amount) as f32;
+        match smoothing.value.to {
+            _ if epsilon == 0.0 => Smoothing::None,
+            SmoothingTo::All => Smoothing::Uniform { epsilon },
+            SmoothingTo::Wrong => Smoothing::Wrong { epsilon },
+            SmoothingTo::Likeliest { k } => Smoothing::Likeliest { epsilon, k },
+        }
+    }
+
+    /// λ of decoupled and of coupled weight decay.
+    pub fn decay_at(&self, at: At) -> (f64, f64) {
+        match self.decay.as_ref().map(|decay| (&decay.value, at.value(&decay.value.rate))) {
+            None => (0.0, 0.0),
+            Some((decay, rate)) if decay.method == DecayMethod::Decoupled => (rate, 0.0),
+            Some((_, rate)) => (0.0, rate),
+        }
+    }
+}
+
+/// A plan bound to the tensors of a model: what the trainer calls in every step. Nothing here
+/// allocates after it is made.
+#[derive(Clone, Debug)]
+pub struct Bound {
+    plan: Plan,
+    /// Every tensor, marked with whether it is decayed: the optimizer's list.
+    pub segments: Vec<Segment>,
+    /// The tensors of each penalty and of each projection.
+    penalized: Vec<Vec<Segment>>,
+    projected: Vec<Vec<Segment>>,
+    /// What adaptive clipping looks at: all but the output layer.
+    clipped: Vec<Segment>,
+}
+
+impl Bound {
+    pub fn new(plan: &Plan, layout: &Layout) -> Self {
+        let select = |penalty: &crate::on::On| penalty.select(layout);
+        let decayed = |parameter: &_| match &plan.decay {
+            Some(decay) if decay.value.on.covers(parameter, layout) => 1.0,
+            _ => 0.0,
+        };
+        let tied = crate::on::is_tied(layout);
+        let is_output = |role: Role| role == Role::Head || (tied && role == Role::Embedding);
+        let segments = heldout_optim::segment::segments(layout, decayed);
+        Self {
+            plan: plan.clone(),
+            penalized: plan.loss.penalties.iter().map(|p| select(&p.value.on)).collect(),
+            projected: plan
+                .projections
+                .iter()
+                .map(|projection| match &projection.value {
+                    Projection::SoftThreshold { on, .. } => select(on),
+                })
+                .collect(),
+            clipped: segments.iter().filter(|s| !is_output(s.role)).cloned().collect(),
+            segments,
+        }
+    }
+
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Adds the gradients of the penalties: after the batch's gradient is complete, before
+    /// anything is clipped.
+    pub fn penalize(&self, device: &Device, parameters: &[f32], gradients: &mut [f32], at: At) {
+        for (penalty, segments) in self.plan.loss.penalties.iter().zip(&self.penalized) {
+            let strength = at.value(&penalty.value.strength);
+            let add = match penalty.value.norm {
+                PenaltyNorm::L1 => penalty::add_l1_gradient,
+                PenaltyNorm::L2 => penalty::add_l2_gradient,
+            };
+            add(device, parameters, gradients, segments, strength);
+        }
+    }
+
+    /// The penalties' share of the objective, in nats.
+    pub fn penalty_value(&self, device: &Device, parameters: &[f32], at: At) -> f64 {
+        let penalties = self.plan.loss.penalties.iter().zip(&self.penalized);
+        penalties
+            .map(|(penalty, segments)| {
+                let size = match penalty.value.norm {
+                    PenaltyNorm::L1 => penalty::l1_norm(device, parameters, segments),
+                    PenaltyNorm::L2 => penalty::l2_norm_squared(device, parameters, segments),
+                };
+                at.value(&penalty.value.strength) * size
+            })
+            .sum()
+    }
+
+    /// Runs the gradient transforms; `norm_before` is that of the gradient as it came in, and
+    /// `scale` goes into the update.
+    pub fn transform(
+        &self,
+        device: &Device,
+        parameters: &[f32],
+        gradients: &mut [f32],
+        at: At,
+    ) -> Clipped {
+        let norm = clip::global_norm(device, gradients);
+        let mut clipped = Clipped { norm_before: norm, norm_after: norm, scale: 1.0, share: 0.0 };
+        for transform in &self.plan.gradient {
+            let next = match &transform.value {
+                GradientTransform::ClipValue { limit } => {
+                    clip::by_value(device, gradients, at.value(limit))
+                }
+                GradientTransform::ClipAdaptive { ratio } => {
+                    clip::adaptive(device, parameters, gradients, &self.clipped, at.value(ratio))
+                }
+                GradientTransform::ClipNorm { limit } => {
+                    clip::by_norm(clipped.norm_after, at.value(limit))
+                }
+            };
+            clipped = Clipped { norm_before: norm, ..next };
+        }
+        clipped
+    }
+
+    /// The numbers of the update that follows.
+    pub fn update(&self, at: At, rate: f64, clipped: &Clipped) -> Update {
+        let (decoupled_decay, coupled_decay) = self.plan.decay_at(at);
+        Update { rate, gradient_scale: clipped.scale, decoupled_decay, coupled_decay }
+    }
+
+    /// Projects the weights after the update made at `rate`.
+    pub fn project(&self, device: &Device, parameters: &mut [f32], at: At, rate: f64) {
+        for (projection, segments) in self.plan.projections.iter().zip(&self.projected) {
+            match &projection.value {
+                Projection::SoftThreshold { strength, .. } => {
+                    let threshold = rate * at.value(strength);
+                    sparse::soft_threshold(device, parameters, segments, threshold);
+                }
+            }
+        }
+    }
+
+    /// Share of exactly zero weights among those that an l1 acts on; `None` without one.
+    pub fn sparsity(&self, device: &Device, parameters: &[f32]) -> Option<f64> {
+        let penalties = self.plan.loss.penalties.iter().zip(&self.penalized);
+        let penalized = penalties
+            .filter(|(penalty, _)| penalty.value.norm == PenaltyNorm::L1)
+            .map(|(_, segments)| segments);
+        let segments = self.projected.iter().chain(penalized).next()?;
+        Some(sparse::sparsity(device, parameters, segments))
+    }
+
+    /// The tensors that `owner`'s penalty or projection acts on.
+    pub(crate) fn acted_on(&self, owner: &str) -> &[Segment] {
+        let penalties = self.plan.loss.penalties.iter().map(|p| &p.owner).zip(&self.penalized);
+        let projections = self.plan.projections.iter().map(|p| &p.owner).zip(&self.projected);
+        let found = penalties.chain(projections).find(|(name, _)| *name == owner);
+        found.map_or(&[], |(_, segments)| segments)
+    }
+}

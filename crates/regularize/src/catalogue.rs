@@ -1,0 +1,79 @@
+//! The registry: one constant slice in reading order, and the way from settings to a plan.
+
+use crate::error::SettingError;
+use crate::plan::Plan;
+use crate::settings::Settings;
+use crate::technique::{Entry, Facts, Technique};
+use crate::techniques::*;
+use heldout_base::nearest::nearest;
+
+/// Every technique, in the order in which help, documentation and plans list them.
+pub static CATALOGUE: &[Entry] = &[
+    weight_tying::ENTRY,
+    shuffle::ENTRY,
+    dropout::ENTRY,
+    head_dropout::ENTRY,
+    token_dropout::ENTRY,
+    layer_drop::ENTRY,
+    label_smoothing::ENTRY,
+    z_loss::ENTRY,
+    l1::ENTRY,
+    l2::ENTRY,
+    gradient_clipping::ENTRY,
+    weight_decay::ENTRY,
+    ema::ENTRY,
+    early_stopping::ENTRY,
+    explosion_guard::ENTRY,
+];
+
+/// The entry called `name`.
+pub fn find(name: &str) -> Result<&'static Entry, SettingError> {
+    CATALOGUE.iter().find(|entry| entry.name() == name).ok_or_else(|| {
+        let names = CATALOGUE.iter().map(Entry::name);
+        SettingError::UnknownTechnique {
+            technique: name.to_owned(),
+            nearest: nearest(name, names).map(str::to_owned),
+        }
+    })
+}
+
+/// A plan and the techniques that made it, in the catalogue's order.
+pub struct Assembled {
+    pub plan: Plan,
+    pub techniques: Vec<Box<dyn Technique>>,
+}
+
+impl std::fmt::Debug for Assembled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<_> = self.techniques.iter().map(|t| t.card().name).collect();
+        f.debug_struct("Assembled").field("plan", &self.plan).field("techniques", &names).finish()
+    }
+}
+
+/// Builds every technique that is not off and lets each write into the plan.
+pub fn assemble<'a>(
+    chosen: impl IntoIterator<Item = (&'a str, &'a Settings)>,
+) -> Result<Assembled, SettingError> {
+    let mut found = Vec::new();
+    for (name, settings) in chosen {
+        let entry = find(name)?;
+        if !settings.is_off() {
+            let place = CATALOGUE.iter().position(|e| e.name() == name).expect("it was found");
+            found.push((place, (entry.build)(settings)?));
+        }
+    }
+    found.sort_by_key(|(place, _)| *place);
+    let techniques: Vec<Box<dyn Technique>> = found.into_iter().map(|(_, t)| t).collect();
+    let mut plan = Plan::default();
+    for technique in &techniques {
+        technique.contribute(&mut plan)?;
+    }
+    Ok(Assembled { plan, techniques })
+}
+
+impl Assembled {
+    /// Refuses settings that cannot have an effect on this model.
+    pub fn check(&self, facts: &Facts) -> Result<(), SettingError> {
+        self.techniques.iter().try_for_each(|technique| technique.check(facts))
+    }
+}

@@ -1,0 +1,138 @@
+//! The plan in words, one line per slot in use, in the order of the training loop.
+
+use crate::plan::{
+    Average, DecayMethod, GradientTransform, Owned, PenaltyNorm, Plan, Projection, Sharing,
+    SmoothingTo, StopRule,
+};
+use heldout_optim::average::Start;
+use heldout_optim::guard::Policy;
+
+impl Plan {
+    /// One line per slot in use, `slot: what (owner)`; a single line for plain training.
+    pub fn describe(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        if let Some(tie) = &self.tie {
+            lines.push(line("model", "output projection = input embedding", &tie.owner));
+        }
+        if let Some(order) = &self.order {
+            lines.push(line("data", "windows drawn anew in every epoch", &order.owner));
+        }
+        self.describe_noise(&mut lines);
+        self.describe_loss(&mut lines);
+        for (place, transform) in self.gradient.iter().enumerate() {
+            let what = format!("{}. {}", place + 1, describe_transform(&transform.value));
+            lines.push(line("gradient", &what, &transform.owner));
+        }
+        if let Some(Owned { owner, value: decay }) = &self.decay {
+            let formula = match decay.method {
+                DecayMethod::Decoupled => "w ← w − η·λ·w",
+                DecayMethod::Coupled => "g ← g + λ·w",
+            };
+            let (rate, on) = (decay.rate.describe(), decay.on.describe());
+            lines.push(line("decay", &format!("{formula}, λ = {rate}, on {on}"), owner));
+        }
+        for (place, Owned { owner, value }) in self.projections.iter().enumerate() {
+            let Projection::SoftThreshold { strength, on } = value;
+            let what = format!(
+                "{}. w ← sign(w)·max(|w| − η·λ, 0), λ = {}, on {}",
+                place + 1,
+                strength.describe(),
+                on.describe()
+            );
+            lines.push(line("projection", &what, owner));
+        }
+        self.describe_around(&mut lines);
+        if lines.is_empty() {
+            lines.push("plain training: no technique in use".to_owned());
+        }
+        lines
+    }
+
+    fn describe_noise(&self, lines: &mut Vec<String>) {
+        for (site, Owned { owner, value: rate }) in &self.noise.sites {
+            let shared = match self.noise.sharing {
+                Sharing::Time if owner == "dropout" && site.is_elementwise() => {
+                    ", one mask per sequence"
+                }
+                _ => "",
+            };
+            let what = format!("{} dropped with p = {}{shared}", site.word(), rate.describe());
+            lines.push(line("noise", &what, owner));
+        }
+    }
+
+    fn describe_loss(&self, lines: &mut Vec<String>) {
+        if let Some(Owned { owner, value: smoothing }) = &self.loss.smoothing {
+            let whom = match smoothing.to {
+                SmoothingTo::All => "all classes".to_owned(),
+                SmoothingTo::Wrong => "the wrong classes".to_owned(),
+                SmoothingTo::Likeliest { k } => format!("the {k} likeliest wrong classes"),
+            };
+            let what = format!("mass ε = {} moved to {whom}", smoothing.amount.describe());
+            lines.push(line("loss", &what, owner));
+        }
+        if let Some(Owned { owner, value }) = &self.loss.z_loss {
+            let what = format!("+ λ·(log Z)², λ = {}", value.describe());
+            lines.push(line("loss", &what, owner));
+        }
+        for Owned { owner, value: penalty } in &self.loss.penalties {
+            let formula = match penalty.norm {
+                PenaltyNorm::L1 => "λΣ|w|",
+                PenaltyNorm::L2 => "λΣw²",
+            };
+            let (strength, on) = (penalty.strength.describe(), penalty.on.describe());
+            lines.push(line("loss", &format!("+ {formula}, λ = {strength}, on {on}"), owner));
+        }
+    }
+
+    fn describe_around(&self, lines: &mut Vec<String>) {
+        for Owned { owner, value } in &self.averages {
+            let Average::Ema { decay, start } = value;
+            let start = match start {
+                Start::Weights => "from the first weights",
+                Start::Corrected => "bias-corrected",
+                Start::WarmUp => "with a growing memory",
+            };
+            let what = format!("of the weights, decay {}, {start}", decay.describe());
+            lines.push(line("average", &what, owner));
+        }
+        for Owned { owner, value } in &self.stop {
+            let StopRule::EarlyStopping(rule) = value;
+            let mut what = format!("no better {} for {}", rule.monitor.word(), rule.patience);
+            if rule.min_delta > 0.0 {
+                what += &format!(" (by at least {})", rule.min_delta);
+            }
+            lines.push(line("stop", &what, owner));
+        }
+        if let Some(Owned { owner, value: guard }) = &self.recovery {
+            let policy = match guard.policy {
+                Policy::Skip => "skip the step".to_owned(),
+                Policy::ClipHarder => "clip the step to the usual norm".to_owned(),
+                Policy::RollBack { rate_factor } => {
+                    format!("back to the best weights, rate × {rate_factor}")
+                }
+                Policy::Stop => "stop".to_owned(),
+            };
+            let when = match guard.threshold {
+                Some(z) => format!("z > {z} over {} steps, or not finite", guard.window),
+                None => "not finite".to_owned(),
+            };
+            let what = format!("{when}: {policy}; stop at {} alarms", guard.limit);
+            lines.push(line("recovery", &what, owner));
+        }
+    }
+}
+
+fn describe_transform(transform: &GradientTransform) -> String {
+    match transform {
+        GradientTransform::ClipValue { limit } => format!("every element ±{}", limit.describe()),
+        GradientTransform::ClipAdaptive { ratio } => {
+            format!("every unit's norm ≤ {} of its weights'", ratio.describe())
+        }
+        GradientTransform::ClipNorm { limit } => format!("global norm ≤ {}", limit.describe()),
+    }
+}
+
+fn line(slot: &str, what: &str, owner: &str) -> String {
+    format!("{slot}: {what} ({owner})")
+}

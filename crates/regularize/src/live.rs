@@ -1,0 +1,179 @@
+//! Receipts, and the measurements that they are made from.
+//!
+//! [`crate::probe::measure`] fills in what can be measured before the first step, through the same
+//! code that training runs; the trainer adds what only the first steps show.
+
+use crate::error::NotLive;
+use crate::plan::Site;
+use heldout_base::card::Card;
+use heldout_optim::clip::Clipped;
+use std::collections::BTreeMap;
+
+/// Proof that a technique acts in this run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Receipt {
+    pub technique: String,
+    /// One sentence for the user.
+    pub statement: String,
+    /// The figures behind it.
+    pub measured: BTreeMap<String, f64>,
+}
+
+impl Receipt {
+    pub(crate) fn new<'a>(
+        card: &Card,
+        statement: String,
+        measured: impl IntoIterator<Item = (&'a str, f64)>,
+    ) -> Self {
+        let measured = measured.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        Self { technique: card.name.to_owned(), statement, measured }
+    }
+}
+
+/// Everything measured. Absent means not measured.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Live {
+    /// By the probe.
+    pub sites: BTreeMap<Site, SiteMeasure>,
+    pub smoothing: Option<SmoothingMeasure>,
+    pub z_loss: Option<ZLossMeasure>,
+    /// Penalties and projections, by owner.
+    pub acted: BTreeMap<String, ActedMeasure>,
+    pub decay: Option<DecayMeasure>,
+    pub tie: Option<TieMeasure>,
+    pub clip: Option<ClipMeasure>,
+    pub average: Option<AverageMeasure>,
+    pub guard: Option<GuardMeasure>,
+    pub patience: Option<PatienceMeasure>,
+    /// By the trainer: what the first step's clipping did.
+    pub first_clip: Option<Clipped>,
+    /// By the trainer: ‖w̄ − w‖/‖w‖ of the average after the last update, at the end of the run.
+    pub average_distance: Option<f64>,
+    /// By the trainer: the order of the first windows. Needed by `shuffle`.
+    pub order: Option<OrderMeasure>,
+    /// By the trainer, at the end of the run: share of exact zeros where l1 acts.
+    pub sparsity: Option<f64>,
+}
+
+/// Noise at one site.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SiteMeasure {
+    /// The rate asked for, at the step where the schedule is highest.
+    pub rate: f64,
+    /// Share dropped that this rate should give (for layers, the mean over depth).
+    pub expected: f64,
+    /// Share dropped on a probe tensor.
+    pub dropped: f64,
+    /// Draws behind `dropped`.
+    pub draws: u64,
+    /// Loss of the model on a probe batch without noise and with this site's alone, nats.
+    pub loss_clean: f64,
+    pub loss_noisy: f64,
+}
+
+/// Where the loss put its mass, seen from its values on made-up logits.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SmoothingMeasure {
+    /// ε asked for, at the step where the schedule is highest.
+    pub amount: f64,
+    /// Mass not on the right class.
+    pub moved: f64,
+    /// Mass on the k likeliest wrong classes (k = V − 1 unless the variant names one).
+    pub on_likeliest: f64,
+    pub k: u64,
+    pub vocabulary: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ZLossMeasure {
+    pub strength: f64,
+    /// λ·(log Z)² on made-up logits, as the loss computed it and as the formula gives it, nats.
+    pub found: f64,
+    pub expected: f64,
+}
+
+/// A penalty or projection.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ActedMeasure {
+    pub tensors: u64,
+    pub parameters: u64,
+    pub parameters_total: u64,
+    /// λ·Σ|w| or λ·Σw² at the first weights, nats.
+    pub penalty: f64,
+    /// What one application changed a probe weight (projection) or gradient (penalty) of 1 by.
+    pub change: f64,
+}
+
+/// Weight decay.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DecayMeasure {
+    pub tensors: u64,
+    pub parameters: u64,
+    pub parameters_total: u64,
+    /// What one update of the run's optimizer without gradient, at the highest rate, left of
+    /// decayed probe weights of 1; the farthest from 1.
+    pub multiplier: f64,
+    /// The same of exempt ones.
+    pub multiplier_exempt: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TieMeasure {
+    /// Tensors of the model that are an output projection of their own.
+    pub heads: u64,
+    /// Parameters that an own projection would have had.
+    pub parameters_saved: u64,
+}
+
+/// Clipping a made-up gradient far beyond the limit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ClipMeasure {
+    pub norm_before: f64,
+    pub norm_after: f64,
+}
+
+/// An average of probe weights that jumped from 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AverageMeasure {
+    pub decay: f64,
+    /// Where the average stood after the second update, 0 to 1, having seen 0 and 1.
+    pub after_jump: f64,
+}
+
+/// A copy of the guard, tried out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GuardMeasure {
+    /// What it did about a loss that is not a number.
+    pub on_nan: String,
+    /// What it did about a thousandfold gradient.
+    pub on_spike: String,
+    pub z: f64,
+    /// Alarms over an even series of `even_length`.
+    pub false_alarms: u64,
+    pub even_length: u64,
+}
+
+/// A copy of the stop rule, tried out.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PatienceMeasure {
+    /// How far beyond the best a flat series got before it was stopped, in the patience's unit.
+    pub waited: f64,
+}
+
+/// Windows in the order of training against their order in the data.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct OrderMeasure {
+    /// Windows compared, from the start of the first epoch.
+    pub windows: u64,
+    /// Those that are not where they would be without shuffling.
+    pub moved: u64,
+}
+
+/// The measurement, or that it is missing.
+pub(crate) fn required<'a, T>(card: &Card, measure: Option<&'a T>) -> Result<&'a T, NotLive> {
+    measure.ok_or_else(|| not_live(card, "nothing was measured".to_owned()))
+}
+
+pub(crate) fn not_live(card: &Card, finding: String) -> NotLive {
+    NotLive { technique: card.name.to_owned(), finding }
+}

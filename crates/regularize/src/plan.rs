@@ -1,0 +1,349 @@
+//! What the catalogue asks of a run, as plain data: typed slots, each value with its owner.
+//!
+//! Techniques write here and nowhere else; the trainer reads it and never asks who wrote. A slot
+//! that can hold one value refuses a second owner; a slot that composes keeps a fixed order.
+
+use crate::error::Conflict;
+use crate::on::On;
+use heldout_base::schedule::Schedule;
+use heldout_optim::average::Start;
+use heldout_optim::guard::GuardSpec;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A value in a slot and the technique that put it there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Owned<T> {
+    pub owner: String,
+    pub value: T,
+}
+
+/// The whole plan, in the order of the training loop. The default is plain training.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// Model edit: the output projection is the input embedding.
+    pub tie: Option<Owned<Tie>>,
+    /// The order in which windows are read; absent = as they stand in the data.
+    pub order: Option<Owned<Order>>,
+    /// Noise inside the forward pass.
+    pub noise: Noise,
+    /// Targets and penalties.
+    pub loss: Loss,
+    /// Gradient transforms before the update, in this order.
+    pub gradient: Vec<Owned<GradientTransform>>,
+    /// Shrinking of weights as part of the update.
+    pub decay: Option<Owned<Decay>>,
+    /// Projections of the weights after the update, in this order.
+    pub projections: Vec<Owned<Projection>>,
+    /// Averages of the weights, each evaluated and saved on its own.
+    pub averages: Vec<Owned<Average>>,
+    /// Rules that end a run; the first that fires does.
+    pub stop: Vec<Owned<StopRule>>,
+    /// What to do about explosions; absent = stop at the first value that is not finite.
+    pub recovery: Option<Owned<GuardSpec>>,
+}
+
+/// Which weights are one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tie {
+    /// The input embedding is the output projection.
+    InputOutput,
+}
+
+/// How windows are ordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Order {
+    /// Documents and windows are drawn anew in every epoch.
+    Redrawn,
+}
+
+/// Where noise can enter; in the order of the forward pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Site {
+    /// Elements of the sum of token and position embeddings.
+    Embedding,
+    /// Whole tokens at the input.
+    Tokens,
+    /// Whole blocks; the rate is the deepest one's, linear in depth.
+    Layers,
+    /// Attention probabilities.
+    Attention,
+    /// Whole attention heads.
+    Heads,
+    /// Elements of the attention branch's output.
+    AttentionOutput,
+    /// Elements behind the feed-forward non-linearity.
+    FeedForwardHidden,
+    /// Elements of the feed-forward branch's output.
+    FeedForwardOutput,
+}
+
+impl Site {
+    /// The word used in plans and receipts.
+    pub fn word(self) -> &'static str {
+        match self {
+            Site::Embedding => "embedding",
+            Site::Tokens => "tokens",
+            Site::Layers => "layers",
+            Site::Attention => "attention",
+            Site::Heads => "heads",
+            Site::AttentionOutput => "attention-output",
+            Site::FeedForwardHidden => "feed-forward-hidden",
+            Site::FeedForwardOutput => "feed-forward-output",
+        }
+    }
+
+    /// Whether each element of a row has a draw of its own (unless shared over time).
+    pub fn is_elementwise(self) -> bool {
+        use Site::*;
+        matches!(self, Embedding | AttentionOutput | FeedForwardHidden | FeedForwardOutput)
+    }
+}
+
+/// Who shares one draw of an element-wise site.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sharing {
+    #[default]
+    Element,
+    /// All positions of a sequence (variational dropout, Gal & Ghahramani 2016).
+    Time,
+}
+
+/// Probability of being dropped, per site.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Noise {
+    pub sites: BTreeMap<Site, Owned<Schedule>>,
+    /// Concerns the element-wise sites.
+    pub sharing: Sharing,
+}
+
+/// What is minimised besides the loss of the task.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Loss {
+    pub smoothing: Option<Owned<Smoothing>>,
+    /// λ of λ·(log Z)².
+    pub z_loss: Option<Owned<Schedule>>,
+    /// Penalties whose gradients are added before clipping.
+    pub penalties: Vec<Owned<Penalty>>,
+}
+
+/// Mass moved from the right class to others.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Smoothing {
+    /// ε, the mass moved.
+    pub amount: Schedule,
+    pub to: SmoothingTo,
+}
+
+/// Who gets the mass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SmoothingTo {
+    /// All V classes, the right one included.
+    All,
+    /// The V − 1 wrong classes.
+    Wrong,
+    /// The k likeliest wrong classes.
+    Likeliest { k: usize },
+}
+
+/// A penalty on weights.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Penalty {
+    pub norm: PenaltyNorm,
+    /// λ
+    pub strength: Schedule,
+    pub on: On,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PenaltyNorm {
+    /// λΣ|w|, by its subgradient λ·sign(w).
+    L1,
+    /// λΣw², gradient 2λw.
+    L2,
+}
+
+/// A change of the gradient before the update.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GradientTransform {
+    /// Element by element into ±limit.
+    ClipValue { limit: Schedule },
+    /// Each unit's gradient to `ratio` times its weights' norm; output layers are left out.
+    ClipAdaptive { ratio: Schedule },
+    /// The global norm to `limit`.
+    ClipNorm { limit: Schedule },
+}
+
+impl GradientTransform {
+    /// The order in which transforms act: what rewrites elements first, the global norm last, so
+    /// that its limit holds for what is applied.
+    fn rank(&self) -> u8 {
+        match self {
+            GradientTransform::ClipValue { .. } => 0,
+            GradientTransform::ClipAdaptive { .. } => 1,
+            GradientTransform::ClipNorm { .. } => 2,
+        }
+    }
+}
+
+/// Weight decay.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Decay {
+    /// λ
+    pub rate: Schedule,
+    pub method: DecayMethod,
+    pub on: On,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DecayMethod {
+    /// w ← w − η·λ·w, apart from the gradient.
+    Decoupled,
+    /// g ← g + λ·w, through the optimizer's moments.
+    Coupled,
+}
+
+/// A projection of the weights after the update.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Projection {
+    /// w ← sign(w)·max(|w| − η·λ, 0).
+    SoftThreshold { strength: Schedule, on: On },
+}
+
+/// A running average of the weights.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Average {
+    Ema { decay: Schedule, start: Start },
+}
+
+/// A rule that ends a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StopRule {
+    EarlyStopping(crate::patience::EarlyStopping),
+}
+
+impl Plan {
+    /// Ties weights.
+    pub fn own_tie(&mut self, owner: &str, tie: Tie) -> Result<(), Conflict> {
+        own("the tie of input and output embedding", &mut self.tie, owner, tie)
+    }
+
+    /// Orders windows.
+    pub fn own_order(&mut self, owner: &str, order: Order) -> Result<(), Conflict> {
+        own("the order of windows", &mut self.order, owner, order)
+    }
+
+    /// Puts noise at a site.
+    pub fn own_site(&mut self, owner: &str, site: Site, rate: Schedule) -> Result<(), Conflict> {
+        if let Some(first) = self.noise.sites.get(&site) {
+            return Err(conflict(format!("the noise site `{}`", site.word()), &first.owner, owner));
+        }
+        self.noise.sites.insert(site, owned(owner, rate));
+        Ok(())
+    }
+
+    /// Moves mass to other classes.
+    pub fn own_smoothing(&mut self, owner: &str, smoothing: Smoothing) -> Result<(), Conflict> {
+        own("the targets' smoothing", &mut self.loss.smoothing, owner, smoothing)
+    }
+
+    /// Penalises log Z.
+    pub fn own_z_loss(&mut self, owner: &str, strength: Schedule) -> Result<(), Conflict> {
+        own("the penalty on log Z", &mut self.loss.z_loss, owner, strength)
+    }
+
+    /// Adds a penalty. Squared weights are refused beside coupled decay, which is the same.
+    pub fn add_penalty(&mut self, owner: &str, penalty: Penalty) -> Result<(), Conflict> {
+        if let Some(decay) = &self.decay
+            && decay.value.method == DecayMethod::Coupled
+            && penalty.norm == PenaltyNorm::L2
+        {
+            return Err(conflict(SQUARED.to_owned(), &decay.owner, owner));
+        }
+        add("a penalty on the weights", &mut self.loss.penalties, owner, penalty)
+    }
+
+    /// Adds a gradient transform at its place in the order.
+    pub fn add_transform(
+        &mut self,
+        owner: &str,
+        transform: GradientTransform,
+    ) -> Result<(), Conflict> {
+        add("a gradient transform", &mut self.gradient, owner, transform)?;
+        self.gradient.sort_by_key(|transform| transform.value.rank());
+        Ok(())
+    }
+
+    /// Decays weights.
+    pub fn own_decay(&mut self, owner: &str, decay: Decay) -> Result<(), Conflict> {
+        let squared = self.loss.penalties.iter().find(|p| p.value.norm == PenaltyNorm::L2);
+        if let Some(squared) = squared
+            && decay.method == DecayMethod::Coupled
+        {
+            return Err(conflict(SQUARED.to_owned(), &squared.owner, owner));
+        }
+        own("the decay of weights", &mut self.decay, owner, decay)
+    }
+
+    /// Adds a projection behind those already there.
+    pub fn add_projection(&mut self, owner: &str, projection: Projection) -> Result<(), Conflict> {
+        add("a projection", &mut self.projections, owner, projection)
+    }
+
+    /// Adds an average.
+    pub fn add_average(&mut self, owner: &str, average: Average) -> Result<(), Conflict> {
+        add("an average", &mut self.averages, owner, average)
+    }
+
+    /// Adds a rule that ends the run.
+    pub fn add_stop(&mut self, owner: &str, rule: StopRule) -> Result<(), Conflict> {
+        add("a stop rule", &mut self.stop, owner, rule)
+    }
+
+    /// Says what to do about explosions.
+    pub fn own_recovery(&mut self, owner: &str, guard: GuardSpec) -> Result<(), Conflict> {
+        own("the recovery from explosions", &mut self.recovery, owner, guard)
+    }
+}
+
+const SQUARED: &str = "a gradient proportional to the weights (l2 adds 2λw, coupled decay λw)";
+
+fn owned<T>(owner: &str, value: T) -> Owned<T> {
+    Owned { owner: owner.to_owned(), value }
+}
+
+/// Fills a slot that holds one value.
+fn own<T>(slot: &str, place: &mut Option<Owned<T>>, owner: &str, value: T) -> Result<(), Conflict> {
+    if let Some(first) = place {
+        return Err(conflict(slot.to_owned(), &first.owner, owner));
+    }
+    *place = Some(owned(owner, value));
+    Ok(())
+}
+
+/// Adds to a slot that composes; each owner once.
+fn add<T>(slot: &str, list: &mut Vec<Owned<T>>, owner: &str, value: T) -> Result<(), Conflict> {
+    if list.iter().any(|earlier| earlier.owner == owner) {
+        return Err(conflict(slot.to_owned(), owner, owner));
+    }
+    list.push(owned(owner, value));
+    Ok(())
+}
+
+fn conflict(slot: String, first: &str, second: &str) -> Conflict {
+    Conflict { slot, first: first.to_owned(), second: second.to_owned() }
+}

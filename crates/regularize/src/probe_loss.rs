@@ -1,0 +1,57 @@
+//! Measures the objective: calls the loss on made-up logits and reads the target distribution off
+//! its values.
+//!
+//! With one feature that is always 1, the head's weights are the logits. If the classes in a set S
+//! have the logit 1 and all others 0, then objective − nll = [t ∈ S] − q(S), where q is the target
+//! distribution and t the right class.
+
+use crate::live::{SmoothingMeasure, ZLossMeasure};
+use crate::plan::SmoothingTo;
+use crate::probe::{Probe, loudest};
+use heldout_kernels::{LossReport, LossSpec, PassKind, Smoothing, Tape, Weight};
+
+pub(crate) fn smoothing(probe: &Probe) -> Option<SmoothingMeasure> {
+    let smoothing = &probe.plan.loss.smoothing.as_ref()?.value;
+    let at = loudest(&smoothing.amount, probe.horizon);
+    let spec = LossSpec { z_loss: 0.0, ..probe.plan.loss_at(at, 1.0) };
+    let vocabulary = probe.model.config.vocabulary;
+    let k = match smoothing.to {
+        SmoothingTo::Likeliest { k } => k,
+        SmoothingTo::All | SmoothingTo::Wrong => vocabulary - 1,
+    };
+    // The right class is 0. S = {0} shows what left it, S = {1..=k} what the likeliest got.
+    let moved = excess(probe, 0..1, &spec);
+    let on_likeliest = -excess(probe, 1..k + 1, &spec);
+    Some(SmoothingMeasure {
+        amount: at.value(&smoothing.amount),
+        moved,
+        on_likeliest,
+        k: k as u64,
+        vocabulary: vocabulary as u64,
+    })
+}
+
+pub(crate) fn z_loss(probe: &Probe) -> Option<ZLossMeasure> {
+    let schedule = &probe.plan.loss.z_loss.as_ref()?.value;
+    let at = loudest(schedule, probe.horizon);
+    let strength = at.value(schedule);
+    let plain = LossSpec { smoothing: Smoothing::None, ..probe.plan.loss_at(at, 1.0) };
+    let log_z = (probe.model.config.vocabulary as f64 - 1.0 + std::f64::consts::E).ln();
+    let found = excess(probe, 0..1, &plain);
+    Some(ZLossMeasure { strength, found, expected: strength * log_z * log_z })
+}
+
+/// Objective less negative log-likelihood, nats, for the right class 0 and logits of 1 in `raised`.
+fn excess(probe: &Probe, raised: std::ops::Range<usize>, spec: &LossSpec) -> f64 {
+    let vocabulary = probe.model.config.vocabulary;
+    let feature = Weight { offset: 0, rows: 1, cols: 1 };
+    let head = Weight { offset: 1, rows: vocabulary, cols: 1 };
+    let mut parameters = vec![0.0; 1 + vocabulary];
+    parameters[0] = 1.0;
+    head.of_mut(&mut parameters)[raised].fill(1.0);
+    let mut tape = Tape::new(probe.device.clone());
+    let mut pass = tape.pass(&parameters, PassKind::Evaluate);
+    let x = pass.embedding(feature, &[0], None, 1, None, None);
+    let LossReport { objective_sum, nll_sum, .. } = pass.cross_entropy(x, head, &[0], spec);
+    objective_sum - nll_sum
+}

@@ -1,0 +1,64 @@
+//! What a technique is: a card, a contribution to the plan, a check against the model, a receipt.
+
+use crate::error::{Conflict, NotLive, SettingError};
+use crate::live::{Live, Receipt};
+use crate::plan::Plan;
+use crate::settings::{Settings, Value};
+use heldout_base::card::Card;
+use heldout_kernels::Layout;
+use heldout_model::{ModelConfig, Tied};
+
+/// A technique with its knobs set.
+pub trait Technique {
+    fn card(&self) -> &'static Card;
+
+    /// Writes into the plan's slots; the only way to influence a run.
+    fn contribute(&self, plan: &mut Plan) -> Result<(), Conflict>;
+
+    /// Whether the settings can have an effect on this model.
+    fn check(&self, _facts: &Facts) -> Result<(), SettingError> {
+        Ok(())
+    }
+
+    /// Proof, from measurements, that the technique acts; or what is missing.
+    fn receipt(&self, live: &Live) -> Result<Receipt, NotLive>;
+}
+
+/// What the techniques may know about the model before training.
+#[derive(Clone, Copy)]
+pub struct Facts<'a> {
+    /// The model as it will be trained, tied or not.
+    pub config: &'a ModelConfig,
+    pub layout: &'a Layout,
+    /// Whether the recipe's model section (or the imported model) ties the embeddings already.
+    pub tied_by_model: Tied,
+}
+
+/// One row of the registry.
+pub struct Entry {
+    pub card: &'static Card,
+    pub build: fn(&Settings) -> Result<Box<dyn Technique>, SettingError>,
+    /// Settings that act on a tiny model within a few steps, for conformance tests and docs.
+    pub example: fn() -> Settings,
+}
+
+impl Entry {
+    pub fn name(&self) -> &'static str {
+        self.card.name
+    }
+
+    /// Settings that act on a tiny model within a few steps.
+    pub fn example_settings(&self) -> Settings {
+        (self.example)()
+    }
+}
+
+/// `technique = number`, for examples.
+pub(crate) fn bare_number(number: f64) -> Settings {
+    Settings::bare(Value::Number(number))
+}
+
+/// `technique = "word"`, for examples.
+pub(crate) fn bare_text(text: &str) -> Settings {
+    Settings::bare(Value::Text(text.to_owned()))
+}

@@ -1,0 +1,145 @@
+//! One file per technique, and the few helpers that several share.
+
+pub mod dropout;
+pub mod early_stopping;
+pub mod ema;
+pub mod explosion_guard;
+pub mod gradient_clipping;
+pub mod head_dropout;
+pub mod l1;
+pub mod l2;
+pub mod label_smoothing;
+pub mod layer_drop;
+pub mod shuffle;
+pub mod token_dropout;
+pub mod weight_decay;
+pub mod weight_tying;
+pub mod z_loss;
+
+use crate::error::{NotLive, SettingError};
+use crate::live::{Live, Receipt, SiteMeasure, not_live, required};
+use crate::on::On;
+use crate::plan::Site;
+use crate::settings::{ON_REMEDY, no_effect};
+use crate::technique::Facts;
+use heldout_base::card::{Card, Default_, Knob, Schedulable, Search};
+
+/// A number that may be a schedule.
+const fn scheduled(
+    name: &'static str,
+    unit: &'static str,
+    meaning: &'static str,
+    range: (f64, f64),
+) -> Knob {
+    Knob {
+        name,
+        unit,
+        meaning,
+        default: Default_::Off,
+        range,
+        search: None,
+        schedulable: Schedulable::Yes,
+        choices: &[],
+    }
+}
+
+/// A number that stays what it is.
+const fn fixed(
+    name: &'static str,
+    unit: &'static str,
+    meaning: &'static str,
+    default: f64,
+    range: (f64, f64),
+) -> Knob {
+    Knob {
+        default: Default_::Number(default),
+        schedulable: Schedulable::No,
+        ..scheduled(name, unit, meaning, range)
+    }
+}
+
+/// One of a few words.
+const fn word(
+    name: &'static str,
+    meaning: &'static str,
+    default: &'static str,
+    choices: &'static [&'static str],
+) -> Knob {
+    Knob {
+        default: Default_::Text(default),
+        schedulable: Schedulable::No,
+        choices,
+        ..scheduled(name, "", meaning, (0.0, 0.0))
+    }
+}
+
+/// A knob with a default and a place for a search to look.
+const fn searched(knob: Knob, default: f64, search: Search) -> Knob {
+    Knob { default: Default_::Number(default), search: Some(search), ..knob }
+}
+
+/// The knob `on`.
+const ON: Knob = Knob {
+    default: Default_::Text("matrix, embedding, position-embedding, head"),
+    schedulable: Schedulable::No,
+    ..scheduled(
+        "on",
+        "list of kinds of tensors",
+        "Which tensors: matrix, embedding, tied-embedding, position-embedding, head, bias, gain.",
+        (0.0, 0.0),
+    )
+};
+
+/// Highest rate of a noise site: at 1 nothing would be left.
+const RATE_MOST: f64 = 0.99;
+
+/// Refuses a set of parts of which the model has none.
+fn check_on(card: &Card, on: &On, facts: &Facts) -> Result<(), SettingError> {
+    if on.select(facts.layout).is_empty() {
+        let reason = format!("this model has no tensor of the kinds {}", on.describe());
+        return Err(no_effect(card, "on", &reason, ON_REMEDY));
+    }
+    Ok(())
+}
+
+/// The receipt of noise at some sites: each must drop about what was asked for and be felt.
+fn noise_receipt(
+    card: &Card,
+    live: &Live,
+    sites: &[Site],
+    units: &str,
+) -> Result<Receipt, NotLive> {
+    let mut statements = Vec::new();
+    let mut measured = Vec::new();
+    for site in sites {
+        let measure = required(card, live.sites.get(site))?;
+        check_site(card, *site, measure)?;
+        let SiteMeasure { dropped, rate, loss_clean, loss_noisy, .. } = *measure;
+        let name = site.word();
+        statements.push(format!(
+            "{name} {:.2}% (loss {loss_clean:.4} → {loss_noisy:.4})",
+            100.0 * dropped
+        ));
+        measured.push((format!("{name}.dropped"), dropped));
+        measured.push((format!("{name}.rate"), rate));
+        measured.push((format!("{name}.loss_shift"), loss_noisy - loss_clean));
+    }
+    let statement = format!("{units} dropped at {}", statements.join(", "));
+    let measured = measured.iter().map(|(name, value)| (name.as_str(), *value));
+    Ok(Receipt::new(card, statement, measured))
+}
+
+fn check_site(card: &Card, site: Site, measure: &SiteMeasure) -> Result<(), NotLive> {
+    let SiteMeasure { expected, dropped, draws, loss_clean, loss_noisy, .. } = *measure;
+    // Six standard deviations: one false alarm in half a billion.
+    let deviation = (expected * (1.0 - expected) / draws as f64).sqrt();
+    if (dropped - expected).abs() > 6.0 * deviation + 1.0 / draws as f64 {
+        let finding = format!("{dropped} of units dropped at {}, not {expected}", site.word());
+        return Err(not_live(card, finding));
+    }
+    if loss_noisy == loss_clean {
+        let finding = format!("the loss does not change with noise at {}", site.word());
+        return Err(not_live(card, finding));
+    }
+    Ok(())
+}

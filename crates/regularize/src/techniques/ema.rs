@@ -1,0 +1,87 @@
+//! EMA: w̄ ← βw̄ + (1−β)w after every update, evaluated and saved as weights of its own.
+
+use crate::error::{Conflict, NotLive, SettingError};
+use crate::live::{Live, Receipt, not_live, required};
+use crate::plan::{Average, Plan};
+use crate::settings::{Reader, Settings};
+use crate::technique::{Entry, Technique, bare_number};
+use crate::techniques::{scheduled, searched, word};
+use heldout_base::card::{Card, Kind, Search, Stage};
+use heldout_base::schedule::Schedule;
+use heldout_optim::average::Start;
+
+pub const ENTRY: Entry = Entry { card: &CARD, build, example: || bare_number(0.9) };
+
+const CARD: Card = Card {
+    name: "ema",
+    kind: Kind::Technique,
+    stage: Stage::Average,
+    purpose: "Keeps a running average of the weights, which is evaluated and saved on its own.",
+    paper: "Polyak & Juditsky 1992; Tarvainen & Valpola 2017, arXiv:1703.01780",
+    when_to_use: "Constant or slowly falling rates; gains 0.01 to 0.02 nats for little.",
+    when_to_avoid: "Runs shorter than 1/(1−decay) steps: the average is still of early weights.",
+    cost: "One more set of weights; one pass over it in each step; evaluations take twice as long.",
+    knobs: &[
+        searched(
+            scheduled("decay", "share kept per step", "β.", (0.0, 0.999_999)),
+            0.999,
+            Search::Uniform(0.9, 0.9999),
+        ),
+        word(
+            "start",
+            "From the exact mean of what was seen, with a short memory that grows, or from the \
+             first weights.",
+            "corrected",
+            &["corrected", "warm-up", "weights"],
+        ),
+    ],
+};
+
+struct Ema {
+    decay: Schedule,
+    start: Start,
+}
+
+fn build(settings: &Settings) -> Result<Box<dyn Technique>, SettingError> {
+    let read = Reader::new(&CARD, settings)?;
+    let start = match read.word("start")? {
+        "corrected" => Start::Corrected,
+        "warm-up" => Start::WarmUp,
+        _ => Start::Weights,
+    };
+    Ok(Box::new(Ema { decay: read.schedule("decay")?, start }))
+}
+
+impl Technique for Ema {
+    fn card(&self) -> &'static Card {
+        &CARD
+    }
+
+    fn contribute(&self, plan: &mut Plan) -> Result<(), Conflict> {
+        let (decay, start) = (self.decay.clone(), self.start);
+        plan.add_average(CARD.name, Average::Ema { decay, start })
+    }
+
+    fn receipt(&self, live: &Live) -> Result<Receipt, NotLive> {
+        let measure = required(&CARD, live.average.as_ref())?;
+        if !(measure.after_jump > 0.0 && measure.after_jump < 1.0) {
+            let finding =
+                format!("an average of 0 and 1 stands at {}, not between them", measure.after_jump);
+            return Err(not_live(&CARD, finding));
+        }
+        let mut statement = format!(
+            "decay {}; when weights jump from 0 to 1 the average stands at {:.6}",
+            measure.decay, measure.after_jump
+        );
+        let mut figures = vec![("decay", measure.decay), ("after_jump", measure.after_jump)];
+        if let Some(distance) = live.average_distance {
+            if distance == 0.0 {
+                let finding = "the average equals the weights at the end".to_owned();
+                return Err(not_live(&CARD, finding));
+            }
+            statement += &format!("; it ends {:.3}% away from the weights", 100.0 * distance);
+            figures.push(("distance", distance));
+        }
+        Ok(Receipt::new(&CARD, statement, figures))
+    }
+}
