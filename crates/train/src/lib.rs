@@ -1,1 +1,33 @@
 //! Recipe to plan to loop to evaluation to checkpoint.
+//!
+//! The way of a run: [`recipe::Recipe`] reads what the user wrote, [`prepare_job`] prepares the data
+//! and fills in everything else, [`train`] runs the loop into a run folder, [`resume`] goes on with
+//! it. [`Observer`] sees every event as it is recorded; [`Control`] asks a run to stop.
+
+mod checkpointing;
+mod control;
+mod error;
+mod evaluate;
+mod evaluation;
+mod horizon;
+mod job;
+mod launch;
+pub mod memory;
+mod receipts;
+pub mod recipe;
+mod recorder;
+mod run;
+pub mod session;
+mod state;
+mod trainer;
+mod validation;
+
+pub use control::{Control, Observer};
+pub use error::{ExitKind, TrainError};
+pub use evaluate::{Evaluation, Split, evaluate_files, evaluate_run};
+pub use evaluation::{Score, bits_per_byte};
+pub use heldout_data::Progress;
+pub use horizon::Horizon;
+pub use job::{Job, prepare_job};
+pub use launch::{Outcome, resume, train};
+pub use state::{Best, Weights};

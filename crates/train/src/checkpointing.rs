@@ -1,0 +1,245 @@
+//! Saves and restores a run's state as checkpoints that open in `transformers` as they are.
+//!
+//! `model.safetensors` holds the weights that were better at the last evaluation (the raw ones or an
+//! average); `training_state.safetensors` holds the other sets, the optimizer's vectors, and the
+//! small numbers as JSON in its metadata. Everything streams from where it is: no copy is made.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use heldout_data::tokenizer::Tokenizer;
+use heldout_kernels::{Device, reduce};
+use heldout_model::Model;
+use heldout_model::huggingface::{
+    Orientation, SpecialTokens, config_json, generation_config_json, import, tensors,
+};
+use heldout_record::checkpoint::{self, Checkpoint, Pointer, Staging};
+use heldout_record::weights::{Entry, MODEL_FILE, Values, WeightFile, write_safetensors};
+use heldout_record::{RecordError, RunDir};
+
+use crate::error::TrainError;
+use crate::state::{Progress, State, Weights};
+
+const STATE_FILE: &str = "training_state.safetensors";
+/// Metadata key of the small numbers.
+const PROGRESS: &str = "progress";
+
+/// Whether a checkpoint holds the best held-out loss so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    Best,
+    Later,
+}
+
+/// Writes the state as the checkpoint of its step and points to it.
+pub fn save(
+    run: &RunDir,
+    model: &Model,
+    tokenizer: &Tokenizer,
+    state: &State,
+    standing: Standing,
+) -> Result<Checkpoint, TrainError> {
+    let favored = state.progress.favored;
+    let checkpoint = checkpoint::write_staged(run, state.progress.step, &mut |staging| {
+        write_model(staging, model, tokenizer, state.weights(favored))?;
+        staging.write(STATE_FILE, |out| {
+            write_safetensors(out, &state_entries(state), &metadata(&state.progress))
+        })
+    })?;
+    checkpoint::point(run, &checkpoint, Pointer::Last)?;
+    if standing == Standing::Best {
+        checkpoint::point(run, &checkpoint, Pointer::Best)?;
+    }
+    Ok(checkpoint)
+}
+
+/// Whether every weight is a number: nothing else may be saved.
+pub fn is_sound(device: &Device, state: &State) -> bool {
+    !state.sets().iter().any(|set| reduce::has_non_finite(device, state.weights(*set)))
+}
+
+/// The files of a Hugging Face folder.
+fn write_model(
+    staging: &mut Staging,
+    model: &Model,
+    tokenizer: &Tokenizer,
+    weights: &[f32],
+) -> Result<(), RecordError> {
+    let special = special_tokens(tokenizer);
+    let json = |value: &serde_json::Value| {
+        let mut text = serde_json::to_string_pretty(value).expect("plain data with string keys");
+        text.push('\n');
+        text
+    };
+    let config = json(&config_json(&model.config, special));
+    let generation = json(&generation_config_json(special));
+    let tokenizer_config = tokenizer.config_json(model.config.context);
+    let texts = [
+        ("config.json", config.as_str()),
+        ("generation_config.json", generation.as_str()),
+        ("tokenizer.json", tokenizer.to_json()),
+        ("tokenizer_config.json", tokenizer_config.as_str()),
+    ];
+    for (name, text) in texts {
+        staging.write(name, |out| out.write_all(text.as_bytes()))?;
+    }
+    let format = BTreeMap::from([("format".to_string(), "pt".to_string())]);
+    let entries = model_entries(model, weights);
+    staging.write(MODEL_FILE, |out| write_safetensors(out, &entries, &format))
+}
+
+/// Which ids have a role, for `config.json`.
+pub fn special_tokens(tokenizer: &Tokenizer) -> SpecialTokens {
+    // The end-of-text token stands before and after every document, so it also begins one.
+    SpecialTokens { bos: tokenizer.eos(), eos: tokenizer.eos(), pad: None }
+}
+
+fn model_entries<'a>(model: &Model, weights: &'a [f32]) -> Vec<Entry<'a>> {
+    tensors(model)
+        .into_iter()
+        .map(|plan| {
+            let len: usize = plan.shape.iter().product();
+            let data = &weights[plan.offset..plan.offset + len];
+            let values = match plan.orientation {
+                Orientation::AsIs => Values::F32(data),
+                Orientation::Transposed => {
+                    Values::F32Transposed { data, rows: plan.shape[1], cols: plan.shape[0] }
+                }
+            };
+            Entry { name: plan.name, shape: plan.shape, values }
+        })
+        .collect()
+}
+
+fn set_name(set: Weights) -> String {
+    match set {
+        Weights::Raw => "weights.raw".into(),
+        Weights::Average(index) => format!("weights.average.{index}"),
+    }
+}
+
+fn state_entries(state: &State) -> Vec<Entry<'_>> {
+    let vector = |name: String, data| Entry {
+        name,
+        shape: vec![<[f32]>::len(data)],
+        values: Values::F32(data),
+    };
+    let sets = state.sets().into_iter().filter(|set| *set != state.progress.favored);
+    let mut entries: Vec<Entry<'_>> =
+        sets.map(|set| vector(set_name(set), state.weights(set))).collect();
+    let optimizer = state.optimizer.state().into_iter();
+    entries.extend(optimizer.map(|(name, data)| vector(format!("optimizer.{name}"), data)));
+    entries
+}
+
+fn metadata(progress: &Progress) -> BTreeMap<String, String> {
+    let json = serde_json::to_string(progress).expect("plain data with string keys");
+    BTreeMap::from([(PROGRESS.to_string(), json)])
+}
+
+fn broken(path: &Path, problem: impl ToString) -> TrainError {
+    TrainError::State { path: path.to_path_buf(), problem: problem.to_string() }
+}
+
+/// Puts a checkpoint's vectors into `state`, whose sizes are right already, and returns its small
+/// numbers. The checkpoint must have been verified.
+pub fn restore(
+    checkpoint: &Checkpoint,
+    model: &Model,
+    state: &mut State,
+) -> Result<Progress, TrainError> {
+    let file = WeightFile::open(&checkpoint.folder.join(STATE_FILE))?;
+    let path = file.path().to_path_buf();
+    let json = file.metadata().get(PROGRESS).ok_or_else(|| broken(&path, "no progress in it"))?;
+    let progress: Progress = serde_json::from_str(json)
+        .map_err(|e| broken(&path, format!("its progress does not read: {e}")))?;
+    if progress.averages.len() != state.averages.len() {
+        return Err(broken(&path, "it has other averages than the recipe"));
+    }
+    for (index, counts) in progress.averages.iter().enumerate() {
+        let weights = load_set(Weights::Average(index), checkpoint, &file, model, &progress)?;
+        state.averages[index].restore(weights, *counts)?;
+    }
+    match progress.favored {
+        Weights::Raw => state.parameters = read_model(&checkpoint.folder, model)?,
+        _ => file.read_into(&set_name(Weights::Raw), &mut state.parameters)?,
+    }
+    let mut failure = None;
+    let restored = state.optimizer.restore(&mut |name| {
+        let name = format!("optimizer.{name}");
+        if !file.contains(&name) {
+            return None;
+        }
+        file.read_f32(&name).map(|(_, values)| values).map_err(|e| failure = Some(e)).ok()
+    });
+    if let Some(error) = failure {
+        return Err(error.into());
+    }
+    restored?;
+    Ok(progress)
+}
+
+fn load_set(
+    set: Weights,
+    checkpoint: &Checkpoint,
+    file: &WeightFile,
+    model: &Model,
+    progress: &Progress,
+) -> Result<Vec<f32>, TrainError> {
+    if set == progress.favored {
+        return read_model(&checkpoint.folder, model);
+    }
+    Ok(file.read_f32(&set_name(set))?.1)
+}
+
+/// The weights of a Hugging Face folder in the model's layout.
+pub fn read_model(folder: &Path, model: &Model) -> Result<Vec<f32>, TrainError> {
+    let file = WeightFile::open(folder)?;
+    heldout_model::huggingface::check_names(model, file.names())?;
+    let mut failure = None;
+    let weights = import(model, &mut |name| {
+        if !file.contains(name) {
+            return None;
+        }
+        file.read_f32(name).map_err(|e| failure = Some(e)).ok()
+    });
+    match failure {
+        Some(error) => Err(error.into()),
+        None => Ok(weights?),
+    }
+}
+
+/// Copies the model of a checkpoint to `model/`, the run's result, replacing an older one.
+pub fn export_result(run: &RunDir, checkpoint: &Checkpoint) -> Result<(), TrainError> {
+    use heldout_base::durable::{Naming, commit_folder};
+    let end = run.model();
+    let staged = run.root.join(".model.staged");
+    let old = run.root.join(".model.old");
+    for folder in [&staged, &old] {
+        if folder.exists() {
+            std::fs::remove_dir_all(folder).naming("remove", folder).map_err(RecordError::from)?;
+        }
+    }
+    std::fs::create_dir(&staged).naming("create", &staged).map_err(RecordError::from)?;
+    for name in RESULT_FILES {
+        let from = checkpoint.folder.join(name);
+        std::fs::copy(&from, staged.join(name)).naming("copy", &from).map_err(RecordError::from)?;
+    }
+    if end.exists() {
+        std::fs::rename(&end, &old).naming("move away", &end).map_err(RecordError::from)?;
+    }
+    commit_folder(&staged, &end).map_err(RecordError::from)?;
+    if old.exists() {
+        std::fs::remove_dir_all(&old).naming("remove", &old).map_err(RecordError::from)?;
+    }
+    Ok(())
+}
+
+/// What makes up a Hugging Face folder.
+const RESULT_FILES: [&str; 5] = [
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    MODEL_FILE,
+];

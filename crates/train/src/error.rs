@@ -1,0 +1,108 @@
+//! What can keep a run from starting or going on, and which exit code that deserves.
+
+use std::path::PathBuf;
+
+use heldout_data::DataError;
+use heldout_kernels::DeviceError;
+use heldout_model::ModelError;
+use heldout_optim::OptimError;
+use heldout_record::RecordError;
+use heldout_regularize::{NotLive, SettingError};
+
+use crate::recipe::RecipeError;
+
+/// A run that cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
+    #[error(transparent)]
+    Data(#[from] DataError),
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    #[error(transparent)]
+    Optimizer(#[from] OptimError),
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    #[error(transparent)]
+    Setting(#[from] SettingError),
+    /// A technique that is in the plan but does nothing in this run.
+    #[error("{0}; remove it from the recipe, or change what keeps it from acting")]
+    NotLive(#[from] NotLive),
+    #[error(
+        "training needs about {needed_gib:.1} GiB and {available_gib:.1} GiB are free: choose a \
+         smaller model, vocabulary or context, or free some memory"
+    )]
+    Memory { needed_gib: f64, available_gib: f64 },
+    /// The checkpoint's files are whole, yet do not hold what they should.
+    #[error("{}: {problem}; resume from another checkpoint, or start the run anew", .path.display())]
+    State { path: PathBuf, problem: String },
+    #[error(
+        "the data of {} changed since the run began (content {found}, expected {expected}): \
+         restore it, or start a new run",
+        .run.display()
+    )]
+    DataChanged { run: PathBuf, expected: String, found: String },
+    /// A model folder that cannot be opened.
+    #[error("{}: {problem}", .path.display())]
+    Folder { path: PathBuf, problem: String },
+    /// The run stopped half-way; what was saved before is whole.
+    #[error(
+        "{source}\nThe run stopped after step {step}. {}",
+        saved(.checkpoint, .run)
+    )]
+    Lost { source: Box<TrainError>, step: u64, checkpoint: Option<u64>, run: PathBuf },
+}
+
+fn saved(checkpoint: &Option<u64>, run: &std::path::Path) -> String {
+    match checkpoint {
+        Some(step) => format!(
+            "The checkpoint of step {step} is whole: `heldout resume {}` goes on from it.",
+            run.display()
+        ),
+        None => "No checkpoint had been written yet.".into(),
+    }
+}
+
+/// What kind of exit an error deserves; the command line turns it into a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitKind {
+    /// Something failed while the run was on: 1.
+    Failed,
+    /// Bad usage, recipe or data: 2.
+    BadInput,
+}
+
+impl TrainError {
+    pub fn exit_kind(&self) -> ExitKind {
+        use heldout_base::durable::Cause;
+        match self {
+            TrainError::Recipe(_)
+            | TrainError::Model(_)
+            | TrainError::Optimizer(_)
+            | TrainError::Setting(_)
+            | TrainError::NotLive(_)
+            | TrainError::Memory { .. }
+            | TrainError::DataChanged { .. }
+            | TrainError::Folder { .. } => ExitKind::BadInput,
+            TrainError::Data(DataError::Durable(error)) if error.cause != Cause::Missing => {
+                ExitKind::Failed
+            }
+            TrainError::Data(_) => ExitKind::BadInput,
+            TrainError::Record(error) => match error {
+                RecordError::ForeignFolder(_)
+                | RecordError::RunExists(_)
+                | RecordError::NotARun { .. }
+                | RecordError::Weights { .. }
+                | RecordError::Tensor { .. } => ExitKind::BadInput,
+                _ if error.cause() == Some(&Cause::Missing) => ExitKind::BadInput,
+                _ => ExitKind::Failed,
+            },
+            TrainError::Device(_) | TrainError::State { .. } | TrainError::Lost { .. } => {
+                ExitKind::Failed
+            }
+        }
+    }
+}

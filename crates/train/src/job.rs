@@ -1,0 +1,277 @@
+//! From a recipe to everything a run needs: data prepared, values resolved, plan composed.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use heldout_data::tokenizer::TokenizerKind;
+use heldout_data::{
+    BatchPlan, BatchSize, Batches, Boundary, DuplicatePolicy, PrepareSpec, Prepared, Progress,
+    Shuffle, TokenizerSpec, ValidationSpec, prepare,
+};
+use heldout_kernels::{Device, Precision};
+use heldout_model::{Model, ModelConfig, Tied};
+use heldout_optim::OptimizerSpec;
+use heldout_regularize::{Assembled, Bound, Facts, SettingError, Technique, assemble};
+
+use crate::error::TrainError;
+use crate::horizon::{Cadence, Horizon};
+use crate::memory;
+use crate::recipe::defaults::{CorpusFacts, Machine, NativeBf16, TokenFacts};
+use crate::recipe::{self, DataRecipe, Draft, Known, Part, Recipe, RecipeError, ResolvedRecipe};
+use crate::session;
+
+/// A recipe that is ready to run, with its data.
+pub struct Job {
+    pub recipe: ResolvedRecipe,
+    pub data: Prepared,
+    /// The techniques and what they ask for, slot by slot.
+    pub techniques: Assembled,
+}
+
+/// Checks a recipe, prepares its data (or finds it in `cache`) and fills everything in.
+pub fn prepare_job(
+    recipe: &Recipe,
+    cache: &Path,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Job, TrainError> {
+    let draft = recipe.draft()?;
+    let machine = this_machine(&draft);
+    let from = draft.model.from.as_ref();
+    let from = from.map(|f| session::read_config(Path::new(&f.value))).transpose()?;
+    let corpus = corpus_facts(&draft);
+    let (data_recipe, origins) = recipe::data(&draft, &corpus)?;
+    let data = prepare(&prepare_spec(&data_recipe, seed(&draft))?, cache, progress)?;
+    let tokens = token_facts(&data);
+    let from = from.as_ref();
+    let known = Known { data: data_recipe, origins, tokens, machine, from };
+    let mut recipe = recipe::resolve(&draft, known)?;
+    let techniques = compose(&draft, &mut recipe)?;
+    Ok(Job { recipe, data, techniques })
+}
+
+/// The `[data]` table of a resolved recipe and the seed of its split.
+pub fn resolved_data(draft: &Draft) -> Result<(DataRecipe, u64), TrainError> {
+    Ok((recipe::data(draft, &corpus_facts(draft))?.0, seed(draft)))
+}
+
+/// The split and the tokenizer follow the run's seed.
+fn seed(draft: &Draft) -> u64 {
+    draft.run.seed.as_ref().map_or(recipe::defaults::SEED, |s| s.value)
+}
+
+/// What this machine offers.
+pub fn this_machine(draft: &Draft) -> Machine {
+    let asked = draft.run.threads.as_ref().and_then(|t| t.value);
+    Machine {
+        threads: asked.map_or_else(heldout_kernels::default_threads, |n| n as usize),
+        bf16: if Device::native_bf16() { NativeBf16::Yes } else { NativeBf16::No },
+        memory: memory::available(),
+    }
+}
+
+fn token_facts(data: &Prepared) -> TokenFacts {
+    TokenFacts {
+        tokens_train: data.facts.tokens_train,
+        tokens_validation: data.facts.tokens_validation,
+        vocabulary: data.tokenizer.vocabulary_size(),
+        bytes_per_token: data.facts.bytes_per_token_validation,
+    }
+}
+
+/// The size of the training inputs on disk. Names that are no file count for nothing here; reading
+/// them says what is wrong.
+fn corpus_facts(draft: &Draft) -> CorpusFacts {
+    let names = draft.data.train.as_ref().map_or(&[][..], |t| &t.value);
+    CorpusFacts { bytes: names.iter().map(|name| text_bytes(Path::new(name), 0)).sum() }
+}
+
+/// Text compresses about four to one.
+const COMPRESSION: u64 = 4;
+const DEPTH_MAX: usize = 32;
+
+fn text_bytes(path: &Path, depth: usize) -> u64 {
+    let Ok(found) = std::fs::metadata(path) else { return pattern_bytes(path) };
+    if found.is_dir() && depth < DEPTH_MAX {
+        let Ok(entries) = std::fs::read_dir(path) else { return 0 };
+        return entries.flatten().map(|e| text_bytes(&e.path(), depth + 1)).sum();
+    }
+    let compressed = path.extension().is_some_and(|e| e == "gz" || e == "zst");
+    found.len() * if compressed { COMPRESSION } else { 1 }
+}
+
+/// A pattern stands for the files of its last folder without wildcards.
+fn pattern_bytes(path: &Path) -> u64 {
+    let is_plain = |p: &&Path| !p.to_string_lossy().contains(['*', '?', '[']);
+    let folder = path.ancestors().skip(1).find(is_plain);
+    folder.filter(|f| f.is_dir()).map_or(0, |f| text_bytes(f, 0))
+}
+
+/// The data crate's order for a `[data]` table.
+pub fn prepare_spec(data: &DataRecipe, seed: u64) -> Result<PrepareSpec, TrainError> {
+    let part = |part: &Part| match part {
+        Part::Share(share) => ValidationSpec::Share(*share),
+        Part::Tail(share) => ValidationSpec::Tail(*share),
+        Part::Paths(paths) => ValidationSpec::Paths(paths.clone()),
+    };
+    let kind = TokenizerKind::ALL.iter().find(|(name, _)| *name == data.tokenizer);
+    let tokenizer = match kind {
+        Some((_, kind)) => {
+            TokenizerSpec::Train { kind: *kind, vocabulary: data.vocabulary.unwrap_or(0) }
+        }
+        None => TokenizerSpec::File(tokenizer_path(&data.tokenizer)?),
+    };
+    Ok(PrepareSpec {
+        train: data.train.clone(),
+        validation: part(&data.validation),
+        test: data.test.as_ref().map(part),
+        field: data.field.clone(),
+        boundary: boundary(&data.boundary),
+        tokenizer,
+        duplicates: match data.duplicates.as_str() {
+            "remove-all" => DuplicatePolicy::RemoveAll,
+            "report" => DuplicatePolicy::Report,
+            _ => DuplicatePolicy::RemoveLeaks,
+        },
+        seed,
+    })
+}
+
+/// The boundary of that name in a recipe.
+pub fn boundary(name: &str) -> Boundary {
+    match name {
+        "blank-line" => Boundary::BlankLine,
+        "record" => Boundary::Record,
+        "end-of-text" => Boundary::EndOfText,
+        "file" => Boundary::File,
+        "contiguous" => Boundary::Contiguous,
+        _ => Boundary::Auto,
+    }
+}
+
+fn tokenizer_path(name: &str) -> Result<PathBuf, TrainError> {
+    let path = PathBuf::from(name);
+    if path.is_dir() {
+        return Ok(path.join("tokenizer.json"));
+    }
+    if path.is_file() || path.extension().is_some_and(|e| e == "json") {
+        return Ok(path);
+    }
+    let kinds = TokenizerKind::ALL.map(|(name, _)| name);
+    let error =
+        RecipeError::general(format!("data.tokenizer: \"{name}\" is neither a kind nor a file"));
+    let error = match heldout_base::nearest::nearest(name, kinds) {
+        Some(near) => error.note(format!("did you mean \"{near}\"?")),
+        None => error,
+    };
+    Err(error.note(format!("kinds: {}", kinds.join(", "))).into())
+}
+
+/// Lets every technique contribute to the plan and checks that each can act on this model; errors
+/// are placed where the recipe names the technique.
+fn compose(draft: &Draft, recipe: &mut ResolvedRecipe) -> Result<Assembled, TrainError> {
+    let placed = |error: SettingError| {
+        let written = draft.regularize.iter().find(|t| t.card.name == error.technique());
+        match written {
+            Some(written) => written.error(&error).into(),
+            None => TrainError::from(error),
+        }
+    };
+    let chosen = recipe
+        .regularize
+        .iter()
+        .filter_map(|t| t.settings.as_ref().map(|settings| (t.card.name, settings)));
+    let techniques = assemble(chosen).map_err(placed)?;
+    let imported = recipe.model.from.is_some();
+    let tied_by_model = if imported { recipe.model.config.tied } else { Tied::No };
+    if !imported {
+        recipe.model.config.tied = techniques.plan.tied();
+    }
+    let model = Model::new(recipe.model.config.clone())?;
+    let facts = Facts { config: &model.config, layout: model.layout(), tied_by_model };
+    techniques.check(&facts).map_err(placed)?;
+    Ok(techniques)
+}
+
+/// Everything about a run that does not change while it lasts.
+pub struct Setup {
+    pub recipe: ResolvedRecipe,
+    pub data: Prepared,
+    pub plan: Bound,
+    pub techniques: Vec<Box<dyn Technique>>,
+    pub device: Arc<Device>,
+    pub model: Model,
+    pub optimizer: OptimizerSpec,
+    pub batches: Arc<Batches>,
+    pub horizon: Horizon,
+    pub evaluate_every: Cadence,
+    pub checkpoint_every: Cadence,
+}
+
+impl Setup {
+    pub fn new(job: Job) -> Result<Setup, TrainError> {
+        let Job { recipe, data, techniques: Assembled { plan, techniques } } = job;
+        let threads = recipe.run.threads.unwrap_or_else(heldout_kernels::default_threads);
+        let precision = match recipe.run.precision.as_str() {
+            "bf16" => Precision::Bf16,
+            _ => Precision::F32,
+        };
+        let device = Arc::new(Device::cpu(threads, precision)?);
+        let model = Model::new(recipe.model.config.clone())?;
+        let optimizer = optimizer_spec(&recipe)?;
+        check_memory(&recipe, &model)?;
+        let batches = Arc::new(Batches::new(
+            &data.train,
+            BatchPlan {
+                seq_len: recipe.model.context,
+                batch: recipe.batch.size.map_or(BatchSize::Full, BatchSize::Sequences),
+                seed: recipe.run.seed,
+                shuffle: if plan.order.is_some() { Shuffle::Yes } else { Shuffle::No },
+            },
+            data.tokenizer.eos(),
+        )?);
+        let steps_per_epoch = batches.steps_per_epoch();
+        let step_tokens = batches.rows() as u64 * recipe.model.context as u64;
+        let horizon = Horizon::new(recipe.schedule.horizon, steps_per_epoch, step_tokens);
+        let cadence = |amount| Cadence::new(amount, &horizon, steps_per_epoch);
+        Ok(Setup {
+            evaluate_every: cadence(recipe.evaluate.every),
+            checkpoint_every: cadence(recipe.run.checkpoint),
+            plan: Bound::new(&plan, model.layout()),
+            techniques,
+            recipe,
+            data,
+            device,
+            model,
+            optimizer,
+            batches,
+            horizon,
+        })
+    }
+
+    /// Bytes of held-out text per token.
+    pub fn bytes_per_token(&self) -> f64 {
+        self.data.facts.bytes_per_token_validation
+    }
+}
+
+fn optimizer_spec(recipe: &ResolvedRecipe) -> Result<OptimizerSpec, TrainError> {
+    let mut spec = OptimizerSpec::named(&recipe.optimizer.name)?;
+    for (knob, value) in &recipe.optimizer.knobs {
+        spec.set(knob, value)?;
+    }
+    Ok(spec)
+}
+
+/// Refuses what cannot fit before anything large is allocated.
+fn check_memory(recipe: &ResolvedRecipe, model: &Model) -> Result<(), TrainError> {
+    const GIB: f64 = (1u64 << 30) as f64;
+    let config: &ModelConfig = &model.config;
+    // Weights, gradients and at least the optimizer's usual two vectors.
+    let vectors = 16.0 * config.parameter_count() as f64;
+    let activations = config.activation_bytes(recipe.batch.micro, recipe.model.context) as f64;
+    let (needed, available) = (vectors + activations, memory::available() as f64);
+    if needed <= available {
+        return Ok(());
+    }
+    Err(TrainError::Memory { needed_gib: needed / GIB, available_gib: available / GIB })
+}

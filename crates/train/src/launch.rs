@@ -1,0 +1,347 @@
+//! Starts a run, or one that goes on, and brings it to its end whatever that is.
+
+use std::path::Path;
+
+use heldout_data::Progress as Preparing;
+use heldout_record::checkpoint::{self, Checkpoint};
+use heldout_record::manifest::DataFile;
+use heldout_record::{Event, Manifest, RunDir, RunLock, Started, StopReason, Stopped};
+
+use crate::checkpointing::{self, Standing};
+use crate::control::{Control, Observer};
+use crate::error::TrainError;
+use crate::evaluation::{bits_per_byte, score};
+use crate::job::{Job, Setup, prepare_job};
+use crate::recipe::{Recipe, to_toml};
+use crate::recorder::Recorder;
+use crate::run::Run;
+use crate::session;
+use crate::state::{Best, Ending, State};
+
+/// How a run ended and what it reached.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    pub reason: StopReason,
+    /// The reason in one sentence.
+    pub detail: String,
+    /// Steps taken.
+    pub step: u64,
+    /// The best held-out loss, over the windows that the recipe evaluates.
+    pub best: Option<Best>,
+    /// The result's loss over the whole held-out split with its standard error, where the
+    /// evaluations saw a sample of it.
+    pub whole_split: Option<(f64, f64)>,
+    /// Training time in seconds, stops not counted.
+    pub seconds: f64,
+}
+
+/// Trains a job into a new run folder. `command_line` goes into the manifest.
+pub fn train(
+    job: Job,
+    run: RunDir,
+    command_line: Vec<String>,
+    observer: &mut dyn Observer,
+    control: &Control,
+) -> Result<Outcome, TrainError> {
+    let lock = run.lock()?;
+    let setup = Setup::new(job)?;
+    write_papers(&run, &setup, command_line)?;
+    let parameters = first_weights(&setup)?;
+    let state = State::fresh(&setup, parameters);
+    let mut recorder = Recorder::create(&run, observer)?;
+    recorder.text("recipe", 0, &format!("```toml\n{}```", to_toml(&setup.recipe)))?;
+    let mut run = Run::new(setup, state, run, recorder, control)?;
+    run.announce_start(None)?;
+    run.write_data_notices()?;
+    run.write_receipts()?;
+    run.go(lock)
+}
+
+/// Goes on from a run's last whole checkpoint, or from the start if it has none. `cache` is where
+/// prepared data lies.
+pub fn resume(
+    run: RunDir,
+    cache: &Path,
+    preparing: &mut dyn FnMut(Preparing),
+    observer: &mut dyn Observer,
+    control: &Control,
+) -> Result<Outcome, TrainError> {
+    let lock = run.lock()?;
+    checkpoint::clean_staging(&run)?;
+    let recipe = Recipe::read(&run.recipe())?;
+    let setup = Setup::new(prepare_job(&recipe, cache, preparing)?)?;
+    note_resume(&run, &setup)?;
+    let parameters = first_weights(&setup)?;
+    let mut state = State::fresh(&setup, parameters);
+    let (found, warnings) = match checkpoint::load_last(&run) {
+        Ok((found, warnings)) => (Some(found), warnings),
+        Err(heldout_record::RecordError::NoCheckpoint { skipped, .. }) => (None, skipped),
+        Err(error) => return Err(error.into()),
+    };
+    if let Some(found) = &found {
+        state.progress = checkpointing::restore(found, &setup.model, &mut state)?;
+    }
+    let step = state.progress.step;
+    let recorder = Recorder::resume(&run, step, observer)?;
+    let mut run = Run::new(setup, state, run, recorder, control)?;
+    run.saved = found.as_ref().map(|_| step);
+    for warning in warnings {
+        run.recorder.notice(Some(step), warning)?;
+    }
+    run.mend_best()?;
+    run.announce_start(Some(step))?;
+    if found.is_none() {
+        run.recorder
+            .notice(Some(0), "there is no checkpoint: the run starts from the beginning")?;
+        run.write_receipts()?;
+    }
+    run.go(lock)
+}
+
+/// Random weights by the seed, or those that the recipe names.
+fn first_weights(setup: &Setup) -> Result<Vec<f32>, TrainError> {
+    match &setup.recipe.model.from {
+        Some(folder) => {
+            checkpointing::read_model(&session::model_folder(Path::new(folder))?, &setup.model)
+        }
+        None => Ok(setup.model.initialize(setup.recipe.run.seed)),
+    }
+}
+
+/// The recipe as resolved, the plan, and the manifest.
+fn write_papers(run: &RunDir, setup: &Setup, command_line: Vec<String>) -> Result<(), TrainError> {
+    use heldout_base::durable::write_file;
+    let recipe = to_toml(&setup.recipe);
+    let failed = |e| TrainError::from(heldout_record::RecordError::from(e));
+    write_file(&run.recipe(), |out| out.write_all(recipe.as_bytes())).map_err(failed)?;
+    let plan = serde_json::to_string_pretty(setup.plan.plan()).expect("plain data");
+    write_file(&run.plan(), |out| writeln!(out, "{plan}")).map_err(failed)?;
+    let mut manifest = Manifest::new(command_line, setup.recipe.run.seed);
+    describe_device(&mut manifest, setup);
+    manifest.data = data_files(setup);
+    manifest.write(&run.manifest())?;
+    Ok(())
+}
+
+fn describe_device(manifest: &mut Manifest, setup: &Setup) {
+    manifest.device = setup.device.describe();
+    manifest.precision = setup.recipe.run.precision.clone();
+    manifest.threads = setup.device.threads() as u64;
+}
+
+/// Role of the manifest's entry that stands for all inputs together.
+const CONTENT: &str = "content";
+
+fn data_files(setup: &Setup) -> Vec<DataFile> {
+    let facts = &setup.data.facts;
+    let file = |f: &heldout_data::InputFact| DataFile {
+        role: "input".into(),
+        path: f.path.clone(),
+        bytes: f.bytes,
+        hash: format!("sha256:{}", f.sha256),
+    };
+    let mut files: Vec<DataFile> = facts.inputs.iter().map(file).collect();
+    files.push(DataFile {
+        role: CONTENT.into(),
+        path: format!("{}; {}", facts.boundary, facts.split),
+        bytes: facts.inputs.iter().map(|f| f.bytes).sum(),
+        hash: format!("sha256:{}", facts.content_hash),
+    });
+    files
+}
+
+/// Refuses data that changed since the run began, and notes the new start.
+fn note_resume(run: &RunDir, setup: &Setup) -> Result<(), TrainError> {
+    // A manifest is a record, not a need: a run without one still goes on.
+    let Ok(mut manifest) = Manifest::read(&run.manifest()) else { return Ok(()) };
+    let found = format!("sha256:{}", setup.data.facts.content_hash);
+    let expected = manifest.data.iter().find(|file| file.role == CONTENT);
+    if let Some(expected) = expected
+        && expected.hash != found
+    {
+        let expected = expected.hash.clone();
+        return Err(TrainError::DataChanged { run: run.root.clone(), expected, found });
+    }
+    describe_device(&mut manifest, setup);
+    manifest.resumed.push(heldout_record::manifest::now());
+    manifest.write(&run.manifest())?;
+    Ok(())
+}
+
+impl Run<'_> {
+    fn announce_start(&mut self, resumed_at: Option<u64>) -> Result<(), TrainError> {
+        let setup = &self.setup;
+        let config = &setup.model.config;
+        let family = match config.family {
+            heldout_model::Family::Gpt2 => "gpt2",
+            heldout_model::Family::Llama => "llama",
+        };
+        let started = Started {
+            run: self.folder.name(),
+            model: format!(
+                "{family}, {} layers, {} heads, {} wide, context {}",
+                config.layers, config.heads, config.width, setup.recipe.model.context
+            ),
+            parameters: config.parameter_count() as u64,
+            tokens_train: setup.data.facts.tokens_train,
+            tokens_valid: setup.data.facts.tokens_validation,
+            vocabulary: config.vocabulary as u64,
+            horizon: self.state.progress.forecast.steps,
+            precision: setup.recipe.run.precision.clone(),
+            device: setup.device.describe(),
+            resumed_at,
+            bytes_per_token: setup.bytes_per_token(),
+        };
+        self.recorder.event(Event::Started(started))
+    }
+
+    fn write_data_notices(&mut self) -> Result<(), TrainError> {
+        let facts = &self.setup.data.facts;
+        let mut notices = vec![facts.boundary.clone(), facts.split.clone()];
+        notices.extend(facts.notices.iter().cloned());
+        for text in notices.into_iter().filter(|text| !text.is_empty()) {
+            self.recorder.notice(None, text)?;
+        }
+        Ok(())
+    }
+
+    /// After a fall back to an older checkpoint `best` may lead to one that is damaged, or that
+    /// this run has not reached yet: let it lead where the state says.
+    fn mend_best(&mut self) -> Result<(), TrainError> {
+        let Some(best) = self.state.progress.best else { return Ok(()) };
+        let is_whole = |c: &Checkpoint| c.step == best.step && checkpoint::verify(c).is_ok();
+        if checkpoint::load_best(&self.folder).is_ok_and(|found| found.step == best.step) {
+            return Ok(());
+        }
+        let found = checkpoint::list(&self.folder)?.into_iter().find(is_whole);
+        let step = Some(self.state.progress.step);
+        match found {
+            Some(found) => {
+                checkpoint::point(&self.folder, &found, checkpoint::Pointer::Best)?;
+                Ok(())
+            }
+            None => {
+                self.state.progress.best = None;
+                let text = format!(
+                    "the best checkpoint (step {}) cannot be read any more; \
+                     the next evaluation sets a new best",
+                    best.step
+                );
+                self.recorder.notice(step, text)
+            }
+        }
+    }
+
+    /// Trains to the end; whatever goes wrong, says what is safe.
+    fn go(mut self, _lock: RunLock) -> Result<Outcome, TrainError> {
+        let ended = self.train().and_then(|ending| self.finish(ending));
+        ended.map_err(|source| {
+            let step = self.state.progress.step;
+            let saved = checkpoint::pointed(&self.folder, checkpoint::Pointer::Last);
+            let stopped = Stopped {
+                step,
+                reason: StopReason::Failed,
+                detail: source.to_string(),
+                best_step: self.state.progress.best.map(|b| b.step),
+                best_loss_valid: self.state.progress.best.map(|b| b.loss_valid),
+                seconds: self.clock.seconds(),
+            };
+            self.recorder.last_words(Event::Stopped(stopped));
+            let (checkpoint, run) = (saved.map(|c| c.step), self.folder.root.clone());
+            TrainError::Lost { source: Box::new(source), step, checkpoint, run }
+        })
+    }
+
+    /// The last evaluation, the last checkpoint, the result.
+    fn finish(&mut self, ending: Ending) -> Result<Outcome, TrainError> {
+        let is_complete = match ending.reason {
+            StopReason::Horizon | StopReason::Time | StopReason::EarlyStopping => true,
+            StopReason::Interrupted | StopReason::Diverged | StopReason::Failed => false,
+        };
+        if is_complete && self.state.progress.evaluated != Some(self.state.progress.step) {
+            self.evaluate()?;
+        }
+        // Where a run diverged its weights are worth nothing; the last good checkpoint stays.
+        if ending.reason != StopReason::Diverged {
+            self.save(Standing::Later)?;
+        }
+        let result = self.write_result()?;
+        let whole_split = match &result {
+            Some(checkpoint) if is_complete => self.score_whole_split(checkpoint)?,
+            _ => None,
+        };
+        if is_complete {
+            self.write_last_receipts()?;
+        }
+        let progress = &self.state.progress;
+        let best = progress.best;
+        let seconds = self.clock.seconds();
+        let stopped = Stopped {
+            step: progress.step,
+            reason: ending.reason,
+            detail: ending.detail.clone(),
+            best_step: best.map(|b| b.step),
+            best_loss_valid: whole_split.map(|(loss, _)| loss).or(best.map(|b| b.loss_valid)),
+            seconds,
+        };
+        let step = progress.step;
+        self.recorder.event(Event::Stopped(stopped))?;
+        self.recorder.sync()?;
+        let Ending { reason, detail } = ending;
+        Ok(Outcome { reason, detail, step, best, whole_split, seconds })
+    }
+
+    /// Writes `model/` from the best checkpoint; from the newest whole one, with a warning, where
+    /// the best cannot be read.
+    fn write_result(&mut self) -> Result<Option<Checkpoint>, TrainError> {
+        let step = Some(self.state.progress.step);
+        let problem = match checkpoint::load_best(&self.folder) {
+            Ok(best) => {
+                checkpointing::export_result(&self.folder, &best)?;
+                return Ok(Some(best));
+            }
+            Err(problem) => problem,
+        };
+        let Ok((last, _)) = checkpoint::load_last(&self.folder) else {
+            let text = "there is no result yet: no checkpoint had been written";
+            self.recorder.notice(step, text)?;
+            return Ok(None);
+        };
+        let text = match self.state.progress.best {
+            None => {
+                format!("nothing was evaluated yet: model/ holds the weights of step {}", last.step)
+            }
+            Some(_) => format!(
+                "warning: the best checkpoint cannot be used ({problem}); \
+                 model/ holds the weights of step {} instead",
+                last.step
+            ),
+        };
+        self.recorder.notice(step, text)?;
+        checkpointing::export_result(&self.folder, &last)?;
+        Ok(Some(last))
+    }
+
+    /// Where evaluations saw a sample, scores the result on the whole held-out split.
+    fn score_whole_split(&mut self, result: &Checkpoint) -> Result<Option<(f64, f64)>, TrainError> {
+        let Some(sampled) = self.setup.recipe.evaluate.windows else { return Ok(None) };
+        // The run is over and saved: its weights may give way to the result's.
+        self.state.parameters = Vec::new();
+        let weights = checkpointing::read_model(&result.folder, &self.setup.model)?;
+        let context = self.setup.recipe.model.context;
+        let windows = heldout_data::EvaluationWindows::whole(&self.setup.data.validation, context)?;
+        let rows = crate::validation::rows_at_once(context);
+        let score = score(&self.setup.model, &mut self.tape, &weights, &windows, rows);
+        self.state.parameters = weights;
+        let text = format!(
+            "the result scores {:.4} ± {:.4} nats ({:.4} bits per byte) on the whole held-out \
+             split of {} tokens; evaluations during the run saw {sampled} windows of it",
+            score.loss,
+            score.se,
+            bits_per_byte(score.loss, self.setup.bytes_per_token()),
+            score.targets,
+        );
+        self.recorder.notice(Some(self.state.progress.step), text)?;
+        Ok(Some((score.loss, score.se)))
+    }
+}

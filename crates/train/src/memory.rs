@@ -1,0 +1,103 @@
+//! How much memory this process may still take: what the system has left, within its cgroup.
+
+use std::fs;
+use std::path::Path;
+
+/// Assumed where the system does not say: 2 GiB.
+const UNKNOWN: u64 = 2 << 30;
+
+/// Bytes that may still be taken: the least of `MemAvailable` and the room in the cgroups.
+pub fn available() -> u64 {
+    let system = fs::read_to_string("/proc/meminfo").ok().and_then(|text| mem_available(&text));
+    let groups = fs::read_to_string("/proc/self/cgroup").ok();
+    let cgroup = groups.and_then(|text| cgroup_room(&text, Path::new("/sys/fs/cgroup")));
+    match (system, cgroup) {
+        (Some(system), Some(cgroup)) => system.min(cgroup),
+        (Some(bytes), None) | (None, Some(bytes)) => bytes,
+        (None, None) => UNKNOWN,
+    }
+}
+
+fn mem_available(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024)
+}
+
+/// The least room in this process's cgroup and those above it, version 2 or 1.
+fn cgroup_room(groups: &str, root: &Path) -> Option<u64> {
+    let mut least: Option<u64> = None;
+    for line in groups.lines() {
+        let mut fields = line.splitn(3, ':');
+        let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
+        let (base, most, used) = match controllers {
+            "" => (root.to_path_buf(), "memory.max", "memory.current"),
+            c if c.split(',').any(|c| c == "memory") => {
+                (root.join("memory"), "memory.limit_in_bytes", "memory.usage_in_bytes")
+            }
+            _ => continue,
+        };
+        let mut folder = base.join(path.trim_start_matches('/'));
+        loop {
+            if let Some(room) = room_in(&folder, most, used) {
+                least = Some(least.map_or(room, |l| l.min(room)));
+            }
+            if folder == base || !folder.pop() {
+                break;
+            }
+        }
+    }
+    least
+}
+
+fn room_in(folder: &Path, most: &str, used: &str) -> Option<u64> {
+    let read = |name: &str| fs::read_to_string(folder.join(name)).ok();
+    let most: u64 = read(most)?.trim().parse().ok()?;
+    // Version 1 writes a number near 2^63 where there is no limit.
+    if most > 1 << 60 {
+        return None;
+    }
+    let used: u64 = read(used)?.trim().parse().ok()?;
+    // Cached file pages count as used but are given back under pressure.
+    let cached = read("memory.stat").map_or(0, |stat| {
+        let field = |name: &str| {
+            stat.lines().find_map(|l| l.strip_prefix(name)?.trim().parse::<u64>().ok())
+        };
+        field("inactive_file ").unwrap_or(0)
+    });
+    Some(most.saturating_sub(used.saturating_sub(cached)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn meminfo_is_read_in_kilobytes() {
+        let text = "MemTotal: 100 kB\nMemAvailable:    2048 kB\n";
+        assert_eq!(mem_available(text), Some(2 << 20));
+        assert_eq!(mem_available("MemTotal: 100 kB\n"), None);
+    }
+
+    #[test]
+    fn the_tightest_cgroup_counts() {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        let inner = root.path().join("a/b");
+        fs::create_dir_all(&inner).expect("folders");
+        let put = |path: &Path, name: &str, text: &str| {
+            fs::write(path.join(name), text).expect("a small file");
+        };
+        put(&inner, "memory.max", "max\n");
+        put(&inner, "memory.current", "5\n");
+        put(&root.path().join("a"), "memory.max", "1000\n");
+        put(&root.path().join("a"), "memory.current", "300\n");
+        put(&root.path().join("a"), "memory.stat", "anon 1\ninactive_file 100\n");
+        assert_eq!(cgroup_room("0::/a/b\n", root.path()), Some(800));
+        assert_eq!(cgroup_room("0::/elsewhere\n", root.path()), None);
+    }
+
+    #[test]
+    fn this_machine_has_some() {
+        assert!(available() > 1 << 20);
+    }
+}

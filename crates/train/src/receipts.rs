@@ -1,0 +1,115 @@
+//! Proof at the start that every technique acts; at the end, what only the run could show.
+
+use heldout_data::{BatchPlan, BatchSize, Batches, Shuffle};
+use heldout_model::Tokens;
+use heldout_optim::clip::Clipped;
+use heldout_record::{Event, Receipt};
+use heldout_regularize::live::OrderMeasure;
+use heldout_regularize::{Live, Probe, measure};
+
+use crate::error::TrainError;
+use crate::job::Setup;
+use crate::run::Run;
+
+/// What was measured, and what has been shown of it.
+#[derive(Default)]
+pub struct Receipts {
+    live: Option<Live>,
+    first_clip: Option<Clipped>,
+    shown: Vec<Receipt>,
+}
+
+impl Receipts {
+    /// Keeps what clipping did to the first gradient.
+    pub fn note_first_clip(&mut self, step: u64, clipped: &Clipped) {
+        if step == 1 {
+            self.first_clip = Some(*clipped);
+        }
+    }
+}
+
+/// Windows compared to see whether shuffling moves any.
+const WINDOWS_COMPARED: usize = 256;
+
+impl Run<'_> {
+    /// Measures every technique of the plan before the first step. One that does nothing is an
+    /// error.
+    pub fn write_receipts(&mut self) -> Result<(), TrainError> {
+        let setup = &self.setup;
+        let rows = setup.recipe.batch.micro.min(setup.batches.rows());
+        let batch = setup.batches.batch_rows(0, 0..rows);
+        let mut live = measure(&mut Probe {
+            plan: setup.plan.plan(),
+            model: &setup.model,
+            device: &setup.device,
+            parameters: &self.state.parameters,
+            gradients: &mut self.gradients,
+            batch: Tokens {
+                ids: &batch.ids,
+                targets: &batch.targets,
+                batch: batch.batch,
+                seq_len: batch.seq_len,
+            },
+            seed: setup.recipe.run.seed,
+            horizon: self.state.progress.forecast.steps,
+            rate: setup.recipe.schedule.rate.peak,
+            optimizer: &setup.optimizer,
+        });
+        live.order = Some(order(setup)?);
+        self.receipts.live = Some(live);
+        self.show_receipts()
+    }
+
+    /// Shows the receipts that the run has changed: what clipping did, how sparse weights became,
+    /// how far the average lies from the weights.
+    pub fn write_last_receipts(&mut self) -> Result<(), TrainError> {
+        let Some(live) = &mut self.receipts.live else { return Ok(()) };
+        let (state, setup) = (&self.state, &self.setup);
+        live.first_clip = self.receipts.first_clip;
+        live.sparsity = setup.plan.sparsity(&setup.device, &state.parameters);
+        live.average_distance =
+            state.averages.first().map(|a| a.relative_distance(&state.parameters));
+        self.show_receipts()
+    }
+
+    fn show_receipts(&mut self) -> Result<(), TrainError> {
+        let Some(live) = &self.receipts.live else { return Ok(()) };
+        let mut fresh = Vec::new();
+        for technique in &self.setup.techniques {
+            let receipt = technique.receipt(live)?;
+            let receipt = Receipt {
+                technique: receipt.technique,
+                statement: receipt.statement,
+                measured: receipt.measured,
+            };
+            if !self.receipts.shown.contains(&receipt) {
+                fresh.push(receipt);
+            }
+        }
+        for receipt in fresh {
+            self.recorder.event(Event::Receipt(receipt.clone()))?;
+            self.receipts.shown.push(receipt);
+        }
+        Ok(())
+    }
+}
+
+/// How many of the first windows are not where the stored order would put them.
+fn order(setup: &Setup) -> Result<OrderMeasure, TrainError> {
+    let plan = BatchPlan {
+        seq_len: setup.recipe.model.context,
+        batch: BatchSize::Sequences(1),
+        seed: setup.recipe.run.seed,
+        shuffle: Shuffle::No,
+    };
+    let eos = setup.data.tokenizer.eos();
+    let stored = Batches::new(&setup.data.train, plan, eos)?;
+    let windows = (stored.windows_per_epoch() as usize).min(WINDOWS_COMPARED);
+    let rows = setup.batches.rows();
+    let moved = (0..windows).filter(|window| {
+        let (step, row) = (window / rows, window % rows);
+        let trained = setup.batches.batch_rows(step as u64, row..row + 1);
+        trained.ids != stored.batch_at(*window as u64).ids
+    });
+    Ok(OrderMeasure { windows: windows as u64, moved: moved.count() as u64 })
+}

@@ -1,0 +1,191 @@
+//! Sound values where a recipe says nothing: plain functions of the data's size and the machine.
+//!
+//! They aim at the lowest held-out loss within a time budget. The rules are rough on purpose and
+//! every one is printed as the reason of the value it chose.
+
+/// What is known about the data before it is tokenized.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CorpusFacts {
+    /// Bytes of the training inputs; compressed files count as four times their size.
+    pub bytes: u64,
+}
+
+/// What is known about the data after it is tokenized.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TokenFacts {
+    pub tokens_train: u64,
+    pub tokens_validation: u64,
+    pub vocabulary: usize,
+    /// UTF-8 bytes per validation token.
+    pub bytes_per_token: f64,
+}
+
+/// What is known about the machine.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Machine {
+    pub threads: usize,
+    pub bf16: NativeBf16,
+    /// Bytes that the run may use.
+    pub memory: u64,
+}
+
+/// Whether the processor multiplies bf16 faster than f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NativeBf16 {
+    Yes,
+    No,
+}
+
+/// Of everything random, the split included.
+pub const SEED: u64 = 1;
+
+/// Training time that the defaults aim for when the recipe names no horizon.
+pub const BUDGET_SECONDS: f64 = 600.0;
+
+/// Tokens seen per parameter when time is the only limit (Hoffmann et al. 2022 give 20).
+const TOKENS_PER_PARAMETER: f64 = 20.0;
+
+/// More passes than this over the same data gain little (Muennighoff et al. 2023 see the value of a
+/// repeated token decay with a half-life of about 15 epochs).
+const EPOCHS_MOST: f64 = 40.0;
+
+/// Floating-point operations a second that a training step of a small model reaches on one thread.
+pub fn flops_per_second(machine: &Machine, precision: &str) -> f64 {
+    let per_thread = if precision == "bf16" { 90e9 } else { 60e9 };
+    per_thread * machine.threads as f64
+}
+
+/// A tokenizer's kind and vocabulary, with the reason.
+pub fn tokenizer(facts: &CorpusFacts) -> (&'static str, Option<usize>, String) {
+    let megabytes = facts.bytes as f64 / 1e6;
+    if megabytes < 3.0 {
+        let why = format!("{megabytes:.1} MB is too little to learn words' embeddings from");
+        return ("char", None, why);
+    }
+    // Growing with the square root keeps some hundred occurrences per token at every size.
+    let wanted = 1024.0 * (megabytes / 3.0).sqrt();
+    let vocabulary = (wanted.log2().round() as u32).clamp(10, 15);
+    ("bpe", Some(1 << vocabulary), format!("fits {megabytes:.0} MB of text"))
+}
+
+/// Positions, with the reason.
+pub fn context(facts: &TokenFacts) -> (usize, String) {
+    let wanted = 256;
+    let limit = (facts.tokens_validation.min(facts.tokens_train) / 4).max(2) as usize;
+    if limit < wanted {
+        let context = 1 << limit.ilog2();
+        return (context, "a quarter of the smaller split is the most that fits".into());
+    }
+    (wanted, "long enough for a paragraph, short enough to be quick".into())
+}
+
+/// Layers, heads and width of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    pub layers: usize,
+    pub heads: usize,
+    pub width: usize,
+}
+
+const fn size(layers: usize, heads: usize, width: usize) -> Size {
+    Size { layers, heads, width }
+}
+
+/// The ladder that the default climbs: heads of 32 to 64 channels, some 30 channels a layer.
+pub const LADDER: &[Size] = &[
+    size(2, 2, 64),
+    size(3, 3, 96),
+    size(4, 4, 128),
+    size(4, 5, 160),
+    size(5, 6, 192),
+    size(6, 4, 256),
+    size(6, 5, 320),
+    size(6, 6, 384),
+    size(8, 8, 512),
+    size(10, 10, 640),
+    size(12, 12, 768),
+    size(16, 16, 1024),
+];
+
+impl Size {
+    /// Parameters of the blocks and of a tied embedding: 12·L·C² + V·C.
+    pub fn parameters(&self, vocabulary: usize) -> f64 {
+        let width = self.width as f64;
+        12.0 * self.layers as f64 * width * width + vocabulary as f64 * width
+    }
+}
+
+/// The largest model of the ladder that `flops` and the data can train well, with the reason.
+pub fn model_size(facts: &TokenFacts, flops: f64) -> (Size, String) {
+    // flops = 6·N·D with D = 20·N.
+    let by_time = (flops / (6.0 * TOKENS_PER_PARAMETER)).sqrt();
+    // Beyond some ten parameters per unique token even strong regularization cannot help.
+    let by_data = 10.0 * facts.tokens_train as f64;
+    let most = by_time.min(by_data);
+    let fits = |s: &&Size| s.parameters(facts.vocabulary) <= most;
+    let chosen = LADDER.iter().rev().find(fits).unwrap_or(&LADDER[0]);
+    let millions = chosen.parameters(facts.vocabulary) / 1e6;
+    let why = if by_time <= by_data {
+        format!("{millions:.2} M parameters suit the time at {TOKENS_PER_PARAMETER} tokens each")
+    } else {
+        let tokens = facts.tokens_train as f64 / 1e6;
+        format!("{millions:.2} M parameters suit {tokens:.2} M unique tokens")
+    };
+    (*chosen, why)
+}
+
+/// Sequences per update, with the reason. `tokens` is how many the run will see.
+pub fn batch_size(tokens: f64, context: usize) -> (usize, String) {
+    let wanted = (tokens / 4000.0).clamp(1024.0, 65536.0);
+    let sequences = ((wanted / context as f64).log2().round().max(0.0)) as u32;
+    let size = 1usize << sequences;
+    (size, format!("{} tokens an update, some thousands of updates in all", size * context))
+}
+
+/// Epochs that the budget allows, with the reason.
+pub fn epochs(facts: &TokenFacts, parameters: f64, flops: f64) -> (f64, String) {
+    let tokens = flops / (6.0 * parameters);
+    let affordable = tokens / facts.tokens_train.max(1) as f64;
+    if affordable > EPOCHS_MOST {
+        return (EPOCHS_MOST, "more passes over the same text gain little".into());
+    }
+    let rounded = if affordable >= 2.0 { affordable.floor() } else { affordable.max(0.05) };
+    let rounded = if rounded < 2.0 { (rounded * 20.0).round() / 20.0 } else { rounded };
+    (rounded, format!("about {:.0} min on this machine", BUDGET_SECONDS / 60.0))
+}
+
+/// The peak learning rate of the Adam family, with the reason.
+pub fn learning_rate(width: usize) -> (f64, String) {
+    let rate = 1e-3 * (384.0 / width as f64).sqrt();
+    // Two significant digits are as much as the rule knows.
+    let scale = 10f64.powi(rate.log10().floor() as i32 - 1);
+    let rate = (rate / scale).round() * scale;
+    ((rate * 1e9).round() / 1e9, format!("falls with the square root of the width, {width}"))
+}
+
+/// Dropout rate and decoupled decay by how often the data is seen, with the reason.
+pub fn regularization(epochs: f64) -> (f64, f64, String) {
+    let (dropout, decay) = match epochs {
+        e if e <= 1.5 => (0.0, 0.1),
+        e if e <= 6.0 => (0.1, 0.1),
+        _ => (0.2, 0.3),
+    };
+    let why = match dropout {
+        0.0 => "every token is seen about once, so there is little to overfit".into(),
+        _ => format!("the data is seen up to {epochs:.0} times"),
+    };
+    (dropout, decay, why)
+}
+
+/// Validation windows per evaluation so that evaluating stays below a tenth of the work; `None`
+/// is all. `evaluations` is how many there will be, `windows` how many exist.
+pub fn evaluation_windows(
+    tokens: f64,
+    evaluations: f64,
+    windows: u64,
+    context: usize,
+) -> Option<usize> {
+    // An evaluated token costs a third of a trained one.
+    let affordable = 0.1 * 3.0 * tokens / evaluations.max(1.0) / context as f64;
+    if affordable >= windows as f64 { None } else { Some((affordable as usize).max(16)) }
+}

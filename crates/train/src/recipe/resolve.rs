@@ -1,0 +1,379 @@
+//! Fills a recipe in: what the user wrote stays, the rest follows from the data and the machine,
+//! and every value keeps its origin and reason.
+
+use std::collections::BTreeMap;
+
+use heldout_base::card::Default_;
+use heldout_base::schedule::{Schedule, Shape, Span};
+use heldout_model::ModelConfig;
+use heldout_optim::KnobValue as OptimizerValue;
+use heldout_regularize::{CATALOGUE, Settings, Value as KnobValue};
+
+use super::amount::Amount;
+use super::choices::{Because, Choices, by_default};
+use super::defaults::{self, CorpusFacts, Machine, NativeBf16, TokenFacts};
+use super::draft::Draft;
+use super::error::RecipeError;
+use super::resolved::*;
+use super::section::Set;
+use super::sizes::{Extent, batch_size, horizon, micro_batch, model};
+
+/// The `[data]` table: it must be known before the data can be read.
+pub fn data(
+    draft: &Draft,
+    corpus: &CorpusFacts,
+) -> Result<(DataRecipe, BTreeMap<String, Origin>), RecipeError> {
+    let mut choices = Choices::default();
+    let from = &draft.data;
+    let Some(train) = choices.keep("data.train", &from.train) else {
+        return Err(RecipeError::general("the recipe names no training data")
+            .note("give a text file on the command line, or set data.train"));
+    };
+    let validation = choices.choose(
+        "data.validation",
+        &from.validation,
+        |p| p,
+        || by_default(Part::Share(0.1), "a tenth of the documents is held out"),
+    );
+    let (kind, size, why) = defaults::tokenizer(corpus);
+    let comes_with = draft.model.from.as_ref().map(|f| f.value.clone());
+    let tokenizer = choices.choose(
+        "data.tokenizer",
+        &from.tokenizer,
+        |t| t,
+        || match &comes_with {
+            Some(folder) => Because(
+                format!("{}/tokenizer.json", folder.trim_end_matches('/')),
+                OriginSource::Default,
+                "it comes with the model".into(),
+            ),
+            None => Because(kind.to_string(), OriginSource::Data, why),
+        },
+    );
+    let sized = matches!(tokenizer.as_str(), "bpe" | "unigram" | "wordpiece");
+    let vocabulary = match sized {
+        true => Some(choices.choose(
+            "data.vocabulary",
+            &from.vocabulary,
+            |v| v as usize,
+            || {
+                let vocabulary = size.unwrap_or(1024);
+                Because(vocabulary, OriginSource::Data, "grows with the text's size".into())
+            },
+        )),
+        false => None,
+    };
+    let recipe = DataRecipe {
+        train,
+        validation,
+        test: choices.keep("data.test", &from.test),
+        field: choices.keep("data.field", &from.field),
+        boundary: choices.choose("data.boundary", &from.boundary, String::from, || {
+            by_default("auto".into(), "records, blank lines, or one long text")
+        }),
+        tokenizer,
+        vocabulary,
+        duplicates: choices.choose("data.duplicates", &from.duplicates, String::from, || {
+            by_default("remove-leaks".into(), "what is held out must not be trained on")
+        }),
+    };
+    Ok((recipe, choices.origins))
+}
+
+/// Everything known when a recipe is filled in.
+pub struct Known<'a> {
+    pub data: DataRecipe,
+    pub origins: BTreeMap<String, Origin>,
+    pub tokens: TokenFacts,
+    pub machine: Machine,
+    /// The configuration that comes with `model.from`.
+    pub from: Option<&'a ModelConfig>,
+}
+
+/// The whole recipe.
+pub fn resolve(draft: &Draft, known: Known<'_>) -> Result<ResolvedRecipe, RecipeError> {
+    let Known { data, origins, tokens, machine, from } = known;
+    let mut choices = Choices { origins };
+    let run = run(draft, &mut choices, &machine);
+    let rate = defaults::flops_per_second(&machine, &run.precision);
+    let seconds = match draft.schedule.horizon.as_ref().map(|h| h.value) {
+        Some(Amount::Seconds(seconds)) => seconds,
+        _ => defaults::BUDGET_SECONDS,
+    };
+    let flops = rate * seconds;
+    let (config, context) = model(draft, &mut choices, &tokens, flops, from)?;
+    let horizon = horizon(draft, &mut choices, &tokens, &config, flops);
+    let (size, plan) = batch_size(draft, &mut choices, &tokens, (&config, context), horizon, flops);
+    let micro = micro_batch(draft, &mut choices, (&config, context), size, &tokens, &machine);
+    let optimizer = optimizer(draft, &mut choices, size.map(|s| s * context));
+    let schedule = schedule(draft, &mut choices, &config, horizon);
+    let evaluate = evaluate(draft, &mut choices, &tokens, context, horizon, &plan);
+    let regularize = regularize(draft, &mut choices, &plan, &evaluate, from);
+    let model =
+        ModelRecipe { from: draft.model.from.as_ref().map(|f| f.value.clone()), config, context };
+    let batch = BatchRecipe { size, micro };
+    let origins = choices.origins;
+    let recipe = ResolvedRecipe {
+        data,
+        model,
+        optimizer,
+        schedule,
+        batch,
+        regularize,
+        evaluate,
+        run,
+        origins,
+    };
+    Ok(recipe)
+}
+
+fn run(draft: &Draft, choices: &mut Choices, machine: &Machine) -> RunRecipe {
+    let run = &draft.run;
+    let fastest = || match machine.bf16 {
+        NativeBf16::Yes => {
+            Because("bf16", OriginSource::Machine, "the fastest this processor has".into())
+        }
+        NativeBf16::No => {
+            Because("f32", OriginSource::Machine, "this processor has no bf16 products".into())
+        }
+    };
+    let precision = match &run.precision {
+        Some(set) if set.value == "auto" => {
+            choices.choose("run.precision", &None::<Set<()>>, |()| "", fastest)
+        }
+        set => choices.choose("run.precision", set, |p| p, fastest),
+    };
+    RunRecipe {
+        seed: choices.choose(
+            "run.seed",
+            &run.seed,
+            |s| s,
+            || by_default(defaults::SEED, "any number will do"),
+        ),
+        precision: precision.into(),
+        threads: choices.choose(
+            "run.threads",
+            &run.threads,
+            |t| t.map(|n| n as usize),
+            || by_default(None, "all; results do not depend on it"),
+        ),
+        checkpoint: choices.choose(
+            "run.checkpoint",
+            &run.checkpoint,
+            |c| c,
+            || by_default(Amount::Seconds(300.0), "besides one at every best evaluation"),
+        ),
+        keep: choices.choose(
+            "run.keep",
+            &run.keep,
+            |k| k as usize,
+            || by_default(2, "one to resume from and one in case it is damaged"),
+        ),
+        histograms: choices.choose(
+            "run.histograms",
+            &run.histograms,
+            |h| h,
+            || by_default(Amount::Never, "they take space"),
+        ),
+    }
+}
+
+fn optimizer(draft: &Draft, choices: &mut Choices, batch_tokens: Option<usize>) -> OptimizerRecipe {
+    let from = &draft.optimizer;
+    match &from.named {
+        Some(place) => choices.written("optimizer.name", place),
+        None => choices.note("optimizer.name", OriginSource::Default, "the usual choice"),
+    }
+    let mut knobs = Vec::new();
+    for knob in from.card.knobs.iter().skip(1) {
+        let key = format!("optimizer.{}", knob.name);
+        let set = from.knobs.iter().find(|(name, _)| *name == knob.name);
+        if let Some((name, set)) = set {
+            choices.written(&key, &set.place);
+            knobs.push((*name, set.value.clone()));
+            continue;
+        }
+        let small = batch_tokens.is_some_and(|tokens| tokens < 1 << 15);
+        let value = match knob.default {
+            Default_::Number(_) if knob.name == "beta2" && small && from.card.name == "adamw" => {
+                choices.note(&key, OriginSource::Default, "small batches need a shorter memory");
+                OptimizerValue::Number(0.99)
+            }
+            Default_::Number(number) => OptimizerValue::Number(number),
+            Default_::Text(text) => OptimizerValue::Text(text.into()),
+            Default_::Off => continue,
+        };
+        if !choices.origins.contains_key(&key) {
+            choices.note(&key, OriginSource::Default, "");
+        }
+        knobs.push((knob.name, value));
+    }
+    OptimizerRecipe { name: from.card.name.into(), knobs }
+}
+
+fn schedule(
+    draft: &Draft,
+    choices: &mut Choices,
+    config: &ModelConfig,
+    horizon: Amount,
+) -> ScheduleRecipe {
+    let from = &draft.schedule;
+    let card = draft.optimizer.card;
+    let peak = choices.choose(
+        "optimizer.learning-rate",
+        &draft.optimizer.learning_rate,
+        |r| r,
+        || {
+            if matches!(card.name, "adam" | "adamw") {
+                let (rate, why) = defaults::learning_rate(config.width);
+                return by_default(rate, &why);
+            }
+            match card.knobs[0].default {
+                Default_::Number(rate) => by_default(rate, "the optimizer's usual rate"),
+                _ => by_default(1e-3, "a usual rate"),
+            }
+        },
+    );
+    let shape = match &from.shape_place {
+        Some(place) => {
+            choices.written("schedule.shape", place);
+            from.shape.shape.clone()
+        }
+        None => {
+            choices.note("schedule.shape", OriginSource::Default, "the usual choice");
+            Shape::Cosine { end: 0.1 }
+        }
+    };
+    let warmup = choices.choose(
+        "schedule.warmup",
+        &from.warmup,
+        |w| w,
+        || match shape {
+            Shape::OneCycle { .. } => by_default(Span::NONE, "the cycle has its own"),
+            _ => by_default(Span::Share(0.05), "the first updates are the wildest"),
+        },
+    );
+    ScheduleRecipe { horizon, rate: Schedule { peak, warmup, shape } }
+}
+
+const EVALUATIONS: f64 = 20.0;
+
+fn evaluate(
+    draft: &Draft,
+    choices: &mut Choices,
+    tokens: &TokenFacts,
+    context: usize,
+    horizon: Amount,
+    extent: &Extent,
+) -> EvaluateRecipe {
+    let from = &draft.evaluate;
+    let every = choices.choose(
+        "evaluate.every",
+        &from.every,
+        |e| e,
+        || match horizon {
+            Amount::Seconds(_) => by_default(Amount::Share(1.0 / EVALUATIONS), "twenty in all"),
+            _ => {
+                let steps = (extent.updates / EVALUATIONS).round().max(1.0) as u64;
+                by_default(Amount::Steps(nice(steps)), "about twenty in all")
+            }
+        },
+    );
+    let evaluations = match every {
+        Amount::Steps(n) => extent.updates / n as f64,
+        Amount::Epochs(n) => extent.epochs / n,
+        Amount::End => 1.0,
+        _ => EVALUATIONS,
+    };
+    let windows = tokens.tokens_validation.div_ceil(context as u64);
+    let to_size = |n: Option<u64>| n.map(|n| n as usize).filter(|n| (*n as u64) < windows);
+    let scored = choices.choose("evaluate.windows", &from.windows, to_size, || {
+        match defaults::evaluation_windows(extent.tokens, evaluations, windows, context) {
+            None => by_default(None, "the whole split, at less than a tenth of the time"),
+            some => by_default(some, "a fixed sample; the result is scored on the whole split"),
+        }
+    });
+    let trained = (tokens.tokens_train / context as u64).max(1);
+    let train_windows = choices.choose(
+        "evaluate.train-windows",
+        &from.train_windows,
+        |n| n,
+        || {
+            let as_many = scored.map_or(windows, |n| n as u64).min(256);
+            by_default(as_many, "enough for a gap with a small error")
+        },
+    );
+    EvaluateRecipe {
+        every,
+        windows: scored,
+        train_windows: train_windows.min(trained) as usize,
+        samples: choices.choose(
+            "evaluate.samples",
+            &from.samples,
+            |n| n as usize,
+            || by_default(1, "to see what it has learned"),
+        ),
+        sample_tokens: choices.choose(
+            "evaluate.sample-tokens",
+            &from.sample_tokens,
+            |n| n as usize,
+            || by_default(64, "some lines"),
+        ),
+    }
+}
+
+/// The nearest number with one significant digit of 1, 2, 2.5 or 5.
+fn nice(n: u64) -> u64 {
+    if n < 10 {
+        return n.max(1);
+    }
+    let decade = 10f64.powi((n as f64).log10().floor() as i32);
+    let steps = [1.0, 2.0, 2.5, 5.0, 10.0].map(|m| (m * decade) as u64);
+    let nearest = steps.into_iter().min_by_key(|s| s.abs_diff(n));
+    nearest.unwrap_or(n).max(1)
+}
+
+/// What the user chose, then the sound defaults for techniques that were not mentioned.
+fn regularize(
+    draft: &Draft,
+    choices: &mut Choices,
+    extent: &Extent,
+    evaluate: &EvaluateRecipe,
+    from: Option<&ModelConfig>,
+) -> Vec<TechniqueRecipe> {
+    let (dropout, decay, why) = defaults::regularization(extent.epochs);
+    let evaluations = match evaluate.every {
+        Amount::Steps(n) => extent.updates / n as f64,
+        Amount::Epochs(n) => extent.epochs / n,
+        Amount::End => 1.0,
+        _ => EVALUATIONS,
+    };
+    let number = |on: bool, value: f64| on.then_some(Some(KnobValue::Number(value)));
+    // (technique, main knob where it is to be set, why); `None` leaves the technique out.
+    let sound: [(&str, Option<Option<KnobValue>>, &str); 7] = [
+        ("weight-tying", from.is_none().then_some(None), "saves parameters and regularizes"),
+        ("dropout", number(dropout > 0.0, dropout), &why),
+        ("weight-decay", number(true, decay), &why),
+        ("gradient-clipping", number(true, 1.0), "keeps a wild batch from undoing progress"),
+        ("explosion-guard", Some(None), "no broken number may reach the weights"),
+        ("early-stopping", (evaluations > 8.0).then_some(None), "the best weights are kept anyway"),
+        ("shuffle", Some(None), "windows re-drawn every epoch are the cheapest gain"),
+    ];
+    let mut techniques = Vec::new();
+    for entry in CATALOGUE {
+        let card = entry.card;
+        let key = format!("regularize.{}", card.name);
+        if let Some(written) = draft.regularize.iter().find(|t| t.card.name == card.name) {
+            choices.written(&key, &written.place);
+            techniques.push(TechniqueRecipe { card, settings: written.settings.clone() });
+            continue;
+        }
+        let Some((_, Some(main), why)) = sound.iter().find(|(name, ..)| *name == card.name) else {
+            continue;
+        };
+        let settings = main.clone().map_or_else(Settings::default, Settings::bare);
+        choices.note(&key, OriginSource::Default, *why);
+        techniques.push(TechniqueRecipe { card, settings: Some(settings) });
+    }
+    techniques
+}

@@ -1,0 +1,146 @@
+//! A recipe with every value filled in, and where each value came from.
+
+use std::collections::BTreeMap;
+
+use heldout_base::card::Card;
+use heldout_base::schedule::Schedule;
+use heldout_model::ModelConfig;
+use heldout_optim::KnobValue as OptimizerValue;
+use heldout_regularize::Settings;
+
+use super::amount::Amount;
+pub use super::section::Part;
+
+/// Everything a run does, fixed: the same recipe on the same data gives the same run.
+#[derive(Clone, Debug)]
+pub struct ResolvedRecipe {
+    pub data: DataRecipe,
+    pub model: ModelRecipe,
+    pub optimizer: OptimizerRecipe,
+    /// The learning rate over the run.
+    pub schedule: ScheduleRecipe,
+    pub batch: BatchRecipe,
+    /// The techniques, in the catalogue's order; those switched off are listed too.
+    pub regularize: Vec<TechniqueRecipe>,
+    pub evaluate: EvaluateRecipe,
+    pub run: RunRecipe,
+    /// By dotted key (`model.layers`): who chose the value, and why.
+    pub origins: BTreeMap<String, Origin>,
+}
+
+/// Who chose a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    pub source: OriginSource,
+    /// Why, in a few words; empty for values that somebody wrote.
+    pub reason: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OriginSource {
+    File {
+        name: String,
+        line: usize,
+    },
+    CommandLine,
+    Default,
+    /// Follows from the data's size and kind.
+    Data,
+    /// Follows from the machine.
+    Machine,
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.source {
+            OriginSource::File { name, line } => write!(f, "{name}:{line}")?,
+            OriginSource::CommandLine => write!(f, "command line")?,
+            OriginSource::Default => write!(f, "default")?,
+            OriginSource::Data => write!(f, "from the data")?,
+            OriginSource::Machine => write!(f, "from the machine")?,
+        }
+        if !self.reason.is_empty() {
+            write!(f, ": {}", self.reason)?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct DataRecipe {
+    pub train: Vec<String>,
+    pub validation: Part,
+    pub test: Option<Part>,
+    pub field: Option<String>,
+    /// `auto`, `blank-line`, `record` or `contiguous`.
+    pub boundary: String,
+    /// `char`, `byte`, `bpe`, `unigram`, `wordpiece`, or a path.
+    pub tokenizer: String,
+    /// Only where a vocabulary is trained to a size.
+    pub vocabulary: Option<usize>,
+    /// `remove-leaks`, `remove-all` or `report`.
+    pub duplicates: String,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelRecipe {
+    /// A folder whose weights the run starts from.
+    pub from: Option<String>,
+    /// With the tokenizer's vocabulary. Whether the head is tied is the plan's to say.
+    pub config: ModelConfig,
+    /// Positions of a training window; at most the model's.
+    pub context: usize,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct OptimizerRecipe {
+    pub name: String,
+    /// Every knob but the learning rate, in the card's order.
+    pub knobs: Vec<(&'static str, OptimizerValue)>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScheduleRecipe {
+    /// In steps, epochs, tokens or seconds.
+    pub horizon: Amount,
+    /// Its peak is the optimizer's learning rate.
+    pub rate: Schedule,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchRecipe {
+    /// Sequences per update; `None` is the whole training split.
+    pub size: Option<usize>,
+    /// Sequences at a time; always a number, so that a resumed run adds in the same order.
+    pub micro: usize,
+}
+
+#[derive(Clone, Debug)]
+pub struct TechniqueRecipe {
+    pub card: &'static Card,
+    /// `None`: off.
+    pub settings: Option<Settings>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EvaluateRecipe {
+    /// Steps, seconds, a share of the horizon, or only at the end.
+    pub every: Amount,
+    /// Validation windows an evaluation scores; `None` is all of them.
+    pub windows: Option<usize>,
+    pub train_windows: usize,
+    pub samples: usize,
+    pub sample_tokens: usize,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunRecipe {
+    pub seed: u64,
+    /// `f32` or `bf16`: `auto` is resolved, so that a resumed run computes the same.
+    pub precision: String,
+    /// `None`: as many as the machine has; results do not depend on it.
+    pub threads: Option<usize>,
+    pub checkpoint: Amount,
+    pub keep: usize,
+    pub histograms: Amount,
+}

@@ -1,0 +1,253 @@
+//! The sizes of a run: the model, how long it trains, and how much at a time.
+
+use heldout_model::{Activation, Family, ModelConfig, QkNorm};
+
+use super::amount::Amount;
+use super::choices::{Because, Choices, by_default};
+use super::defaults::{self, Machine, Size, TokenFacts};
+use super::draft::Draft;
+use super::error::RecipeError;
+use super::resolved::OriginSource;
+use super::section::Set;
+
+pub fn model(
+    draft: &Draft,
+    choices: &mut Choices,
+    tokens: &TokenFacts,
+    flops: f64,
+    from: Option<&ModelConfig>,
+) -> Result<(ModelConfig, usize), RecipeError> {
+    let model = &draft.model;
+    if let Some(config) = from {
+        return imported(draft, choices, tokens, config);
+    }
+    let family = choices.choose(
+        "model.family",
+        &model.family,
+        |f| f,
+        || by_default("gpt2", "opens everywhere; llama is the other choice"),
+    );
+    let context = choices.choose(
+        "model.context",
+        &model.context,
+        |c| c as usize,
+        || {
+            let (context, why) = defaults::context(tokens);
+            Because(context, OriginSource::Data, why)
+        },
+    );
+    let Size { layers, heads, width } = size(draft, choices, tokens, flops);
+    let mut config = match family {
+        "llama" => {
+            let kv_heads = choices.choose(
+                "model.kv-heads",
+                &model.kv_heads,
+                |k| k as usize,
+                || by_default(heads, "one for every head"),
+            );
+            ModelConfig::llama(tokens.vocabulary, context, layers, heads, kv_heads, width)
+        }
+        _ => ModelConfig::gpt2(tokens.vocabulary, context, layers, heads, width),
+    };
+    let usual = "the family's usual choice";
+    let (hidden, epsilon, std) = (config.hidden, config.norm_epsilon, config.init_std);
+    config.hidden =
+        choices.choose("model.hidden", &model.hidden, |h| h as usize, || by_default(hidden, usual));
+    config.norm_epsilon = choices.choose(
+        "model.norm-epsilon",
+        &model.norm_epsilon,
+        |e| e as f32,
+        || by_default(epsilon, usual),
+    );
+    config.init_std =
+        choices.choose("model.init-std", &model.init_std, |s| s as f32, || by_default(std, usual));
+    if config.family == Family::Llama {
+        let (theta, norm) = (config.rope_theta, config.qk_norm);
+        config.rope_theta = choices.choose(
+            "model.rope-theta",
+            &model.rope_theta,
+            |t| t as f32,
+            || by_default(theta, usual),
+        );
+        config.qk_norm = choices.choose(
+            "model.qk-norm",
+            &model.qk_norm,
+            |on| if on { QkNorm::Yes } else { QkNorm::No },
+            || by_default(norm, usual),
+        );
+    } else {
+        config.activation = choices.choose(
+            "model.activation",
+            &model.activation,
+            |a| if a == "gelu-erf" { Activation::GeluErf } else { Activation::GeluTanh },
+            || by_default(Activation::GeluTanh, usual),
+        );
+    }
+    config.validate().map_err(|error| invalid_model(draft, error.to_string()))?;
+    Ok((config, context))
+}
+
+/// The error of a model that cannot be built, at the first of its sizes that the user wrote.
+fn invalid_model(draft: &Draft, message: String) -> RecipeError {
+    let m = &draft.model;
+    let places = [&m.width, &m.heads, &m.kv_heads, &m.layers, &m.hidden, &m.context];
+    match places.into_iter().flatten().next() {
+        Some(set) => RecipeError::at(&set.place, message),
+        None => RecipeError::general(message),
+    }
+}
+
+fn imported(
+    draft: &Draft,
+    choices: &mut Choices,
+    tokens: &TokenFacts,
+    config: &ModelConfig,
+) -> Result<(ModelConfig, usize), RecipeError> {
+    let mut config = config.clone();
+    let place = draft.model.from.as_ref().map(|f| &f.place);
+    let place = place.expect("a configuration comes with `from`");
+    choices.written("model.from", place);
+    if config.vocabulary != tokens.vocabulary {
+        let message = format!(
+            "the model has {} tokens and the tokenizer {}",
+            config.vocabulary, tokens.vocabulary
+        );
+        return Err(RecipeError::at(place, message)
+            .note("leave data.tokenizer out, so that the model's own is used"));
+    }
+    let longest = config.context;
+    let context = choices.choose(
+        "model.context",
+        &draft.model.context,
+        |c| c as usize,
+        || {
+            let (context, why) = defaults::context(tokens);
+            Because(context.min(longest), OriginSource::Data, why)
+        },
+    );
+    if context > longest && config.family == Family::Gpt2 {
+        let set = draft.model.context.as_ref().expect("the default fits");
+        return Err(RecipeError::at(&set.place, "`context` is out of range")
+            .note(format!("allowed: at most {longest}, the positions the model has")));
+    }
+    if config.family == Family::Llama {
+        config.context = context.max(longest);
+    }
+    Ok((config, context))
+}
+
+fn size(draft: &Draft, choices: &mut Choices, tokens: &TokenFacts, flops: f64) -> Size {
+    let model = &draft.model;
+    let (size, why) = defaults::model_size(tokens, flops);
+    let chosen = |value: usize| Because(value, OriginSource::Data, why.clone());
+    let layers =
+        choices.choose("model.layers", &model.layers, |l| l as usize, || chosen(size.layers));
+    let mut width = size.width;
+    if let (None, Some(heads)) = (&model.width, &model.heads) {
+        width = width.next_multiple_of(heads.value as usize);
+    }
+    let width = choices.choose("model.width", &model.width, |w| w as usize, || chosen(width));
+    let heads = choices.choose(
+        "model.heads",
+        &model.heads,
+        |h| h as usize,
+        || {
+            if width == size.width {
+                return chosen(size.heads);
+            }
+            let wanted = (width / 64).max(1);
+            let heads = (wanted..=width).find(|h| width.is_multiple_of(*h)).unwrap_or(1);
+            by_default(heads, "about 64 channels each")
+        },
+    );
+    Size { layers, heads, width }
+}
+
+/// How long the run will be, in tokens and epochs, as far as it is known beforehand.
+pub struct Extent {
+    pub tokens: f64,
+    pub epochs: f64,
+    pub updates: f64,
+}
+
+pub fn horizon(
+    draft: &Draft,
+    choices: &mut Choices,
+    tokens: &TokenFacts,
+    config: &ModelConfig,
+    flops: f64,
+) -> Amount {
+    choices.choose(
+        "schedule.horizon",
+        &draft.schedule.horizon,
+        |h| h,
+        || {
+            let parameters = config.parameter_count() as f64;
+            let (epochs, why) = defaults::epochs(tokens, parameters, flops);
+            Because(Amount::Epochs(epochs), OriginSource::Data, why)
+        },
+    )
+}
+
+pub fn batch_size(
+    draft: &Draft,
+    choices: &mut Choices,
+    tokens: &TokenFacts,
+    (config, context): (&ModelConfig, usize),
+    horizon: Amount,
+    flops: f64,
+) -> (Option<usize>, Extent) {
+    let unique = tokens.tokens_train.max(1) as f64;
+    // In steps the length depends on the batch; assume the default's number of tokens a step.
+    let seen = match horizon {
+        Amount::Epochs(epochs) => epochs * unique,
+        Amount::Tokens(tokens) => tokens as f64,
+        Amount::Seconds(_) => flops / (6.0 * config.parameter_count() as f64),
+        Amount::Steps(steps) => steps as f64 * 4096.0,
+        _ => unique,
+    };
+    let size = choices.choose(
+        "batch.size",
+        &draft.batch.size,
+        |s| s.map(|n| n as usize),
+        || {
+            let (size, why) = defaults::batch_size(seen, context);
+            let most = ((unique as usize) / context).max(1);
+            Because(Some(size.min(most)), OriginSource::Data, why)
+        },
+    );
+    let step_tokens = size.map_or(unique, |s| (s * context) as f64);
+    let seen = if let Amount::Steps(steps) = horizon { steps as f64 * step_tokens } else { seen };
+    (size, Extent { tokens: seen, epochs: seen / unique, updates: seen / step_tokens })
+}
+
+/// The most sequences at a time that leave half the memory free, cut evenly.
+pub fn micro_batch(
+    draft: &Draft,
+    choices: &mut Choices,
+    (config, context): (&ModelConfig, usize),
+    size: Option<usize>,
+    tokens: &TokenFacts,
+    machine: &Machine,
+) -> usize {
+    let whole = size.unwrap_or((tokens.tokens_train as usize / context).max(1));
+    if let Some(Set { value: Some(micro), place }) = &draft.batch.micro {
+        choices.written("batch.micro", place);
+        return (*micro as usize).min(whole);
+    }
+    // Weights, gradients and two moments; a quarter of the rest is left to everything else.
+    let fixed = 16 * config.parameter_count() as u64;
+    let room = machine.memory.saturating_sub(fixed) / 4 * 3;
+    let fits = |sequences: usize| config.activation_bytes(sequences, context) as u64 <= room;
+    let mut pieces = 1;
+    while !fits(whole.div_ceil(pieces)) && pieces < whole {
+        pieces += 1;
+    }
+    let micro = whole.div_ceil(pieces);
+    let why = match pieces {
+        1 => "the whole batch fits the memory".to_string(),
+        n => format!("{n} at a time fit {:.1} GiB", machine.memory as f64 / (1u64 << 30) as f64),
+    };
+    choices.note("batch.micro", OriginSource::Machine, why);
+    micro
+}

@@ -1,0 +1,353 @@
+//! A run in progress and the single actions of its loop.
+
+use std::time::Instant;
+
+use heldout_data::{Batch, Prefetch};
+use heldout_kernels::{NoiseKey, PassKind, Tape};
+use heldout_model::Tokens;
+use heldout_optim::clip::Clipped;
+use heldout_optim::guard::Verdict;
+use heldout_record::checkpoint::{self, Checkpoint};
+use heldout_record::{CheckpointRecord, Event, GuardRecord, RunDir, StepRecord, StopReason};
+use heldout_regularize::at::At;
+use heldout_regularize::plan::Average;
+
+use crate::checkpointing::{self, Standing};
+use crate::control::Control;
+use crate::error::TrainError;
+use crate::horizon::{Clock, Horizon};
+use crate::job::Setup;
+use crate::receipts::Receipts;
+use crate::recorder::Recorder;
+use crate::state::{Ending, State};
+use crate::validation::Validation;
+
+/// Everything a run works with.
+pub struct Run<'a> {
+    pub setup: Setup,
+    pub state: State,
+    pub folder: RunDir,
+    pub recorder: Recorder<'a>,
+    pub control: &'a Control,
+    pub clock: Clock,
+    pub tape: Tape,
+    /// One for each parameter; zero between steps.
+    pub gradients: Vec<f32>,
+    pub validation: Validation,
+    pub receipts: Receipts,
+    prefetch: Prefetch,
+    pace: Pace,
+    /// The last step that is safe on disk.
+    pub saved: Option<u64>,
+}
+
+/// Tokens and time since the last step record.
+struct Pace {
+    since: Instant,
+    tokens: u64,
+}
+
+/// Means over the target tokens of one batch, nats.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchLoss {
+    /// As trained: noise, smoothing and penalties.
+    pub objective: f64,
+    /// Negative log-likelihood under the noise.
+    pub nll: f64,
+    pub targets: u64,
+}
+
+/// What the guard lets happen to the weights.
+pub enum Decision {
+    Update(Clipped),
+    Skip,
+    End(Ending),
+}
+
+/// Batches kept ready by the prefetching thread.
+const BATCHES_AHEAD: usize = 2;
+
+/// Step records in a run of known length; more would only make the file long.
+const RECORDS_MOST: u64 = 2000;
+
+/// Of the rate, when weights have ceased to be numbers and the plan has no factor of its own.
+const RATE_FACTOR: f64 = 0.5;
+
+impl<'a> Run<'a> {
+    pub fn new(
+        setup: Setup,
+        state: State,
+        folder: RunDir,
+        recorder: Recorder<'a>,
+        control: &'a Control,
+    ) -> Result<Run<'a>, TrainError> {
+        let validation = Validation::new(&setup)?;
+        let tape = Tape::new(setup.device.clone());
+        let gradients = vec![0.0; state.parameters.len()];
+        let prefetch = Prefetch::new(setup.batches.clone(), BATCHES_AHEAD);
+        let clock = Clock::resume(state.progress.seconds);
+        Ok(Run {
+            setup,
+            state,
+            folder,
+            recorder,
+            control,
+            clock,
+            tape,
+            gradients,
+            validation,
+            receipts: Receipts::default(),
+            prefetch,
+            pace: Pace { since: Instant::now(), tokens: 0 },
+            saved: None,
+        })
+    }
+
+    /// The moment of the run that schedules are read at.
+    pub fn at(&mut self) -> At {
+        let progress = &mut self.state.progress;
+        progress.forecast.update(&self.setup.horizon, progress.step, self.clock.seconds());
+        At { step: progress.step, horizon: progress.forecast.steps }
+    }
+
+    pub fn next_batch(&mut self, step: u64) -> Batch {
+        self.prefetch.batch_at(step)
+    }
+
+    /// Adds the batch's gradient to `gradients`, some sequences at a time. Every piece is scaled by
+    /// the whole batch's targets and draws its noise by its place in the run, so the sum does not
+    /// depend on how the batch is cut.
+    pub fn forward_backward(&mut self, batch: &Batch, at: At) -> BatchLoss {
+        let plan = self.setup.plan.plan();
+        let targets = batch.target_count();
+        let noise = plan.noise_at(at);
+        let spec = plan.loss_at(at, (1.0 / targets.max(1) as f64) as f32);
+        let width = self.setup.recipe.batch.micro * batch.seq_len;
+        let (mut objective, mut nll) = (0.0, 0.0);
+        let pieces = batch.ids.chunks(width).zip(batch.targets.chunks(width));
+        for (number, (ids, targets)) in pieces.enumerate() {
+            let before = (number * self.setup.recipe.batch.micro) as u64;
+            let key = NoiseKey {
+                seed: self.setup.recipe.run.seed,
+                step: at.step,
+                first_sequence: batch.first_sequence + before,
+            };
+            let kind = PassKind::Train { gradients: &mut self.gradients, noise: key };
+            let mut pass = self.tape.pass(&self.state.parameters, kind);
+            let rows = ids.len() / batch.seq_len;
+            let tokens = Tokens { ids, targets, batch: rows, seq_len: batch.seq_len };
+            let report = self.setup.model.loss(&mut pass, tokens, &noise, &spec);
+            pass.backward();
+            objective += report.objective_sum;
+            nll += report.nll_sum;
+        }
+        let device = &self.setup.device;
+        let penalty = self.setup.plan.penalty_value(device, &self.state.parameters, at);
+        let count = targets.max(1) as f64;
+        BatchLoss { objective: objective / count + penalty, nll: nll / count, targets }
+    }
+
+    pub fn penalize(&mut self, at: At) {
+        let device = &self.setup.device;
+        self.setup.plan.penalize(device, &self.state.parameters, &mut self.gradients, at);
+    }
+
+    pub fn transform_gradients(&mut self, at: At) -> Clipped {
+        let device = &self.setup.device;
+        self.setup.plan.transform(device, &self.state.parameters, &mut self.gradients, at)
+    }
+
+    /// The learning rate of this step: its schedule, cut by plateaus and by recoveries.
+    pub fn rate(&self, at: At) -> f64 {
+        let progress = &self.state.progress;
+        let scheduled = at.value(&self.setup.recipe.schedule.rate);
+        scheduled * progress.plateau.factor() * progress.rate_factor
+    }
+
+    /// Looks at loss and gradient before they can reach the weights, and does what the plan says.
+    pub fn guard(
+        &mut self,
+        at: At,
+        loss: &BatchLoss,
+        clipped: &Clipped,
+    ) -> Result<Decision, TrainError> {
+        let finding = self.state.progress.guard.observe(loss.objective, clipped.norm_before);
+        let Some(cause) = finding.cause else { return Ok(Decision::Update(*clipped)) };
+        let broken = !checkpointing::is_sound(&self.setup.device, &self.state);
+        let (decision, action) = match finding.verdict {
+            Verdict::Proceed => (Decision::Update(*clipped), "went on".to_string()),
+            Verdict::Stop => {
+                let detail = format!("{cause}, intervention {}", finding.interventions);
+                let ending = Ending { reason: StopReason::Diverged, detail };
+                (Decision::End(ending), "stopped the run".into())
+            }
+            Verdict::RollBack { rate_factor } => self.roll_back(rate_factor)?,
+            // Skipping cannot help weights that are no numbers.
+            Verdict::Skip | Verdict::ClipHarder { .. } if broken => self.roll_back(RATE_FACTOR)?,
+            Verdict::Skip => (Decision::Skip, "skipped the update".into()),
+            Verdict::ClipHarder { norm } => {
+                let factor = (norm / clipped.norm_after).min(1.0);
+                let harder = Clipped {
+                    norm_after: clipped.norm_after * factor,
+                    scale: clipped.scale * factor as f32,
+                    ..*clipped
+                };
+                (Decision::Update(harder), format!("clipped the gradient to {norm:.3}"))
+            }
+        };
+        self.recorder.event(Event::Guard(GuardRecord {
+            step: at.step,
+            cause: cause.to_string(),
+            action,
+            loss: loss.objective,
+            gradient_norm: clipped.norm_before,
+            z: cause.z(),
+        }))?;
+        Ok(decision)
+    }
+
+    /// Takes weights, moments and averages from the best checkpoint (or the last whole one) and
+    /// cuts the rate from now on. The data and the step go on.
+    fn roll_back(&mut self, rate_factor: f64) -> Result<(Decision, String), TrainError> {
+        let found = checkpoint::load_best(&self.folder)
+            .or_else(|_| checkpoint::load_last(&self.folder).map(|(last, _)| last));
+        let Ok(checkpoint) = found else {
+            if !checkpointing::is_sound(&self.setup.device, &self.state) {
+                let detail = "the weights are no longer finite and no checkpoint exists yet; \
+                              lower the learning rate"
+                    .to_string();
+                let ending = Ending { reason: StopReason::Diverged, detail };
+                return Ok((Decision::End(ending), "stopped the run".into()));
+            }
+            self.state.progress.rate_factor *= rate_factor;
+            let action = format!(
+                "skipped the update (no checkpoint to roll back to) and cut the rate to {}",
+                percent(self.state.progress.rate_factor)
+            );
+            return Ok((Decision::Skip, action));
+        };
+        checkpointing::restore(&checkpoint, &self.setup.model, &mut self.state)?;
+        let progress = &mut self.state.progress;
+        progress.rate_factor *= rate_factor;
+        progress.guard.forget_windows();
+        let action = format!(
+            "rolled back to the weights of step {} and cut the rate to {}",
+            checkpoint.step,
+            percent(progress.rate_factor)
+        );
+        Ok((Decision::Skip, action))
+    }
+
+    pub fn clear_gradients(&mut self) {
+        self.gradients.fill(0.0);
+    }
+
+    /// The optimizer's update; it leaves the gradients at zero.
+    pub fn update(&mut self, at: At, rate: f64, clipped: &Clipped) {
+        let update = self.setup.plan.update(at, rate, clipped);
+        self.state.optimizer.update(
+            &self.setup.device,
+            &mut self.state.parameters,
+            &mut self.gradients,
+            &self.setup.plan.segments,
+            &update,
+        );
+    }
+
+    pub fn project(&mut self, at: At, rate: f64) {
+        self.setup.plan.project(&self.setup.device, &mut self.state.parameters, at, rate);
+    }
+
+    pub fn average(&mut self, at: At) {
+        let State { parameters, averages, .. } = &mut self.state;
+        for (average, planned) in averages.iter_mut().zip(&self.setup.plan.plan().averages) {
+            let Average::Ema { decay, .. } = &planned.value;
+            average.update(&self.setup.device, parameters, at.value(decay));
+        }
+    }
+
+    /// The step is done.
+    pub fn count(&mut self, loss: &BatchLoss) {
+        self.state.progress.step += 1;
+        self.state.progress.tokens += loss.targets;
+        self.pace.tokens += loss.targets;
+    }
+
+    pub fn record(
+        &mut self,
+        batch: &Batch,
+        loss: &BatchLoss,
+        clipped: &Clipped,
+        rate: f64,
+    ) -> Result<(), TrainError> {
+        let progress = &self.state.progress;
+        self.receipts.note_first_clip(progress.step, clipped);
+        let every = match self.setup.horizon {
+            Horizon::Steps(steps) => (steps / RECORDS_MOST).max(1),
+            Horizon::Seconds(_) => 1,
+        };
+        if progress.step > 1 && !progress.step.is_multiple_of(every) {
+            return Ok(());
+        }
+        let elapsed = self.pace.since.elapsed().as_secs_f64().max(1e-9);
+        let record = StepRecord {
+            step: progress.step,
+            tokens: progress.tokens,
+            epoch: batch.epoch + 1.0 / self.setup.batches.steps_per_epoch(),
+            objective: loss.objective,
+            loss_train: loss.nll,
+            learning_rate: rate,
+            gradient_norm: clipped.norm_before,
+            gradient_norm_clipped: clipped.norm_after,
+            tokens_per_second: self.pace.tokens as f64 / elapsed,
+            seconds: self.clock.seconds(),
+        };
+        self.pace = Pace { since: Instant::now(), tokens: 0 };
+        self.recorder.event(Event::Step(record))
+    }
+
+    pub fn checkpoint_if_due(&mut self) -> Result<(), TrainError> {
+        let progress = &self.state.progress;
+        let (step, since) = (progress.step, progress.saved_at_seconds);
+        if !self.setup.checkpoint_every.is_due(step, self.clock.seconds(), since) {
+            return Ok(());
+        }
+        self.save(Standing::Later)
+    }
+
+    /// Writes a checkpoint of the present step, unless it is there or the weights are broken.
+    pub fn save(&mut self, standing: Standing) -> Result<(), TrainError> {
+        let step = self.state.progress.step;
+        let is_there = self.saved == Some(step) && standing == Standing::Later;
+        if is_there || !checkpointing::is_sound(&self.setup.device, &self.state) {
+            return Ok(());
+        }
+        let seconds = self.clock.seconds();
+        let progress = &mut self.state.progress;
+        (progress.seconds, progress.saved_at_seconds) = (seconds, seconds);
+        progress.averages = self.state.averages.iter().map(|a| a.counts()).collect();
+        // What a resume keeps of the metrics must not be older than the checkpoint.
+        self.recorder.sync()?;
+        let (model, tokenizer) = (&self.setup.model, &self.setup.data.tokenizer);
+        let written = checkpointing::save(&self.folder, model, tokenizer, &self.state, standing)?;
+        self.saved = Some(step);
+        self.announce(&written, standing)?;
+        checkpoint::prune(&self.folder, self.setup.recipe.run.keep)?;
+        // Writing took time that the next step's speed should not show.
+        self.pace = Pace { since: Instant::now(), tokens: 0 };
+        Ok(())
+    }
+
+    fn announce(&mut self, written: &Checkpoint, standing: Standing) -> Result<(), TrainError> {
+        let path = written.folder.strip_prefix(&self.folder.root).unwrap_or(&written.folder);
+        self.recorder.event(Event::Checkpoint(CheckpointRecord {
+            step: written.step,
+            path: path.display().to_string(),
+            best: standing == Standing::Best,
+        }))
+    }
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.4}% of its schedule", share * 100.0)
+}

@@ -1,0 +1,62 @@
+//! The loop: one step reads like a table of contents, and knows no technique by name.
+
+use heldout_record::StopReason;
+
+use crate::error::TrainError;
+use crate::run::{Decision, Run};
+use crate::state::Ending;
+
+impl Run<'_> {
+    /// Takes steps until the run is over, and says why it is.
+    pub fn train(&mut self) -> Result<Ending, TrainError> {
+        loop {
+            if let Some(ending) = self.is_over() {
+                return Ok(ending);
+            }
+            let at = self.at();
+            let batch = self.next_batch(at.step);
+            let loss = self.forward_backward(&batch, at);
+            self.penalize(at);
+            let clipped = self.transform_gradients(at);
+            let rate = self.rate(at);
+            match self.guard(at, &loss, &clipped)? {
+                Decision::Update(clipped) => {
+                    self.update(at, rate, &clipped);
+                    self.project(at, rate);
+                    self.average(at);
+                }
+                Decision::Skip => self.clear_gradients(),
+                Decision::End(ending) => return Ok(ending),
+            }
+            self.count(&loss);
+            self.record(&batch, &loss, &clipped, rate)?;
+            if let Some(ending) = self.evaluate_if_due()? {
+                return Ok(ending);
+            }
+            self.checkpoint_if_due()?;
+        }
+    }
+
+    fn is_over(&self) -> Option<Ending> {
+        let ending = |reason, detail: String| Some(Ending { reason, detail });
+        let progress = &self.state.progress;
+        if let Some(ended) = &progress.ended {
+            return Some(ended.clone());
+        }
+        if self.setup.horizon.is_reached(progress.step, self.clock.seconds()) {
+            let horizon = self.setup.recipe.schedule.horizon;
+            return match self.setup.horizon {
+                crate::horizon::Horizon::Steps(_) => {
+                    ending(StopReason::Horizon, format!("the horizon of {horizon} is reached"))
+                }
+                crate::horizon::Horizon::Seconds(_) => {
+                    ending(StopReason::Time, format!("the time of {horizon} is used up"))
+                }
+            };
+        }
+        if self.control.is_stopping() {
+            return ending(StopReason::Interrupted, "asked to stop".into());
+        }
+        None
+    }
+}
