@@ -115,7 +115,7 @@ pub fn write(
     write_staged(run, step, &mut |staging| files(staging.folder()))
 }
 
-/// As [`write`], for large files: they are hashed while they are written, not read again.
+/// As [`write()`], for large files: they are hashed while they are written, not read again.
 pub fn write_staged(
     run: &RunDir,
     step: u64,

@@ -15,6 +15,8 @@ const LINE_BYTES_MAX: u64 = 64 << 20;
 pub struct MetricsLog {
     file: File,
     path: PathBuf,
+    /// The length of the whole lines.
+    bytes: u64,
 }
 
 impl MetricsLog {
@@ -23,7 +25,7 @@ impl MetricsLog {
         let file = OpenOptions::new().append(true).create_new(true).open(path);
         let file = file.naming("create", path)?;
         durable::sync_folder(durable::parent(path))?;
-        Ok(Self { file, path: path.to_owned() })
+        Ok(Self { file, path: path.to_owned(), bytes: 0 })
     }
 
     /// Goes on with an old log from the checkpoint at `step`: keeps the events up to it and drops
@@ -69,14 +71,22 @@ impl MetricsLog {
             Ok(())
         })?;
         let file = OpenOptions::new().append(true).open(path).naming("open", path)?;
-        Ok((Self { file, path: path.to_owned() }, warnings))
+        let bytes = file.metadata().naming("look at", path)?.len();
+        Ok((Self { file, path: path.to_owned(), bytes }, warnings))
     }
 
     /// Adds one event as one line. It is with the operating system when this returns, so it
     /// survives the end of this process; [`sync`](Self::sync) makes it survive a power failure.
+    /// When the disk is full, nothing of the line remains, so that logging can go on later.
     pub fn append(&mut self, event: &Event) -> Result<(), RecordError> {
         let line = line_of(event);
-        Ok(self.file.write_all(line.as_bytes()).naming("append to", &self.path)?)
+        if let Err(error) = self.file.write_all(line.as_bytes()) {
+            // Should even this fail, the next reader finds one damaged line and says so.
+            let _ = self.file.set_len(self.bytes);
+            return Err(durable::DurableError::new("append to", &self.path, error).into());
+        }
+        self.bytes += line.len() as u64;
+        Ok(())
     }
 
     /// Waits until everything appended is on the disk.
