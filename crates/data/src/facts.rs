@@ -85,9 +85,9 @@ pub struct DataFacts {
     pub vocabulary: u64,
     /// Bytes of training text that the tokenizer was trained on.
     pub tokenizer_sample_bytes: u64,
-    /// Documents that equal an earlier one (white space aside).
+    /// Documents that equal an earlier one of any split (white space aside).
     pub exact_duplicates: u64,
-    /// Documents at least 0.8 similar to an earlier one, not equal.
+    /// Documents at least 0.8 similar to an earlier one of the same split, not equal.
     pub near_duplicates: u64,
     /// Training documents that occur, or nearly occur, in validation or test.
     pub leaked_documents: u64,
@@ -97,11 +97,12 @@ pub struct DataFacts {
     pub duplicates_removed: u64,
     /// Validation documents that occur, or nearly occur, in test.
     pub leaked_validation_test: u64,
-    /// Contiguous text: passages that training and a held-out split share.
+    /// Passages of at least 100 bytes that stand word for word in training (after removal) and in
+    /// held-out text.
     pub shared_passages: u64,
-    /// Contiguous text: held-out characters inside such passages.
-    pub shared_passage_characters: u64,
-    /// Contiguous text: every shared passage of at least this many characters is found.
+    /// Bytes of held-out text inside such passages.
+    pub shared_passage_bytes: u64,
+    /// Every shared passage of at least this many bytes is found, shorter ones by chance.
     pub shared_passage_minimum: u64,
     /// Up to 20.
     pub examples: Vec<Example>,

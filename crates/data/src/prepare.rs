@@ -2,7 +2,7 @@
 
 use crate::boundary::{Boundary, Decision, Manner, decide};
 use crate::cache::{self, Entry, FORMAT, Staging};
-use crate::duplicates;
+use crate::duplicates::{self, HeldOut};
 use crate::error::DataError;
 use crate::facts::DataFacts;
 use crate::inputs::{Fingerprint, Input, expand, fingerprint};
@@ -309,7 +309,7 @@ fn build(
     )?;
     facts.split = sentence;
     record_inputs(&mut facts, inputs, key);
-    let compare = duplicates::Compare { policy: spec.duplicates, manner: decision.manner };
+    let compare = duplicates::Compare { policy: spec.duplicates, held_out: held_out(spec) };
     duplicates::find(&spool, &mut states, &compare, &scratch, &mut facts, progress)?;
     refuse_empty(&states)?;
     progress(Progress::TrainingTokenizer);
@@ -320,6 +320,13 @@ fn build(
     drop(spool);
     fs::remove_dir_all(&scratch).map_err(|e| DataError::io(&scratch, "remove", e))?;
     cache::write_small(folder, &tokenizer, &facts)
+}
+
+fn held_out(spec: &PrepareSpec) -> HeldOut {
+    match (&spec.validation, &spec.test) {
+        (ValidationSpec::Paths(_), _) | (_, Some(ValidationSpec::Paths(_))) => HeldOut::OwnFiles,
+        _ => HeldOut::FromTraining,
+    }
 }
 
 fn record_inputs(facts: &mut DataFacts, inputs: &Inputs, key: &str) {

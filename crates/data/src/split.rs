@@ -25,12 +25,14 @@ pub(crate) struct States {
 const PART: u8 = 0b11;
 /// Taken out of training.
 pub(crate) const REMOVED: u8 = 1 << 2;
-/// Equals an earlier document.
-pub(crate) const EXACT: u8 = 1 << 3;
-/// Resembles an earlier document.
+/// Equals an earlier document of its split.
+pub(crate) const COPY: u8 = 1 << 3;
+/// Resembles an earlier document of its split.
 pub(crate) const NEAR: u8 = 1 << 4;
-/// In training, and in validation or test too.
+/// In training, and (nearly) in validation or test too.
 pub(crate) const LEAKED: u8 = 1 << 5;
+/// In validation, and (nearly) in test too.
+pub(crate) const SHARED: u8 = 1 << 6;
 
 impl States {
     pub(crate) fn part(&self, document: u64) -> Part {
@@ -263,6 +265,9 @@ fn take(spool: &Spool, rest: &mut Record, wanted: u64) -> Result<Record, DataErr
         }
         head.bytes = bytes;
         head.characters = wanted;
+        // The parts are documents of their own: no longer equal to the whole, nor to each other.
+        head.hash = xxh3_64_with_seed(&rest.hash.to_le_bytes(), bytes);
+        rest.hash = xxh3_64_with_seed(&rest.hash.to_le_bytes(), !bytes);
         rest.offset += bytes;
         rest.bytes -= bytes;
         rest.line += lines;

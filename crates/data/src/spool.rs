@@ -3,6 +3,7 @@
 
 use crate::error::DataError;
 use crate::read::DocumentSink;
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -125,7 +126,8 @@ impl SpoolWriter {
         self.index.flush().map_err(failed)?;
         let text = self.text.into_inner().expect("flushed just above");
         let index = self.index.into_inner().expect("flushed just above");
-        Ok(Spool { folder: self.folder, text, index, documents: self.documents })
+        let ahead = RefCell::default();
+        Ok(Spool { folder: self.folder, text, index, ahead, documents: self.documents })
     }
 }
 
@@ -176,8 +178,19 @@ pub(crate) struct Spool {
     folder: PathBuf,
     text: File,
     index: File,
+    /// The bytes around the last read, for passes in order.
+    ahead: RefCell<Ahead>,
     pub documents: u64,
 }
+
+#[derive(Default)]
+struct Ahead {
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+/// Bytes read ahead when reads follow one another.
+const AHEAD: u64 = 256 << 10;
 
 /// Records read at a time.
 const BLOCK: usize = 16 << 10;
@@ -226,9 +239,26 @@ impl Spool {
 
     /// `length` bytes of text from `offset`, cut anywhere.
     pub(crate) fn bytes_at(&self, offset: u64, length: usize) -> Result<Vec<u8>, DataError> {
-        let mut bytes = vec![0; length];
-        self.read_at(&self.text, &text_path(&self.folder), offset, &mut bytes)?;
-        Ok(bytes)
+        let path = text_path(&self.folder);
+        let mut ahead = self.ahead.borrow_mut();
+        let end = ahead.start + ahead.bytes.len() as u64;
+        let follows = (ahead.start..=end + AHEAD / 4).contains(&offset);
+        if !follows || length as u64 > AHEAD {
+            let mut bytes = vec![0; length];
+            self.read_at(&self.text, &path, offset, &mut bytes)?;
+            // The next read may follow this one.
+            *ahead = Ahead { start: offset + length as u64, bytes: Vec::new() };
+            return Ok(bytes);
+        }
+        if offset + length as u64 > end {
+            let available = self.bytes()?.saturating_sub(offset);
+            let wanted = AHEAD.min(available).max(length as u64);
+            ahead.bytes.resize(wanted as usize, 0);
+            ahead.start = offset;
+            self.read_at(&self.text, &path, offset, &mut ahead.bytes)?;
+        }
+        let from = (offset - ahead.start) as usize;
+        Ok(ahead.bytes[from..from + length].to_vec())
     }
 
     /// `length` bytes from `offset`, shortened to whole characters. `offset` must start a character.

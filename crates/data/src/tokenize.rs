@@ -52,7 +52,15 @@ pub(crate) fn tokenizer(
             if separated {
                 specials.push(END_OF_TEXT);
             }
-            train(*kind, *vocabulary, &specials, spool, states, facts)
+            let tokenizer = train(*kind, *vocabulary, &specials, spool, states, facts)?;
+            let size = tokenizer.vocabulary_size();
+            if !matches!(kind, TokenizerKind::Char | TokenizerKind::Byte) && size < *vocabulary {
+                facts.notices.push(format!(
+                    "the text gave a vocabulary of {size}, not the {vocabulary} asked for: nothing \
+                     else occurs twice"
+                ));
+            }
+            Ok(tokenizer)
         }
     }
 }

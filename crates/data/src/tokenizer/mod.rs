@@ -8,6 +8,8 @@ mod bpe;
 mod cards;
 mod json;
 mod merges;
+#[cfg(test)]
+mod tests;
 mod train;
 mod unigram;
 mod words;
