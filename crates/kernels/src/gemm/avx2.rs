@@ -24,10 +24,7 @@ pub(super) static F32: Kernels = Kernels {
     ],
 };
 
-pub(super) static BF16_EMULATED: Kernels = Kernels {
-    emulate: Emulate::Bf16,
-    ..F32
-};
+pub(super) static BF16_EMULATED: Kernels = Kernels { emulate: Emulate::Bf16, ..F32 };
 
 /// The tile of R rows and V vectors.
 ///

@@ -59,12 +59,8 @@ impl Packed {
 enum Left {
     /// Rows `step` units apart.
     Rows { start: *const u32, step: usize },
-    /// Panels of as many rows as a full tile has, of `depth` units each.
-    Panels {
-        start: *const u32,
-        rows: usize,
-        depth: usize,
-    },
+    /// Panels of as many rows as a full tile has, of `depth` steps of `step` units.
+    Panels { start: *const u32, rows: usize, step: usize, depth: usize },
 }
 
 impl Left {
@@ -72,11 +68,9 @@ impl Left {
     fn tile(self, row: usize) -> (*const u32, usize, usize) {
         match self {
             Left::Rows { start, step } => (start.wrapping_add(row * step), step, 1),
-            Left::Panels { start, rows, depth } => (
-                start.wrapping_add(row / rows * rows * depth + row % rows),
-                1,
-                rows,
-            ),
+            Left::Panels { start, rows, step, depth } => {
+                (start.wrapping_add(row / rows * step * depth + row % rows), 1, step)
+            }
         }
     }
 }
@@ -101,10 +95,7 @@ impl Product<'_> {
 
     /// b is shared; tasks take rows.
     fn run_by_rows(&self, device: &Device) {
-        let (width, panel) = (
-            self.kernels.cols(),
-            self.kernels.cols() * self.block_units(),
-        );
+        let (width, panel) = (self.kernels.cols(), self.kernels.cols() * self.block_units());
         let panels = self.b.cols.div_ceil(width);
         let (across, along) = chunk(panels, self.blocks(), panel);
         for panels in steps(0..panels, across) {
@@ -112,22 +103,19 @@ impl Product<'_> {
             for blocks in steps(0..self.blocks(), along) {
                 SHARED.with_borrow_mut(|shared| {
                     let shared = Packed(shared.room(panels.len() * blocks.len() * panel));
-                    self.fork(device, panels.len() * blocks.len(), self.b.cols, &|task| {
-                        let (block, number) = (task / panels.len(), task % panels.len());
-                        let out = shared.at(task * panel);
-                        let first = cols.start + number * width;
-                        let cols = first..cols.end.min(first + width);
+                    let groups = panels.len().div_ceil(TASK_TILES);
+                    self.fork(device, groups * blocks.len(), self.b.cols, &|task| {
+                        let (block, group) = (task / groups, task % groups * TASK_TILES);
+                        let out = shared.at((block * panels.len() + group) * panel);
+                        let first = cols.start + group * width;
+                        let cols = first..cols.end.min(first + TASK_TILES * width);
                         self.pack_columns(out, cols, blocks.start + block);
                     });
                     let tiles = self.a.rows.div_ceil(self.kernels.rows);
                     self.for_each_range(device, tiles, &|tiles| {
                         let height = self.kernels.rows;
                         let rows = tiles.start * height..self.a.rows.min(tiles.end * height);
-                        let part = Part {
-                            rows,
-                            cols: cols.clone(),
-                            block: blocks.start,
-                        };
+                        let part = Part { rows, cols: cols.clone(), block: blocks.start };
                         self.row_task(part, blocks.len(), shared, panels.len() * panel);
                     });
                 });
@@ -139,10 +127,7 @@ impl Product<'_> {
     fn row_task(&self, part: Part, blocks: usize, shared: Packed, stride: usize) {
         LOCAL.with_borrow_mut(|local| {
             for number in 0..blocks {
-                let part = Part {
-                    block: part.block + number,
-                    ..part.clone()
-                };
+                let part = Part { block: part.block + number, ..part.clone() };
                 let left = if self.reads_rows_in_place() {
                     self.rows_in_place(part.rows.start, part.block)
                 } else {
@@ -199,10 +184,7 @@ impl Product<'_> {
         LOCAL.with_borrow_mut(|local| {
             let local = local.room(panels.len() * panel);
             for (number, block) in blocks.clone().enumerate() {
-                for (i, first) in cols.clone().step_by(width).enumerate() {
-                    let cols = first..cols.end.min(first + width);
-                    self.pack_columns(local.wrapping_add(i * panel), cols, block);
-                }
+                self.pack_columns(local, cols.clone(), block);
                 for group in groups.clone() {
                     let rows = self.group(group);
                     let left = if self.reads_rows_in_place() {
@@ -212,15 +194,7 @@ impl Product<'_> {
                         let units = self.left_units(TASK_TILES * self.kernels.rows);
                         self.left_at(shared.at(place * units), block)
                     };
-                    self.tiles(
-                        &Part {
-                            rows,
-                            cols: cols.clone(),
-                            block,
-                        },
-                        left,
-                        local,
-                    );
+                    self.tiles(&Part { rows, cols: cols.clone(), block }, left, local);
                 }
             }
         });
@@ -230,11 +204,7 @@ impl Product<'_> {
     fn tiles(&self, part: &Part, left: Left, columns: *const u32) {
         let depth = self.depth_of(part.block).len().div_ceil(self.kernels.pair);
         let width = self.kernels.cols();
-        let accumulate = if part.block > 0 {
-            Accumulate::Add
-        } else {
-            self.accumulate
-        };
+        let accumulate = if part.block > 0 { Accumulate::Add } else { self.accumulate };
         for (number, col) in part.cols.clone().step_by(width).enumerate() {
             let cols = width.min(part.cols.end - col);
             let b = columns.wrapping_add(number * width * self.block_units());
@@ -267,16 +237,7 @@ impl Product<'_> {
                 let c = self.c.wrapping_add(offset);
                 let (ldc, rows) = (self.ldc, part.rows.len());
                 // SAFETY: as above.
-                unsafe {
-                    self.finish.apply(&Block {
-                        c,
-                        offset,
-                        ldc,
-                        rows,
-                        col,
-                        cols,
-                    })
-                };
+                unsafe { self.finish.apply(&Block { c, offset, ldc, rows, col, cols }) };
             }
         }
     }
@@ -288,10 +249,7 @@ impl Product<'_> {
 
     /// Units along K in every block but the last, which may have fewer.
     fn block_units(&self) -> usize {
-        self.a
-            .cols
-            .div_ceil(self.blocks())
-            .div_ceil(self.kernels.pair)
+        self.a.cols.div_ceil(self.blocks()).div_ceil(self.kernels.pair)
     }
 
     /// The values along K of a block.
@@ -316,16 +274,14 @@ impl Product<'_> {
             lane_stride: self.b.col_stride,
             depth: depth.len(),
             lanes: cols.len(),
+            height: self.kernels.cols(),
+            next: self.kernels.cols() * self.block_units(),
         };
         // SAFETY: the columns lie inside b, and the caller made room for a panel.
         unsafe {
             self.kernels.packers.panel(&panel);
-            emulate(
-                self.isa,
-                self.kernels.emulate,
-                out,
-                depth.len() * panel.step,
-            );
+            let panels = cols.len().div_ceil(panel.step);
+            emulate(self.isa, self.kernels.emulate, out, panels * panel.next);
         }
     }
 
@@ -340,10 +296,7 @@ impl Product<'_> {
 
     fn rows_in_place(&self, row: usize, block: usize) -> Left {
         let start = self.a.at(row, self.depth_of(block).start).cast();
-        Left::Rows {
-            start,
-            step: self.a.row_stride,
-        }
+        Left::Rows { start, step: self.a.row_stride }
     }
 
     /// Distance of packed rows: odd in cache lines, so that they spread over the cache's sets.
@@ -353,24 +306,20 @@ impl Product<'_> {
 
     /// Room that a block of so many rows of a needs.
     fn left_units(&self, rows: usize) -> usize {
-        let rows = rows.next_multiple_of(self.kernels.rows);
-        rows * self.row_step()
+        let lanes = self.kernels.lanes;
+        let panels = rows.div_ceil(self.kernels.rows);
+        let panels = panels * self.kernels.rows.next_multiple_of(lanes) * self.block_units();
+        panels.max(rows * self.row_step())
     }
 
     /// What `pack_left` has put at `start`.
     fn left_at(&self, start: *const u32, block: usize) -> Left {
         let depth = self.depth_of(block).len().div_ceil(self.kernels.pair);
         if self.a.col_stride == 1 {
-            Left::Rows {
-                start,
-                step: self.row_step(),
-            }
+            Left::Rows { start, step: self.row_step() }
         } else {
-            Left::Panels {
-                start,
-                rows: self.kernels.rows,
-                depth,
-            }
+            let rows = self.kernels.rows;
+            Left::Panels { start, rows, step: rows.next_multiple_of(self.kernels.lanes), depth }
         }
     }
 
@@ -391,24 +340,21 @@ impl Product<'_> {
                     });
                     emulate(self.isa, self.kernels.emulate, out, rows.len() * step);
                 }
-                Left::Panels {
-                    rows: height,
-                    depth: units,
-                    ..
-                } => {
-                    for (number, row) in rows.clone().step_by(height).enumerate() {
-                        let panel = Panel {
-                            out: out.add(number * height * units),
-                            step: height,
-                            from: self.a.at(row, depth.start),
-                            k_stride: self.a.col_stride,
-                            lane_stride: self.a.row_stride,
-                            depth: depth.len(),
-                            lanes: height.min(rows.end - row),
-                        };
-                        self.kernels.packers.panel(&panel);
-                        emulate(self.isa, self.kernels.emulate, panel.out, units * height);
-                    }
+                Left::Panels { rows: height, step, depth: units, .. } => {
+                    let panel = Panel {
+                        out,
+                        step,
+                        from: self.a.at(rows.start, depth.start),
+                        k_stride: self.a.col_stride,
+                        lane_stride: self.a.row_stride,
+                        depth: depth.len(),
+                        lanes: rows.len(),
+                        height,
+                        next: step * units,
+                    };
+                    self.kernels.packers.panel(&panel);
+                    let panels = rows.len().div_ceil(height);
+                    emulate(self.isa, self.kernels.emulate, out, panels * panel.next);
                 }
             }
         }
@@ -460,7 +406,5 @@ fn chunk(lines: usize, blocks: usize, units: usize) -> (usize, usize) {
 /// `range` in steps of `step`.
 fn steps(range: Range<usize>, step: usize) -> impl Iterator<Item = Range<usize>> {
     let end = range.end;
-    range
-        .step_by(step.max(1))
-        .map(move |start| start..end.min(start + step.max(1)))
+    range.step_by(step.max(1)).map(move |start| start..end.min(start + step.max(1)))
 }

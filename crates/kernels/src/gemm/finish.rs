@@ -36,28 +36,16 @@ impl<'a> Finish<'a> {
         let (bias, activation, pre) = match epilogue {
             Epilogue::None => (None, Activation::None, None),
             Epilogue::Bias(bias) => (Some(bias), Activation::None, None),
-            Epilogue::BiasActivation {
-                bias,
-                activation,
-                pre,
-            } => (bias, activation, pre),
+            Epilogue::BiasActivation { bias, activation, pre } => (bias, activation, pre),
         };
         let (rows, cols) = size;
         if let Some(bias) = bias {
             assert_eq!(bias.len(), cols, "a bias needs one value a column");
         }
         if let Some(pre) = &pre {
-            assert!(
-                rows == 0 || pre.len() >= (rows - 1) * ldc + cols,
-                "pre is too small"
-            );
+            assert!(rows == 0 || pre.len() >= (rows - 1) * ldc + cols, "pre is too small");
         }
-        Finish {
-            isa,
-            bias,
-            activation,
-            pre: pre.map(|pre| pre.as_mut_ptr()),
-        }
+        Finish { isa, bias, activation, pre: pre.map(|pre| pre.as_mut_ptr()) }
     }
 
     /// Applies the epilogue to a block.
@@ -91,9 +79,7 @@ impl<'a> Finish<'a> {
     /// # Safety
     /// As [`Finish::apply`].
     unsafe fn map(&self, block: &Block, f: impl Fn(f32) -> f32) {
-        let bias = self
-            .bias
-            .map(|bias| &bias[block.col..block.col + block.cols]);
+        let bias = self.bias.map(|bias| &bias[block.col..block.col + block.cols]);
         dispatch(
             self.isa,
             #[inline(always)]

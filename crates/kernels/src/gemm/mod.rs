@@ -40,14 +40,7 @@ impl<'a> Mat<'a> {
 
     /// A row-major matrix whose rows start `row_stride` values apart (a head inside q·k·v).
     pub fn with_stride(data: &'a [f32], rows: usize, cols: usize, row_stride: usize) -> Mat<'a> {
-        Mat {
-            data,
-            rows,
-            cols,
-            row_stride,
-            col_stride: 1,
-        }
-        .checked()
+        Mat { data, rows, cols, row_stride, col_stride: 1 }.checked()
     }
 
     /// The transpose, without moving anything.
@@ -63,9 +56,7 @@ impl<'a> Mat<'a> {
 
     /// The address of an element.
     fn at(&self, row: usize, col: usize) -> *const f32 {
-        self.data
-            .as_ptr()
-            .wrapping_add(row * self.row_stride + col * self.col_stride)
+        self.data.as_ptr().wrapping_add(row * self.row_stride + col * self.col_stride)
     }
 
     /// Asserts that every element lies inside the slice.
@@ -73,10 +64,7 @@ impl<'a> Mat<'a> {
         if self.rows > 0 && self.cols > 0 {
             let last = (self.rows - 1) * self.row_stride + (self.cols - 1) * self.col_stride;
             let (rows, cols, len) = (self.rows, self.cols, self.data.len());
-            assert!(
-                last < len,
-                "{rows}×{cols} matrix reaches to {last} in {len} values"
-            );
+            assert!(last < len, "{rows}×{cols} matrix reaches to {last} in {len} values");
         }
         self
     }
@@ -126,25 +114,12 @@ pub fn matmul(
     if rows == 0 || cols == 0 {
         return;
     }
-    assert!(
-        ldc >= cols && c.len() >= (rows - 1) * ldc + cols,
-        "c is too small"
-    );
+    assert!(ldc >= cols && c.len() >= (rows - 1) * ldc + cols, "c is too small");
     let isa = device.isa();
     let finish = Finish::new(isa, epilogue, (rows, cols), ldc);
     let kernels = kernels(isa, device.precision());
     let (a, b, c) = (a.checked(), b.checked(), c.as_mut_ptr());
-    Product {
-        isa,
-        kernels,
-        a,
-        b,
-        c,
-        ldc,
-        accumulate,
-        finish,
-    }
-    .run(device);
+    Product { isa, kernels, a, b, c, ldc, accumulate, finish }.run(device);
 }
 
 /// Working memory of [`small_matmul`]; keep one per thread and reuse it.
@@ -177,11 +152,7 @@ pub fn small_matmul(
                 sum += a.data[i * a.row_stride + k * a.col_stride]
                     * b.data[k * b.row_stride + j * b.col_stride];
             }
-            let old = if accumulate == Accumulate::Add {
-                *value
-            } else {
-                0.0
-            };
+            let old = if accumulate == Accumulate::Add { *value } else { 0.0 };
             *value = old + alpha * sum;
         }
     }

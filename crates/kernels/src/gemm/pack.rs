@@ -20,8 +20,18 @@ pub(super) struct Panel {
     pub lane_stride: usize,
     /// Values along K.
     pub depth: usize,
-    /// Lanes, at most `step`.
+    /// Lanes in all: panels of `height` lanes, at most `step`, that start `next` units apart.
     pub lanes: usize,
+    pub height: usize,
+    pub next: usize,
+}
+
+impl Panel {
+    /// Where unit 0 of a lane goes.
+    #[inline(always)]
+    fn lane(&self, lane: usize) -> *mut u32 {
+        self.out.wrapping_add(lane / self.height * self.next + lane % self.height)
+    }
 }
 
 /// Rows to be packed: unit k of row i goes to `out + i·step + k`.
@@ -43,7 +53,8 @@ pub(super) struct Rows {
 /// Each needs its instruction set, readable input and writable output.
 #[derive(Clone, Copy)]
 pub(super) struct Packers {
-    /// Lanes are neighbours in memory (`lane_stride` is 1).
+    /// Lanes are neighbours in memory (`lane_stride` is 1); lanes up to a multiple of the vector
+    /// may be written as zeros.
     pub copy: unsafe fn(&Panel),
     /// K is contiguous in memory (`k_stride` is 1).
     pub transpose: unsafe fn(&Panel),
@@ -97,12 +108,8 @@ pub(super) fn round_bits(bits: u32) -> u32 {
 }
 
 /// Plain loops, for any strides and any processor; units are f32.
-pub(super) static PLAIN: Packers = Packers {
-    copy: plain_panel,
-    transpose: plain_panel,
-    gather: plain_panel,
-    rows: plain_rows,
-};
+pub(super) static PLAIN: Packers =
+    Packers { copy: plain_panel, transpose: plain_panel, gather: plain_panel, rows: plain_rows };
 
 /// # Safety
 /// As [`Packers`].
@@ -112,7 +119,7 @@ pub(super) unsafe fn plain_panel(panel: &Panel) {
             // SAFETY: within the panel's input and output, for which the caller answers.
             unsafe {
                 let value = *panel.from.add(k * panel.k_stride + j * panel.lane_stride);
-                *panel.out.add(k * panel.step + j) = value.to_bits();
+                *panel.lane(j).add(k * panel.step) = value.to_bits();
             }
         }
     }
@@ -152,6 +159,8 @@ pub(super) mod avx512 {
     };
 
     const LANES: usize = 16;
+    /// How many values along K a copy asks for in advance.
+    const AHEAD: usize = 16;
 
     /// How values become units of 32 bits.
     ///
@@ -224,11 +233,7 @@ pub(super) mod avx512 {
     /// The first `count` lanes, or all sixteen.
     #[inline(always)]
     fn first(count: usize) -> __mmask16 {
-        if count >= LANES {
-            0xffff
-        } else {
-            (1 << count) - 1
-        }
+        if count >= LANES { 0xffff } else { (1 << count) - 1 }
     }
 
     /// 32 bf16: those of `low` first.
@@ -282,15 +287,25 @@ pub(super) mod avx512 {
     #[inline(always)]
     unsafe fn copy<U: Unit>(panel: &Panel) {
         for k in (0..panel.depth).step_by(U::PAIR) {
-            for j in (0..panel.lanes).step_by(LANES) {
-                let mask = first(panel.lanes - j);
-                // SAFETY: inside the panel; the mask holds back lanes beyond it.
-                unsafe {
-                    let from = panel.from.add(k * panel.k_stride + j);
-                    let units = U::across(from, panel.k_stride, panel.depth - k, mask);
-                    let out = panel.out.add(k / U::PAIR * panel.step + j);
-                    _mm512_mask_storeu_epi32(out.cast(), mask, units);
+            let from = panel.from.wrapping_add(k * panel.k_stride);
+            let ahead = from.wrapping_add(AHEAD * panel.k_stride);
+            let mut out = panel.out.wrapping_add(k / U::PAIR * panel.step);
+            for first_lane in (0..panel.lanes).step_by(panel.height) {
+                let lanes = panel.height.min(panel.lanes - first_lane);
+                for j in (0..lanes).step_by(LANES) {
+                    let mask = first(lanes - j);
+                    // SAFETY: inside the panel; the mask holds back lanes beyond it.
+                    unsafe {
+                        for pair in 0..U::PAIR {
+                            let ahead = ahead.wrapping_add(pair * panel.k_stride + first_lane + j);
+                            _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+                        }
+                        let from = from.add(first_lane + j);
+                        let units = U::across(from, panel.k_stride, panel.depth - k, mask);
+                        _mm512_storeu_epi32(out.add(j).cast(), units);
+                    }
                 }
+                out = out.wrapping_add(panel.next);
             }
         }
     }
@@ -306,11 +321,16 @@ pub(super) mod avx512 {
                     let mut block = [_mm512_setzero_si512(); LANES];
                     for (lane, row) in block.iter_mut().enumerate() {
                         let lane = (j + lane).min(panel.lanes - 1);
-                        *row = U::along(panel.from.add(lane * panel.lane_stride + k), left);
+                        let from = panel.from.add(lane * panel.lane_stride + k);
+                        for line in 0..U::PAIR {
+                            let ahead = from.wrapping_add((8 * U::PAIR + line) * LANES);
+                            _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+                        }
+                        *row = U::along(from, left);
                     }
                     transpose_block(&mut block);
                     let units = left.div_ceil(U::PAIR).min(LANES);
-                    let out = panel.out.add(k / U::PAIR * panel.step + j);
+                    let out = panel.lane(j).add(k / U::PAIR * panel.step);
                     for (unit, row) in block[..units].iter().enumerate() {
                         _mm512_mask_storeu_epi32(out.add(unit * panel.step).cast(), mask, *row);
                     }
@@ -358,7 +378,11 @@ pub(super) mod avx512 {
                 let left = rows.depth - k;
                 // SAFETY: inside the rows; masks hold back what lies beyond.
                 unsafe {
-                    let units = Pair::along(rows.from.add(i * rows.row_stride + k), left);
+                    let from = rows.from.add(i * rows.row_stride + k);
+                    let ahead = from.wrapping_add(rows.row_stride);
+                    _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+                    _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(LANES).cast());
+                    let units = Pair::along(from, left);
                     let out = rows.out.add(i * rows.step + k / 2);
                     _mm512_mask_storeu_epi32(out.cast(), first(left.div_ceil(2)), units);
                 }
@@ -378,7 +402,7 @@ pub(super) mod avx512 {
                     if k + 1 < panel.depth {
                         odd = super::round_bits((*from.add(panel.k_stride)).to_bits());
                     }
-                    *panel.out.add(k / 2 * panel.step + j) = odd & 0xffff_0000 | even;
+                    *panel.lane(j).add(k / 2 * panel.step) = odd & 0xffff_0000 | even;
                 }
             }
         }
@@ -392,29 +416,29 @@ pub(super) mod avx2 {
 
     use super::{Packers, Panel};
 
-    pub(in crate::gemm) static F32: Packers = Packers {
-        copy,
-        transpose,
-        gather: super::plain_panel,
-        rows: super::plain_rows,
-    };
+    pub(in crate::gemm) static F32: Packers =
+        Packers { copy, transpose, gather: super::plain_panel, rows: super::plain_rows };
 
     const LANES: usize = 8;
 
     #[target_feature(enable = "avx2")]
     unsafe fn copy(panel: &Panel) {
+        let counts = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
         for k in 0..panel.depth {
-            // SAFETY: inside the panel, which does not overlap its source.
-            unsafe {
-                let from = panel.from.add(k * panel.k_stride);
-                let out = panel.out.add(k * panel.step).cast::<f32>();
-                let whole = panel.lanes / LANES * LANES;
-                for j in (0..whole).step_by(LANES) {
-                    _mm256_storeu_ps(out.add(j), _mm256_loadu_ps(from.add(j)));
+            let from = panel.from.wrapping_add(k * panel.k_stride);
+            let mut out = panel.out.wrapping_add(k * panel.step);
+            for first_lane in (0..panel.lanes).step_by(panel.height) {
+                let lanes = panel.height.min(panel.lanes - first_lane);
+                for j in (0..lanes).step_by(LANES) {
+                    let mask = _mm256_cmpgt_epi32(_mm256_set1_epi32((lanes - j) as i32), counts);
+                    // SAFETY: inside the panel; the mask holds back lanes beyond it, and a
+                    // panel's steps are whole vectors.
+                    unsafe {
+                        let values = _mm256_maskload_ps(from.add(first_lane + j), mask);
+                        _mm256_storeu_ps(out.add(j).cast(), values);
+                    }
                 }
-                for j in whole..panel.lanes {
-                    *out.add(j) = *from.add(j);
-                }
+                out = out.wrapping_add(panel.next);
             }
         }
     }
@@ -428,7 +452,7 @@ pub(super) mod avx2 {
                 // SAFETY: the block lies inside the panel.
                 unsafe {
                     let from = panel.from.add(j * panel.lane_stride + k);
-                    let out = panel.out.add(k * panel.step + j).cast();
+                    let out = panel.lane(j).add(k * panel.step).cast();
                     transpose_block(from, panel.lane_stride, out, panel.step);
                 }
             }
@@ -442,7 +466,7 @@ pub(super) mod avx2 {
                 ..*panel
             });
             super::plain_panel(&Panel {
-                out: panel.out.add(whole_lanes),
+                out: panel.lane(whole_lanes),
                 from: panel.from.add(whole_lanes * panel.lane_stride),
                 depth: whole_depth,
                 lanes: panel.lanes - whole_lanes,
@@ -473,10 +497,7 @@ pub(super) mod avx2 {
             for i in 0..4 {
                 let (a, b) = (rows[i], rows[i + 4]);
                 _mm256_storeu_ps(out.add(i * step), _mm256_permute2f128_ps::<0x20>(a, b));
-                _mm256_storeu_ps(
-                    out.add((i + 4) * step),
-                    _mm256_permute2f128_ps::<0x31>(a, b),
-                );
+                _mm256_storeu_ps(out.add((i + 4) * step), _mm256_permute2f128_ps::<0x31>(a, b));
             }
         }
     }

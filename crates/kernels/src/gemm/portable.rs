@@ -22,10 +22,7 @@ pub(super) static F32: Kernels = Kernels {
     ],
 };
 
-pub(super) static BF16_EMULATED: Kernels = Kernels {
-    emulate: Emulate::Bf16,
-    ..F32
-};
+pub(super) static BF16_EMULATED: Kernels = Kernels { emulate: Emulate::Bf16, ..F32 };
 
 /// The tile of R rows and V groups of columns.
 ///
@@ -41,19 +38,13 @@ unsafe fn tile<const R: usize, const V: usize>(tile: &Tile) {
             if tile.cols == LANES * V {
                 columns = b.cast::<[[f32; LANES]; V]>().read_unaligned();
             } else {
-                for (j, column) in columns.as_flattened_mut()[..tile.cols]
-                    .iter_mut()
-                    .enumerate()
-                {
+                for (j, column) in columns.as_flattened_mut()[..tile.cols].iter_mut().enumerate() {
                     *column = *b.add(j);
                 }
             }
             for (r, sums) in sums.iter_mut().enumerate() {
                 let row = *a.add(r * tile.a_row);
-                for (sum, column) in sums
-                    .as_flattened_mut()
-                    .iter_mut()
-                    .zip(columns.as_flattened())
+                for (sum, column) in sums.as_flattened_mut().iter_mut().zip(columns.as_flattened())
                 {
                     *sum += row * column;
                 }
@@ -64,11 +55,7 @@ unsafe fn tile<const R: usize, const V: usize>(tile: &Tile) {
         for (r, sums) in sums.iter().enumerate() {
             let c = std::slice::from_raw_parts_mut(tile.c.add(r * tile.ldc), tile.cols);
             for (c, sum) in c.iter_mut().zip(sums.as_flattened()) {
-                let old = if tile.accumulate == Accumulate::Add {
-                    *c
-                } else {
-                    0.0
-                };
+                let old = if tile.accumulate == Accumulate::Add { *c } else { 0.0 };
                 *c = old + tile.alpha * sum;
             }
         }
