@@ -40,17 +40,20 @@ const SECONDS: f64 = 6.0;
 /// Runs the named workloads (all of them when none is named).
 pub fn run(root: &Path, names: &[&str]) -> anyhow::Result<()> {
     if let ["--step", name, precision, dropout, threads, seconds] = names {
-        return step::run(find(name)?, precision, dropout.parse()?, threads.parse()?, seconds.parse()?);
+        let (dropout, threads) = (dropout.parse()?, threads.parse()?);
+        return step::run(find(name)?, precision, dropout, threads, seconds.parse()?);
     }
     let chosen = if names.is_empty() { vec!["nano", "W1", "W2", "W3"] } else { names.to_vec() };
-    let peer = has_torch();
-    if !peer {
+    let peer = Peer::find();
+    if peer == Peer::Absent {
         println!("(no PyTorch in {}: our side alone)", crate::python());
     }
     println!(
         "one training step, {THREADS} threads, {ROUNDS} interleaved rounds of {SECONDS} s, medians"
     );
-    println!("workload precision dropout | heldout tok/s  MiB | PyTorch tok/s  MiB | ratio [min, max]");
+    println!(
+        "workload precision dropout | heldout tok/s  MiB | PyTorch tok/s  MiB | ratio [min, max]"
+    );
     for name in chosen {
         for precision in ["f32", "bf16"] {
             for dropout in ["0", "0.1"] {
@@ -72,12 +75,12 @@ fn compare(
     workload: &'static Workload,
     precision: &str,
     dropout: &str,
-    peer: bool,
+    peer: Peer,
 ) -> anyhow::Result<()> {
     let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let own = heldout(workload, precision, dropout)?;
-        if peer {
+        if peer == Peer::Torch {
             let other = pytorch(root, workload, precision, dropout)?;
             ratios.push(speed(&own)? / speed(&other)?);
             theirs.push(other);
@@ -85,7 +88,7 @@ fn compare(
         ours.push(own);
     }
     print!("{:8} {precision:9} {dropout:7} | {} | ", workload.name, cell(&ours)?);
-    if peer {
+    if peer == Peer::Torch {
         ratios.sort_by(f64::total_cmp);
         let (low, high) = (ratios[0], ratios[ratios.len() - 1]);
         println!("{} | {:.2} [{low:.2}, {high:.2}]", cell(&theirs)?, ratios[ratios.len() / 2]);
@@ -103,7 +106,12 @@ fn heldout(workload: &Workload, precision: &str, dropout: &str) -> anyhow::Resul
     json_of(Command::new(own).args(words))
 }
 
-fn pytorch(root: &Path, workload: &Workload, precision: &str, dropout: &str) -> anyhow::Result<Value> {
+fn pytorch(
+    root: &Path,
+    workload: &Workload,
+    precision: &str,
+    dropout: &str,
+) -> anyhow::Result<Value> {
     let shape = [
         workload.layers,
         workload.heads,
@@ -146,7 +154,19 @@ fn cell(results: &[Value]) -> anyhow::Result<String> {
     Ok(format!("{:8.0} {:6.0}", median("tokens_per_second")?, median("peak_mebibytes")?))
 }
 
-fn has_torch() -> bool {
-    let check = Command::new(crate::python()).args(["-c", "import torch"]).output();
-    check.is_ok_and(|output| output.status.success())
+/// Whether there is somebody to compare with.
+#[derive(Clone, Copy, PartialEq)]
+enum Peer {
+    Torch,
+    Absent,
+}
+
+impl Peer {
+    fn find() -> Peer {
+        let check = Command::new(crate::python()).args(["-c", "import torch"]).output();
+        match check {
+            Ok(output) if output.status.success() => Peer::Torch,
+            _ => Peer::Absent,
+        }
+    }
 }

@@ -21,9 +21,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("train", &["base", "record", "kernels", "data", "model", "optim", "regularize"]),
     (
         "cli",
-        &[
-            "base", "record", "kernels", "data", "model", "optim", "report", "regularize", "train",
-        ],
+        &["base", "record", "kernels", "data", "model", "optim", "report", "regularize", "train"],
     ),
 ];
 
@@ -44,7 +42,8 @@ pub fn check(root: &Path) -> anyhow::Result<Vec<Finding>> {
         for dependency in package["dependencies"].as_array().unwrap_or(&none) {
             let target = dependency["name"].as_str().unwrap_or_default();
             let development = dependency["kind"].as_str() == Some("dev");
-            if target.starts_with("heldout") && !development && !allowed.contains(&role_of(target)) {
+            if target.starts_with("heldout") && !development && !allowed.contains(&role_of(target))
+            {
                 findings.push(wall(name, &format!("may not use {target}")));
             }
         }
@@ -55,7 +54,6 @@ pub fn check(root: &Path) -> anyhow::Result<Vec<Finding>> {
 fn wall(package: &str, detail: &str) -> Finding {
     Finding { place: package.to_string(), rule: "wall", detail: detail.to_string() }
 }
-
 
 /// `heldout-data` → `data`; the binary's package is called `heldout`.
 fn role_of(package: &str) -> &str {
