@@ -28,9 +28,19 @@ pub(crate) struct Sites {
     pub heads: Option<Site>,
 }
 
+/// Distance between the rows of a strip's scores: whole lanes, so that loops have no tail.
+pub(crate) fn score_stride(keys: usize) -> usize {
+    KEYS.min(keys).next_multiple_of(lanes::LANES)
+}
+
+/// Elements of scratch that [`attend`] needs with `keys` keys.
+pub(crate) fn strip_scratch(keys: usize, width: usize) -> usize {
+    QUERIES * (score_stride(keys) + width + 2)
+}
+
 /// Elements of scratch a worker needs for the forward pass with `keys` keys.
 fn scratch_len(keys: usize, width: usize) -> usize {
-    2 * keys * width + QUERIES * (KEYS.min(keys) + width + 2)
+    2 * keys * width + strip_scratch(keys, width)
 }
 
 /// Scratch for [`forward`], all workers together.
@@ -233,13 +243,11 @@ pub(crate) fn attend<'s>(
 ) -> &'s [f32] {
     let (isa, width, past) = (attended.isa, attended.width, attended.past);
     let reach = past + strip.start + strip.count;
-    let (scores, rest) = scratch.split_at_mut(QUERIES * KEYS.min(attended.key_stride));
+    let stride = score_stride(attended.key_stride);
+    let (scores, rest) = scratch.split_at_mut(QUERIES * stride);
     let (outputs, rest) = rest.split_at_mut(QUERIES * width);
     let outputs = &mut outputs[..strip.count * width];
     let (maxima, sums) = rest[..2 * QUERIES].split_at_mut(QUERIES);
-    maxima.fill(f32::NEG_INFINITY);
-    sums.fill(0.0);
-    outputs.fill(0.0);
     for first_key in (0..reach).step_by(KEYS) {
         let block = KEYS.min(reach - first_key);
         for first in (0..strip.count).step_by(GROUP) {
@@ -250,16 +258,17 @@ pub(crate) fn attend<'s>(
             }
             let keys = Right { data: &attended.keys[first_key..], row: attended.key_stride };
             let size = Size { m: rows, n: seen, k: width };
-            let scores = &mut scores[first * block..(first + rows) * block];
-            tile::product(isa, scores, block, strip.queries(first), keys, size, Into::Overwrite);
-            let group = Group { first, first_key, block, seen };
+            let scores = &mut scores[first * stride..(first + rows) * stride];
+            tile::product(isa, scores, stride, strip.queries(first), keys, size, Into::Overwrite);
+            let group = Group { first, first_key, stride, seen };
             let outputs = &mut outputs[first * width..(first + rows) * width];
             let running = (&mut maxima[first..], &mut sums[first..]);
             normalise(attended, strip, site, group, scores, outputs, running);
-            let weights = Left { data: scores, row: block, col: 1 };
+            let weights = Left { data: scores, row: stride, col: 1 };
             let values = Right { data: &attended.values[first_key * width..], row: width };
             let size = Size { m: rows, n: width, k: seen };
-            tile::product(isa, outputs, width, weights, values, size, Into::Add);
+            let into = if first_key == 0 { Into::Overwrite } else { Into::Add };
+            tile::product(isa, outputs, width, weights, values, size, into);
         }
     }
     for (query, output) in outputs.chunks_exact_mut(width).enumerate() {
@@ -275,11 +284,12 @@ pub(crate) fn attend<'s>(
 struct Group {
     first: usize,
     first_key: usize,
-    block: usize,
+    stride: usize,
     seen: usize,
 }
 
 /// Scores become unnormalised, dropped-out probabilities; what was summed so far is rescaled.
+/// The first block of keys starts the running maxima and sums.
 fn normalise(
     attended: &Attended,
     strip: &Strip,
@@ -291,38 +301,41 @@ fn normalise(
 ) {
     let width = attended.width;
     let scale = 1.0 / (width as f32).sqrt();
+    let Group { first, first_key, stride, seen } = group;
     dispatch(
         attended.isa,
         #[inline(always)]
         || {
-            let each = scores.chunks_exact_mut(group.block).zip(outputs.chunks_exact_mut(width));
+            let each = scores.chunks_exact_mut(stride).zip(outputs.chunks_exact_mut(width));
             for (row, (scores, output)) in each.enumerate() {
-                let query = strip.start + group.first + row;
-                let own = visible(attended.past, query + 1, group.first_key, group.block);
-                let (scores, beyond) = scores[..group.seen].split_at_mut(own);
-                beyond.fill(0.0);
-                if own == 0 {
-                    continue;
-                }
-                let old = maxima[row];
-                let new = old.max(lanes::max(scores) * scale);
+                let query = strip.start + first + row;
+                let own = visible(attended.past, query + 1, first_key, seen);
+                let scores = &mut scores[..seen.next_multiple_of(lanes::LANES)];
+                scores[own..].fill(f32::NEG_INFINITY);
+                let (old, old_sum) = if first_key == 0 {
+                    (f32::NEG_INFINITY, 0.0)
+                } else {
+                    (maxima[row], sums[row])
+                };
+                let new = (lanes::max(scores) * scale).max(old);
                 let sum = lanes::map_sum(
                     scores,
                     #[inline(always)]
                     |score| exp(score * scale - new),
                 );
                 let shrink = if old == new { 1.0 } else { exp(old - new) };
-                if shrink != 1.0 && group.first_key > 0 {
+                if first_key > 0 && shrink != 1.0 {
                     output.iter_mut().for_each(|output| *output *= shrink);
                 }
-                sums[row] = if group.first_key > 0 { sums[row] * shrink + sum } else { sum };
+                sums[row] = old_sum * shrink + sum;
                 maxima[row] = new;
                 if let Some(site) = site {
-                    let factors = strip.factors(site, group.first + row);
+                    let factors = strip.factors(site, first + row);
                     for (key, score) in scores.iter_mut().enumerate() {
-                        *score *= factors.at(group.first_key + key);
+                        *score *= factors.at(first_key + key);
                     }
                 }
+                scores[own..seen].fill(0.0);
             }
         },
     );

@@ -6,7 +6,9 @@
 
 use crate::device::{Device, Isa};
 use crate::math::exp;
-use crate::ops::attention::{GROUP, Heads, KEYS, QUERIES, Sites, Strip, transpose, visible};
+use crate::ops::attention::{
+    GROUP, Heads, KEYS, QUERIES, Sites, Strip, score_stride, transpose, visible,
+};
 use crate::ops::dropout::Site;
 use crate::ops::tile::{self, Into, Left, Right, Size};
 use crate::ops::{HeadShape, lanes};
@@ -17,7 +19,7 @@ use crate::simd::dispatch;
 /// Scratch for [`backward`], all workers together.
 pub(crate) fn backward_scratch(device: &Device, shape: HeadShape) -> usize {
     let (keys, width) = (shape.seq_len, shape.head_width);
-    let strip = 2 * KEYS.min(keys) + 3 * width + 1;
+    let strip = 2 * score_stride(keys) + 3 * width + 1;
     device.threads() * (5 * keys * width + QUERIES * strip)
 }
 
@@ -90,6 +92,8 @@ struct Work<'a> {
     isa: Isa,
     width: usize,
     keys: usize,
+    /// Distance between the rows of `p` and `ds`.
+    stride: usize,
     /// `[D, T]`
     kt: &'a [f32],
     /// `[D, T]`
@@ -98,9 +102,9 @@ struct Work<'a> {
     k: &'a [f32],
     dk: &'a mut [f32],
     dv: &'a mut [f32],
-    /// P̃ `[queries, block]`
+    /// P̃ `[queries, stride]`
     p: &'a mut [f32],
-    /// dP, then dS `[queries, block]`
+    /// dP, then dS `[queries, stride]`
     ds: &'a mut [f32],
     /// `[queries, D]`
     q: &'a mut [f32],
@@ -113,14 +117,14 @@ struct Work<'a> {
 impl<'a> Work<'a> {
     fn new(isa: Isa, heads: &Heads, kv_head: usize, scratch: &'a mut [f32]) -> Work<'a> {
         let (keys, width) = (heads.shape.seq_len, heads.shape.head_width);
-        let all = keys * width;
+        let (all, stride) = (keys * width, score_stride(keys));
         let (kt, rest) = scratch.split_at_mut(all);
         let (vt, rest) = rest.split_at_mut(all);
         let (k, rest) = rest.split_at_mut(all);
         let (dk, rest) = rest.split_at_mut(all);
         let (dv, rest) = rest.split_at_mut(all);
-        let (p, rest) = rest.split_at_mut(QUERIES * KEYS.min(keys));
-        let (ds, rest) = rest.split_at_mut(QUERIES * KEYS.min(keys));
+        let (p, rest) = rest.split_at_mut(QUERIES * stride);
+        let (ds, rest) = rest.split_at_mut(QUERIES * stride);
         let (q, rest) = rest.split_at_mut(QUERIES * width);
         let (dy, rest) = rest.split_at_mut(QUERIES * width);
         let (dq, rest) = rest.split_at_mut(QUERIES * width);
@@ -131,7 +135,7 @@ impl<'a> Work<'a> {
         heads.transpose(isa, heads.value(kv_head), vt, keys);
         dk.fill(0.0);
         dv.fill(0.0);
-        Work { isa, width, keys, kt, vt, k, dk, dv, p, ds, q, dy, dq, delta }
+        Work { isa, width, keys, stride, kt, vt, k, dk, dv, p, ds, q, dy, dq, delta }
     }
 
     /// Brings the strip's q and dy together and computes Δ.
@@ -156,8 +160,7 @@ impl<'a> Work<'a> {
 
     /// Adds the strip's part of dk and dv, and leaves its dq.
     fn strip(&mut self, strip: &Strip, site: Option<Site>, lse: &[f32]) {
-        let (width, reach) = (self.width, strip.start + strip.count);
-        self.dq[..strip.count * width].fill(0.0);
+        let reach = strip.start + strip.count;
         for first_key in (0..reach).step_by(KEYS) {
             let block = KEYS.min(reach - first_key);
             for first in (0..strip.count).step_by(GROUP) {
@@ -170,62 +173,68 @@ impl<'a> Work<'a> {
     /// P̃, dS and dQ of one group of rows against one block of keys.
     fn rows(&mut self, strip: &Strip, site: Option<Site>, lse: &[f32], at: Block) {
         let Block { first, first_key, block } = at;
-        let (isa, width) = (self.isa, self.width);
+        let (isa, width, stride) = (self.isa, self.width, self.stride);
         let rows = GROUP.min(strip.count - first);
         let seen = visible(0, strip.start + first + rows, first_key, block);
-        let span = first * block..(first + rows) * block;
-        let (p, ds) = (&mut self.p[span.clone()], &mut self.ds[span]);
         if seen == 0 {
             return;
         }
+        let span = first * stride..(first + rows) * stride;
+        let (p, ds) = (&mut self.p[span.clone()], &mut self.ds[span]);
         let size = Size { m: rows, n: seen, k: width };
         let q = Left { data: &self.q[first * width..], row: width, col: 1 };
         let kt = Right { data: &self.kt[first_key..], row: self.keys };
-        tile::product(isa, p, block, q, kt, size, Into::Overwrite);
+        tile::product(isa, p, stride, q, kt, size, Into::Overwrite);
         let dy = Left { data: &self.dy[first * width..], row: width, col: 1 };
         let vt = Right { data: &self.vt[first_key..], row: self.keys };
-        tile::product(isa, ds, block, dy, vt, size, Into::Overwrite);
+        tile::product(isa, ds, stride, dy, vt, size, Into::Overwrite);
         let scale = 1.0 / (width as f32).sqrt();
         let delta = &self.delta[first..];
         dispatch(
             isa,
             #[inline(always)]
             || {
-                let each = p.chunks_exact_mut(block).zip(ds.chunks_exact_mut(block));
+                let each = p.chunks_exact_mut(stride).zip(ds.chunks_exact_mut(stride));
                 for (row, (p, ds)) in each.enumerate() {
-                    let query = strip.start + first + row;
-                    let own = visible(0, query + 1, first_key, block);
-                    p[own..seen].fill(0.0);
-                    ds[own..seen].fill(0.0);
-                    let (p, ds) = (&mut p[..own], &mut ds[..own]);
-                    let (lse, delta) = (lse[first + row], delta[row]);
+                    let own = visible(0, strip.start + first + row + 1, first_key, block);
+                    // Whole lanes; beyond a query's own keys both become 0.
+                    let whole = seen.next_multiple_of(lanes::LANES);
+                    let (p, ds) = (&mut p[..whole], &mut ds[..whole]);
+                    p[own..].fill(f32::NEG_INFINITY);
+                    ds[own..].fill(0.0);
+                    let terms = Terms { lse: lse[first + row], delta: delta[row], scale };
                     match site {
-                        None => softmax_gradient(p, ds, lse, delta, scale, |_| 1.0),
+                        None => terms.gradient(
+                            p,
+                            ds,
+                            #[inline(always)]
+                            |_| 1.0,
+                        ),
                         Some(site) => {
                             let factors = strip.factors(site, first + row);
-                            softmax_gradient(
+                            terms.gradient(
                                 p,
                                 ds,
-                                lse,
-                                delta,
-                                scale,
                                 #[inline(always)]
                                 |key| factors.at(first_key + key),
                             );
                         }
                     }
+                    p[own..seen].fill(0.0);
+                    ds[own..seen].fill(0.0);
                 }
             },
         );
         let size = Size { m: rows, n: width, k: seen };
-        let ds = Left { data: ds, row: block, col: 1 };
+        let ds = Left { data: ds, row: stride, col: 1 };
         let k = Right { data: &self.k[first_key * width..], row: width };
-        tile::product(isa, &mut self.dq[first * width..], width, ds, k, size, Into::Add);
+        let into = if first_key == 0 { Into::Overwrite } else { Into::Add };
+        tile::product(isa, &mut self.dq[first * width..], width, ds, k, size, into);
     }
 
     /// dV += P̃ᵀ·dy and dK += dSᵀ·q over the keys of one block.
     fn keys(&mut self, strip: &Strip, first_key: usize, block: usize) {
-        let (isa, width) = (self.isa, self.width);
+        let (isa, width, stride) = (self.isa, self.width, self.stride);
         for key in (0..block).step_by(GROUP) {
             // Rows of earlier groups of queries do not see these keys.
             let group = (first_key + key).saturating_sub(strip.start) / GROUP;
@@ -236,9 +245,9 @@ impl<'a> Work<'a> {
             let count = GROUP.min(block - key);
             let size = Size { m: count, n: width, k: strip.count - query };
             let at = (first_key + key) * width;
-            let weights = |data| Left { data, row: 1, col: block };
+            let weights = |data| Left { data, row: 1, col: stride };
             let rows = |data| Right { data, row: width };
-            let start = query * block + key;
+            let start = query * stride + key;
             let (p, ds) = (weights(&self.p[start..]), weights(&self.ds[start..]));
             let (dy, q) = (rows(&self.dy[query * width..]), rows(&self.q[query * width..]));
             tile::product(isa, &mut self.dv[at..], width, p, dy, size, Into::Add);
@@ -255,21 +264,24 @@ struct Block {
     block: usize,
 }
 
-/// p holds scores and becomes P·factor; ds holds dy·v and becomes P·(factor·ds − Δ)·scale.
-#[inline(always)]
-fn softmax_gradient(
-    p: &mut [f32],
-    ds: &mut [f32],
+/// What the gradient of one query's softmax needs.
+#[derive(Clone, Copy)]
+struct Terms {
     lse: f32,
     delta: f32,
     scale: f32,
-    factor: impl Fn(usize) -> f32,
-) {
-    for (key, (p, ds)) in p.iter_mut().zip(ds).enumerate() {
-        let probability = exp(*p * scale - lse);
-        let factor = factor(key);
-        *p = probability * factor;
-        *ds = probability * (factor * *ds - delta) * scale;
+}
+
+impl Terms {
+    /// p holds scores and becomes P·factor; ds holds dy·v and becomes P·(factor·ds − Δ)·scale.
+    #[inline(always)]
+    fn gradient(&self, p: &mut [f32], ds: &mut [f32], factor: impl Fn(usize) -> f32) {
+        for (key, (p, ds)) in p.iter_mut().zip(ds).enumerate() {
+            let probability = exp(*p * self.scale - self.lse);
+            let factor = factor(key);
+            *p = probability * factor;
+            *ds = probability * (factor * *ds - self.delta) * self.scale;
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::device::Device;
 use crate::math::exp;
-use crate::ops::attention::{Attended, Heads, KEYS, QUERIES, Strip, attend, transpose};
+use crate::ops::attention::{Attended, Heads, QUERIES, Strip, attend, strip_scratch, transpose};
 use crate::ops::tile::{self, Into, Left, Right, Size};
 use crate::ops::{HeadShape, lanes};
 use crate::parallel;
@@ -46,7 +46,7 @@ const FEW: usize = 4;
 pub(crate) fn scratch_len(device: &Device, shape: HeadShape, cache: &KvLayer) -> usize {
     let (keys, width) = (cache.len + shape.seq_len, shape.head_width);
     let few = keys + width;
-    let many = keys * width + QUERIES * (KEYS.min(keys) + width + 2) + shape.seq_len;
+    let many = keys * width + strip_scratch(keys, width) + shape.seq_len;
     device.threads() * if shape.seq_len <= FEW { few } else { many }
 }
 

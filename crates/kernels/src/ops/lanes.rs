@@ -3,11 +3,13 @@
 //! The functions are meant to be called inside [`crate::simd::dispatch`].
 
 /// Lanes of a row sum.
-const LANES: usize = 32;
+pub(crate) const LANES: usize = 32;
+
+type Lanes = [f32; LANES];
 
 /// Folds the lanes pairwise, always in the same order.
 #[inline(always)]
-fn fold(mut lanes: [f32; LANES], combine: impl Fn(f32, f32) -> f32) -> f32 {
+fn fold(mut lanes: Lanes, combine: impl Fn(f32, f32) -> f32) -> f32 {
     let mut width = LANES / 2;
     while width > 0 {
         for lane in 0..width {
@@ -18,45 +20,65 @@ fn fold(mut lanes: [f32; LANES], combine: impl Fn(f32, f32) -> f32) -> f32 {
     lanes[0]
 }
 
+#[inline(always)]
+fn add(a: f32, b: f32) -> f32 {
+    a + b
+}
+
+#[inline(always)]
+fn larger(a: f32, b: f32) -> f32 {
+    if b > a { b } else { a }
+}
+
+/// The tail of a row in lanes of its own, the rest of which hold `rest`: were the main loop's
+/// lanes indexed by a variable, they would live in memory instead of registers.
+#[inline(always)]
+fn with_tail(lanes: Lanes, tail: Lanes, combine: impl Fn(f32, f32) -> f32) -> Lanes {
+    std::array::from_fn(
+        #[inline(always)]
+        |lane| combine(lanes[lane], tail[lane]),
+    )
+}
+
 /// Σ f(aᵢ).
 #[inline(always)]
 pub(crate) fn sum(a: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     let mut lanes = [0.0f32; LANES];
-    let (blocks, tail) = a.as_chunks::<LANES>();
+    let (blocks, rest) = a.as_chunks::<LANES>();
     for block in blocks {
         for (lane, &a) in lanes.iter_mut().zip(block) {
             *lane += f(a);
         }
     }
-    for (lane, &a) in lanes.iter_mut().zip(tail) {
-        *lane += f(a);
+    if !rest.is_empty() {
+        let mut tail = [0.0f32; LANES];
+        for (lane, &a) in tail.iter_mut().zip(rest) {
+            *lane = f(a);
+        }
+        lanes = with_tail(lanes, tail, add);
     }
-    fold(
-        lanes,
-        #[inline(always)]
-        |a, b| a + b,
-    )
+    fold(lanes, add)
 }
 
 /// Σ f(aᵢ, bᵢ); the slices are equally long.
 #[inline(always)]
 pub(crate) fn sum2(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
     let mut lanes = [0.0f32; LANES];
-    let (a_blocks, a_tail) = a.as_chunks::<LANES>();
-    let (b_blocks, b_tail) = b.as_chunks::<LANES>();
+    let (a_blocks, a_rest) = a.as_chunks::<LANES>();
+    let (b_blocks, b_rest) = b.as_chunks::<LANES>();
     for (a, b) in a_blocks.iter().zip(b_blocks) {
         for ((lane, &a), &b) in lanes.iter_mut().zip(a).zip(b) {
             *lane += f(a, b);
         }
     }
-    for ((lane, &a), &b) in lanes.iter_mut().zip(a_tail).zip(b_tail) {
-        *lane += f(a, b);
+    if !a_rest.is_empty() {
+        let mut tail = [0.0f32; LANES];
+        for ((lane, &a), &b) in tail.iter_mut().zip(a_rest).zip(b_rest) {
+            *lane = f(a, b);
+        }
+        lanes = with_tail(lanes, tail, add);
     }
-    fold(
-        lanes,
-        #[inline(always)]
-        |a, b| a + b,
-    )
+    fold(lanes, add)
 }
 
 /// Σ aᵢ·bᵢ.
@@ -74,42 +96,42 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
 #[inline(always)]
 pub(crate) fn max(a: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
-    let (blocks, tail) = a.as_chunks::<LANES>();
+    let (blocks, rest) = a.as_chunks::<LANES>();
     for block in blocks {
         for (lane, &a) in lanes.iter_mut().zip(block) {
-            *lane = if a > *lane { a } else { *lane };
+            *lane = larger(*lane, a);
         }
     }
-    for (lane, &a) in lanes.iter_mut().zip(tail) {
-        *lane = if a > *lane { a } else { *lane };
+    if !rest.is_empty() {
+        let mut tail = [f32::NEG_INFINITY; LANES];
+        for (lane, &a) in tail.iter_mut().zip(rest) {
+            *lane = larger(*lane, a);
+        }
+        lanes = with_tail(lanes, tail, larger);
     }
-    fold(
-        lanes,
-        #[inline(always)]
-        |a, b| if b > a { b } else { a },
-    )
+    fold(lanes, larger)
 }
 
 /// Replaces every xᵢ by f(xᵢ) and returns the sum of the new values.
 #[inline(always)]
 pub(crate) fn map_sum(x: &mut [f32], f: impl Fn(f32) -> f32) -> f32 {
     let mut lanes = [0.0f32; LANES];
-    let (blocks, tail) = x.as_chunks_mut::<LANES>();
+    let (blocks, rest) = x.as_chunks_mut::<LANES>();
     for block in blocks {
         for (lane, x) in lanes.iter_mut().zip(block) {
             *x = f(*x);
             *lane += *x;
         }
     }
-    for (lane, x) in lanes.iter_mut().zip(tail) {
-        *x = f(*x);
-        *lane += *x;
+    if !rest.is_empty() {
+        let mut tail = [0.0f32; LANES];
+        for (lane, x) in tail.iter_mut().zip(rest) {
+            *x = f(*x);
+            *lane = *x;
+        }
+        lanes = with_tail(lanes, tail, add);
     }
-    fold(
-        lanes,
-        #[inline(always)]
-        |a, b| a + b,
-    )
+    fold(lanes, add)
 }
 
 #[cfg(test)]
