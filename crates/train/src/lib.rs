@@ -31,3 +31,6 @@ pub use horizon::Horizon;
 pub use job::{Job, prepare_job};
 pub use launch::{Outcome, resume, train};
 pub use state::{Best, Weights};
+
+#[cfg(test)]
+mod golden_tests;

@@ -85,3 +85,6 @@ impl Recipe {
         draft::read(&self.root)
     }
 }
+
+#[cfg(test)]
+mod tests;

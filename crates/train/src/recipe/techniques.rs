@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use heldout_base::card::{Card, Schedulable};
+use heldout_base::card::{Card, Default_, Knob, Schedulable};
 use heldout_regularize::{CATALOGUE, SettingError, Settings, Value as KnobValue};
 
 use super::error::{Place, RecipeError};
@@ -57,7 +57,13 @@ impl TechniqueDraft {
     /// A setting's error at the place where it was written.
     pub fn error(&self, error: &SettingError) -> RecipeError {
         let place = error.knob().and_then(|knob| self.knob_places.get(knob));
-        RecipeError::at(place.unwrap_or(&self.place), error.to_string())
+        let placed = RecipeError::at(place.unwrap_or(&self.place), error.to_string());
+        match (error, error.knob().and_then(|knob| self.card.knob(knob))) {
+            (SettingError::WrongKind { .. }, Some(Knob { default: Default_::Text(word), .. })) => {
+                placed.note(format!("write it as \"{word}\""))
+            }
+            _ => placed,
+        }
     }
 }
 
@@ -93,7 +99,7 @@ fn knobs(
 
 fn knob_value(
     card: &Card,
-    knob: Option<&'static heldout_base::card::Knob>,
+    knob: Option<&'static Knob>,
     node: &Node,
 ) -> Result<KnobValue, RecipeError> {
     let Some(knob) = knob else {
