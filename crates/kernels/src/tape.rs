@@ -213,7 +213,7 @@ impl Pass<'_> {
     }
 
     fn site(&self, dropout: Option<Dropout>) -> Option<Site> {
-        Site::new(dropout, self.noise)
+        Site::new(dropout, self.noise, self.seq_len)
     }
 
     /// dropout(token_dropout(tokens[id]) + positions[first + t]): `[N, C]` from ids `[N]`.

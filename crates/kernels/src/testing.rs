@@ -75,10 +75,10 @@ pub(crate) fn wide(x: &[f32]) -> Vec<f64> {
     x.iter().map(|&x| f64::from(x)).collect()
 }
 
-/// A dropout site and no site.
-pub(crate) fn sites(sharing: Sharing) -> [Option<Site>; 2] {
+/// No dropout site, and one for sequences of `seq_len`.
+pub(crate) fn sites(sharing: Sharing, seq_len: usize) -> [Option<Site>; 2] {
     let noise = NoiseKey { seed: 3, step: 9, first_sequence: 5 };
-    [None, Site::new(Some(Dropout { p: 0.3, stream: 17, sharing }), Some(noise))]
+    [None, Site::new(Some(Dropout { p: 0.3, stream: 17, sharing }), Some(noise), seq_len)]
 }
 
 /// Both ways to write a gradient.

@@ -117,7 +117,7 @@ fn ids(batch: usize) -> Vec<u32> {
 
 /// The next token of each sequence; the last has none, and some do not count.
 fn targets(ids: &[u32]) -> Vec<u32> {
-    let next = |i: usize| if (i + 1) % SEQ_LEN == 0 { IGNORE } else { ids[i + 1] };
+    let next = |i: usize| if (i + 1).is_multiple_of(SEQ_LEN) { IGNORE } else { ids[i + 1] };
     (0..ids.len()).map(|i| if ids[i] == 5 { IGNORE } else { next(i) }).collect()
 }
 

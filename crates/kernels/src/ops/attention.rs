@@ -174,13 +174,11 @@ pub(crate) fn transpose<'a>(
                     for (r, block) in block.iter_mut().enumerate() {
                         block.copy_from_slice(&row(first + r)[column..column + SIDE]);
                     }
-                    for d in 0..SIDE {
-                        let at = (column + d) * count + first;
-                        let line: [f32; SIDE] = std::array::from_fn(
-                            #[inline(always)]
-                            |r| block[r][d],
-                        );
-                        to[at..at + SIDE].copy_from_slice(&line);
+                    let lines = to[column * count..].chunks_mut(count).take(SIDE);
+                    for (d, line) in lines.enumerate() {
+                        for (value, block) in line[first..first + SIDE].iter_mut().zip(&block) {
+                            *value = block[d];
+                        }
                     }
                 }
             }
@@ -221,8 +219,7 @@ impl Strip<'_> {
     #[inline(always)]
     pub fn factors(&self, site: Site, query: usize) -> Factors {
         let shape = self.heads.shape;
-        let row = self.row * shape.seq_len + self.start + query;
-        site.query(row, shape.heads, shape.seq_len)
+        site.query(self.row * shape.seq_len + self.start + query, shape.heads)
     }
 }
 

@@ -315,9 +315,8 @@ mod tests {
                 let row = (sequence * heads + head) * seq_len + query;
                 let start = (sequence * seq_len + query) * heads * head_width + head * head_width;
                 for (key, score) in scores.iter().enumerate() {
-                    let factor = sites
-                        .probabilities
-                        .map_or(1.0, |site| site.query(row, heads, seq_len).at(key));
+                    let factor =
+                        sites.probabilities.map_or(1.0, |site| site.query(row, heads).at(key));
                     let weight = f64::from(kept) * f64::from(factor) * score / total;
                     for (column, v) in at(key, heads + kv_heads + kv_head).iter().enumerate() {
                         y[start + column] += weight * v;
@@ -337,7 +336,7 @@ mod tests {
                 let shape = HeadShape { batch: 2, seq_len, heads, kv_heads, head_width };
                 for sharing in [Sharing::Element, Sharing::Time, Sharing::Row] {
                     for (probabilities, heads) in
-                        sites(sharing).into_iter().zip(sites(Sharing::Element))
+                        sites(sharing, seq_len).into_iter().zip(sites(Sharing::Element, seq_len))
                     {
                         check(&device, shape, Sites { probabilities, heads }, 12);
                     }
@@ -350,7 +349,7 @@ mod tests {
     fn several_blocks_of_keys_are_one_softmax() {
         let shape =
             HeadShape { batch: 1, seq_len: 2 * KEYS + 30, heads: 1, kv_heads: 1, head_width: 4 };
-        let probabilities = sites(Sharing::Element)[1];
+        let probabilities = sites(Sharing::Element, shape.seq_len)[1];
         for device in devices() {
             check(&device, shape, Sites { probabilities, heads: None }, 4);
         }

@@ -49,6 +49,7 @@ pub(crate) struct Site {
     mask: Mask,
     sharing: Sharing,
     first_sequence: u64,
+    seq_len: usize,
 }
 
 /// The factors 0 or 1/(1−p) of one row.
@@ -75,30 +76,32 @@ impl Factors {
 }
 
 impl Site {
-    /// The site, or `None` where it is absent: no dropout, p = 0, or no noise (evaluation).
+    /// The site in passes over sequences of `seq_len` positions, or `None` where it is absent:
+    /// no dropout, p = 0, or no noise (evaluation).
     ///
     /// # Panics
     /// If p is not in [0, 1).
-    pub fn new(dropout: Option<Dropout>, noise: Option<NoiseKey>) -> Option<Site> {
+    pub fn new(dropout: Option<Dropout>, noise: Option<NoiseKey>, seq_len: usize) -> Option<Site> {
         let (dropout, noise) = (dropout?, noise?);
         assert!((0.0..1.0).contains(&dropout.p), "dropout p = {}: not in [0, 1)", dropout.p);
         (dropout.p > 0.0).then(|| Site {
             mask: Mask::new(noise.seed, dropout.stream, noise.step, dropout.p),
             sharing: dropout.sharing,
             first_sequence: noise.first_sequence,
+            seq_len,
         })
     }
 
     /// The factors of row `row` = sequence · seq_len + position of this micro-batch.
     #[inline(always)]
-    pub fn row(&self, row: usize, seq_len: usize) -> Factors {
-        self.factors(1, row, seq_len)
+    pub fn row(&self, row: usize) -> Factors {
+        self.factors(1, row)
     }
 
     /// The factors of the keys, for query `row` = (sequence · heads + head) · seq_len + position.
     #[inline(always)]
-    pub fn query(&self, row: usize, heads: usize, seq_len: usize) -> Factors {
-        self.factors(heads as u64, row, seq_len)
+    pub fn query(&self, row: usize, heads: usize) -> Factors {
+        self.factors(heads as u64, row)
     }
 
     /// One factor per sequence and column, whatever the sharing (attention heads).
@@ -108,7 +111,8 @@ impl Site {
     }
 
     #[inline(always)]
-    fn factors(&self, per_sequence: u64, row: usize, seq_len: usize) -> Factors {
+    fn factors(&self, per_sequence: u64, row: usize) -> Factors {
+        let seq_len = self.seq_len;
         let first = self.first_sequence * per_sequence;
         let (index, columns) = match self.sharing {
             Sharing::Element => (first * seq_len as u64 + row as u64, u32::MAX),

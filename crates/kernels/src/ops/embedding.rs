@@ -20,17 +20,18 @@ pub(crate) struct Sites {
 impl Sites {
     /// What the token vector of a row is multiplied with; `None` where nothing is.
     #[inline(always)]
-    fn token_factor(&self, row: usize, seq_len: usize) -> Option<f32> {
-        self.tokens.map(|site| site.row(row, seq_len).at(0))
+    fn token_factor(&self, row: usize) -> Option<f32> {
+        self.tokens.map(|site| site.row(row).at(0))
     }
 }
 
-/// Position vectors and the first row in use.
+/// Position vectors, the first row in use, and how many follow it.
 #[derive(Clone, Copy)]
 pub(crate) struct Positions<'a> {
     /// `[context, C]`
     pub table: &'a [f32],
     pub first: usize,
+    pub seq_len: usize,
 }
 
 /// y `[N, C]` from `tokens` `[V, C]` and ids `[N]`.
@@ -44,7 +45,6 @@ pub(crate) fn forward(
     ids: &[u32],
     positions: Option<Positions>,
     cols: usize,
-    seq_len: usize,
     sites: Sites,
 ) {
     assert_eq!(y.len(), ids.len() * cols, "embedding: output size");
@@ -52,7 +52,7 @@ pub(crate) fn forward(
     let worst = ids.iter().copied().max().unwrap_or(0);
     assert!((worst as usize) < vocabulary, "token id {worst} is not below {vocabulary}");
     if let Some(positions) = positions {
-        let (last, context) = (positions.first + seq_len, positions.table.len() / cols);
+        let (last, context) = (positions.first + positions.seq_len, positions.table.len() / cols);
         assert!(last <= context, "{last} positions are asked of a context of {context}");
     }
     let isa = device.isa();
@@ -68,16 +68,16 @@ pub(crate) fn forward(
                 for (row, y) in rows.zip(y.chunks_exact_mut(cols)) {
                     let id = ids[row] as usize;
                     y.copy_from_slice(&tokens[id * cols..(id + 1) * cols]);
-                    if let Some(factor) = sites.token_factor(row, seq_len) {
+                    if let Some(factor) = sites.token_factor(row) {
                         y.iter_mut().for_each(|y| *y *= factor);
                     }
                     if let Some(positions) = positions {
-                        let position = positions.first + row % seq_len;
+                        let position = positions.first + row % positions.seq_len;
                         let vector = &positions.table[position * cols..(position + 1) * cols];
                         y.iter_mut().zip(vector).for_each(|(y, position)| *y += position);
                     }
                     if let Some(site) = sites.output {
-                        site.row(row, seq_len).scale(y);
+                        site.row(row).scale(y);
                     }
                 }
             },
@@ -86,13 +86,7 @@ pub(crate) fn forward(
 }
 
 /// dy ← the gradient of the sum before dropout, in place.
-pub(crate) fn backward_dropout(
-    device: &Device,
-    dy: &mut [f32],
-    cols: usize,
-    seq_len: usize,
-    site: Site,
-) {
+pub(crate) fn backward_dropout(device: &Device, dy: &mut [f32], cols: usize, site: Site) {
     let isa = device.isa();
     let grain = parallel::grain_of(cols);
     device.pool().for_each_chunk(dy, grain * cols, &|index, part| {
@@ -101,7 +95,7 @@ pub(crate) fn backward_dropout(
             #[inline(always)]
             || {
                 for (row, dy) in part.chunks_exact_mut(cols).enumerate() {
-                    site.row(index * grain + row, seq_len).scale(dy);
+                    site.row(index * grain + row).scale(dy);
                 }
             },
         );
@@ -115,7 +109,6 @@ pub(crate) fn backward_tokens(
     dy: &[f32],
     ids: &[u32],
     cols: usize,
-    seq_len: usize,
     tokens: Option<Site>,
 ) {
     let isa = device.isa();
@@ -132,7 +125,7 @@ pub(crate) fn backward_tokens(
                     // SAFETY: every task writes its own columns only.
                     let sums = unsafe { table.range(id * cols + span.start..id * cols + span.end) };
                     let dy = &dy[row * cols + span.start..row * cols + span.end];
-                    match sites.token_factor(row, seq_len) {
+                    match sites.token_factor(row) {
                         None => sums.iter_mut().zip(dy).for_each(|(sum, dy)| *sum += dy),
                         Some(factor) => {
                             sums.iter_mut().zip(dy).for_each(|(sum, dy)| *sum += factor * dy);
@@ -191,9 +184,9 @@ mod tests {
         let mut y = Vec::new();
         for (row, &id) in ids.iter().enumerate() {
             let position = FIRST + row % SEQ_LEN;
-            let kept = sites.tokens.map_or(1.0, |site| site.row(row, SEQ_LEN).at(0));
+            let kept = sites.tokens.map_or(1.0, |site| site.row(row).at(0));
             for column in 0..cols {
-                let factor = sites.output.map_or(1.0, |s| s.row(row, SEQ_LEN).at(column));
+                let factor = sites.output.map_or(1.0, |s| s.row(row).at(column));
                 let token = f64::from(kept) * tokens[id as usize * cols + column];
                 y.push((token + positions[position * cols + column]) * f64::from(factor));
             }
@@ -206,8 +199,8 @@ mod tests {
         let ids: Vec<u32> = (0..40).map(|i| i * i % 7).collect();
         for device in devices() {
             for cols in [1, 5, 200] {
-                for output in sites(Sharing::Element) {
-                    for tokens in sites(Sharing::Row) {
+                for output in sites(Sharing::Element, SEQ_LEN) {
+                    for tokens in sites(Sharing::Row, SEQ_LEN) {
                         check(&device, &ids, cols, Sites { output, tokens });
                     }
                 }
@@ -218,18 +211,18 @@ mod tests {
     fn check(device: &Device, ids: &[u32], cols: usize, sites: Sites) {
         let (tokens, table) = (values(7 * cols, 1), values(12 * cols, 2));
         let mut y = vec![0.0; ids.len() * cols];
-        let positions = Positions { table: &table, first: FIRST };
-        forward(device, &mut y, &tokens, ids, Some(positions), cols, SEQ_LEN, sites);
+        let positions = Positions { table: &table, first: FIRST, seq_len: SEQ_LEN };
+        forward(device, &mut y, &tokens, ids, Some(positions), cols, sites);
         let (tokens64, table64) = (wide(&tokens), wide(&table));
         let what = format!("embedding {cols} {}", device.describe());
         assert_close(&what, &y, &reference(&tokens64, &table64, ids, cols, sites), 1e-6);
         let upstream = values(y.len(), 3);
         let mut dy = upstream.clone();
         if let Some(site) = sites.output {
-            backward_dropout(device, &mut dy, cols, SEQ_LEN, site);
+            backward_dropout(device, &mut dy, cols, site);
         }
         let (mut dtokens, mut dtable) = (vec![0.0; tokens.len()], vec![0.0; table.len()]);
-        backward_tokens(device, &mut dtokens, &dy, ids, cols, SEQ_LEN, sites.tokens);
+        backward_tokens(device, &mut dtokens, &dy, ids, cols, sites.tokens);
         backward_positions(device, &mut dtable, FIRST, &dy, cols, SEQ_LEN);
         assert_slopes(&what, &dtokens, &tokens, &upstream, 20, |t| {
             reference(t, &table64, ids, cols, sites)
@@ -244,6 +237,6 @@ mod tests {
     fn an_unknown_token_is_refused() {
         let sites = Sites { output: None, tokens: None };
         let device = &devices()[0];
-        forward(device, &mut [0.0; 2], &[0.0; 14], &[7], None, 2, 1, sites);
+        forward(device, &mut [0.0; 2], &[0.0; 14], &[7], None, 2, sites);
     }
 }

@@ -82,8 +82,7 @@ pub(crate) fn backward(
     arena: &mut Arena,
     dy: &mut [f32],
     (dq_gain, dk_gain): (&mut [f32], &mut [f32]),
-    qkv: &[f32],
-    rstd: &[f32],
+    (qkv, rstd): (&[f32], &[f32]),
     shape: HeadShape,
     terms: Terms,
 ) {
@@ -187,7 +186,7 @@ mod tests {
         let mut dq_gain = vec![0.0; shape.head_width];
         let mut dk_gain = dq_gain.clone();
         let gains = (&mut dq_gain[..], &mut dk_gain[..]);
-        backward(device, &mut Arena::default(), &mut dy, gains, &x, &rstd, shape, terms);
+        backward(device, &mut Arena::default(), &mut dy, gains, (&x, &rstd), shape, terms);
         assert_slopes(&what, &dy, &x, &upstream, 40, |x| spec(x, &q64, &k64));
         assert_slopes(&what, &dq_gain, &q_gain, &upstream, 10, |q| spec(&x64, q, &k64));
         assert_slopes(&what, &dk_gain, &k_gain, &upstream, 10, |k| spec(&x64, &q64, k));

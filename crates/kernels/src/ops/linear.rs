@@ -29,7 +29,6 @@ pub(crate) fn forward(
     pre: Option<&mut [f32]>,
     x: &[f32],
     map: Map,
-    seq_len: usize,
     site: Option<Site>,
 ) {
     let rows = x.len() / map.inputs;
@@ -48,7 +47,7 @@ pub(crate) fn forward(
         epilogue,
     );
     if let Some(site) = site {
-        super::embedding::backward_dropout(device, y, map.outputs, seq_len, site);
+        super::embedding::backward_dropout(device, y, map.outputs, site);
     }
 }
 
@@ -60,7 +59,6 @@ pub(crate) fn backward_activation(
     dbias: Option<&mut [f32]>,
     pre: &[f32],
     map: Map,
-    seq_len: usize,
     site: Option<Site>,
 ) {
     if dbias.is_none() && map.activation == Activation::None && site.is_none() {
@@ -80,7 +78,7 @@ pub(crate) fn backward_activation(
                 #[inline(always)]
                 || {
                     for (row, dy) in rows.clone().zip(dy.chunks_exact_mut(cols)) {
-                        site.row(row, seq_len).scale(dy);
+                        site.row(row).scale(dy);
                     }
                 },
             );
@@ -223,7 +221,7 @@ mod tests {
         for (row, x) in x.chunks_exact(inputs).enumerate() {
             for (column, (weight, bias)) in weight.chunks_exact(inputs).zip(bias).enumerate() {
                 let dot: f64 = x.iter().zip(weight).map(|(x, w)| x * w).sum();
-                let factor = site.map_or(1.0, |site| site.row(row, SEQ_LEN).at(column));
+                let factor = site.map_or(1.0, |site| site.row(row).at(column));
                 y.push(activate(activation, dot + bias) * f64::from(factor));
             }
         }
@@ -236,7 +234,7 @@ mod tests {
         for device in devices() {
             for (inputs, outputs) in [(1, 1), (5, 3), (20, 37)] {
                 for activation in [None, GeluTanh, GeluErf, Silu, Relu] {
-                    for site in sites(Sharing::Time) {
+                    for site in sites(Sharing::Time, SEQ_LEN) {
                         check(&device, inputs, outputs, activation, site);
                     }
                 }
@@ -257,7 +255,7 @@ mod tests {
             values(inputs * outputs, 2).iter().map(|w| w / (inputs as f32).sqrt()).collect();
         let map = Map { weight: &weight, bias: Some(&bias), inputs, outputs, activation };
         let (mut y, mut pre) = (vec![0.0; rows * outputs], vec![0.0; rows * outputs]);
-        forward(device, &mut y, Some(&mut pre), &x, map, SEQ_LEN, site);
+        forward(device, &mut y, Some(&mut pre), &x, map, site);
         let (x64, w64, b64) = (wide(&x), wide(&weight), wide(&bias));
         let what = format!("{activation:?} {inputs}→{outputs} {}", device.describe());
         assert_close(&what, &y, &reference((&x64, &w64, &b64), activation, site), 2e-6);
@@ -265,7 +263,7 @@ mod tests {
         let mut dy = upstream.clone();
         let mut dbias = vec![0.0; outputs];
         let arena = &mut Arena::default();
-        backward_activation(device, arena, &mut dy, Some(&mut dbias), &pre, map, SEQ_LEN, site);
+        backward_activation(device, arena, &mut dy, Some(&mut dbias), &pre, map, site);
         let (mut dx, mut dweight) = (vec![0.0; x.len()], vec![0.0; weight.len()]);
         backward_input(device, &mut dx, Accumulate::Overwrite, &dy, map);
         backward_weight(device, &mut dweight, &dy, &x, inputs, outputs);

@@ -12,7 +12,6 @@ pub(crate) fn forward(
     branch: &mut [f32],
     x: &[f32],
     cols: usize,
-    seq_len: usize,
     site: Option<Site>,
     scale: f32,
 ) {
@@ -33,7 +32,7 @@ pub(crate) fn forward(
                 Some(site) => {
                     let rows = part.chunks_exact_mut(cols).zip(x.chunks_exact(cols));
                     for (row, (y, x)) in rows.enumerate() {
-                        let factors = site.row(index * grain + row, seq_len);
+                        let factors = site.row(index * grain + row);
                         for (column, (y, x)) in y.iter_mut().zip(x).enumerate() {
                             *y = x + scale * (*y * factors.at(column));
                         }
@@ -50,7 +49,6 @@ pub(crate) fn backward_branch(
     dbranch: &mut [f32],
     dy: &[f32],
     cols: usize,
-    seq_len: usize,
     site: Option<Site>,
     scale: f32,
 ) {
@@ -71,7 +69,7 @@ pub(crate) fn backward_branch(
                 Some(site) => {
                     let rows = part.chunks_exact_mut(cols).zip(dy.chunks_exact(cols));
                     for (row, (db, dy)) in rows.enumerate() {
-                        let factors = site.row(index * grain + row, seq_len);
+                        let factors = site.row(index * grain + row);
                         for (column, (db, dy)) in db.iter_mut().zip(dy).enumerate() {
                             *db = scale * (dy * factors.at(column));
                         }
@@ -116,7 +114,7 @@ mod tests {
         for device in devices() {
             for (rows, cols) in [(1, 1), (6, 5), (40, 700)] {
                 for sharing in [Sharing::Element, Sharing::Time, Sharing::Row] {
-                    for site in sites(sharing) {
+                    for site in sites(sharing, 3) {
                         check(&device, rows, cols, site);
                     }
                 }
@@ -125,22 +123,22 @@ mod tests {
     }
 
     fn check(device: &Device, rows: usize, cols: usize, site: Option<Site>) {
-        let (seq_len, scale) = (3, 0.7f32);
+        let scale = 0.7f32;
         let (x, branch, dy) =
             (values(rows * cols, 1), values(rows * cols, 2), values(rows * cols, 3));
         let x64 = wide(&x);
         // The specification.
         let spec = |branch: &[f64]| -> Vec<f64> {
-            let factor = |i: usize| site.map_or(1.0, |s| s.row(i / cols, seq_len).at(i % cols));
+            let factor = |i: usize| site.map_or(1.0, |s| s.row(i / cols).at(i % cols));
             let value = |i: usize| x64[i] + f64::from(scale) * f64::from(factor(i)) * branch[i];
             (0..branch.len()).map(value).collect()
         };
         let mut y = branch.clone();
-        forward(device, &mut y, &x, cols, seq_len, site, scale);
+        forward(device, &mut y, &x, cols, site, scale);
         let what = format!("residual {rows}×{cols} {}", device.describe());
         assert_close(&what, &y, &spec(&wide(&branch)), 1e-6);
         let mut dbranch = vec![0.0; dy.len()];
-        backward_branch(device, &mut dbranch, &dy, cols, seq_len, site, scale);
+        backward_branch(device, &mut dbranch, &dy, cols, site, scale);
         assert_slopes(&what, &dbranch, &branch, &dy, 20, spec);
         let mut sum = x.clone();
         add(device, &mut sum, &dy);

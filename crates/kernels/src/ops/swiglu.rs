@@ -13,7 +13,6 @@ pub(crate) fn forward(
     y: &mut [f32],
     gate_up: &[f32],
     hidden: usize,
-    seq_len: usize,
     site: Option<Site>,
 ) {
     assert_eq!(gate_up.len(), 2 * y.len(), "swiglu: input is twice as wide as its output");
@@ -31,7 +30,7 @@ pub(crate) fn forward(
                         *y = gate * sigmoid(*gate) * up;
                     }
                     if let Some(site) = site {
-                        site.row(row, seq_len).scale(y);
+                        site.row(row).scale(y);
                     }
                 }
             },
@@ -46,7 +45,6 @@ pub(crate) fn backward(
     dy: &mut [f32],
     gate_up: &[f32],
     hidden: usize,
-    seq_len: usize,
     site: Option<Site>,
 ) {
     assert!(dgate_up.len() == gate_up.len() && gate_up.len() == 2 * dy.len(), "swiglu: sizes");
@@ -69,7 +67,7 @@ pub(crate) fn backward(
                 let each = dgate_up.chunks_exact_mut(2 * hidden).zip(dy.chunks_exact_mut(hidden));
                 for (row, (d, dy)) in rows.zip(each) {
                     if let Some(site) = site {
-                        site.row(row, seq_len).scale(dy);
+                        site.row(row).scale(dy);
                     }
                     let (dgate, dup) = d.split_at_mut(hidden);
                     let (gate, up) = split(&gate_up[row * 2 * hidden..(row + 1) * 2 * hidden]);
@@ -103,11 +101,11 @@ mod tests {
     use crate::testing::{assert_close, assert_slopes, devices, sites, values, wide};
 
     /// The specification.
-    fn reference(x: &[f64], hidden: usize, seq_len: usize, site: Option<Site>) -> Vec<f64> {
+    fn reference(x: &[f64], hidden: usize, site: Option<Site>) -> Vec<f64> {
         let mut y = Vec::new();
         for (row, x) in x.chunks_exact(2 * hidden).enumerate() {
             for column in 0..hidden {
-                let factor = site.map_or(1.0, |site| site.row(row, seq_len).at(column));
+                let factor = site.map_or(1.0, |site| site.row(row).at(column));
                 let silu = x[column] / (1.0 + (-x[column]).exp());
                 y.push(silu * x[hidden + column] * f64::from(factor));
             }
@@ -119,16 +117,16 @@ mod tests {
     fn agrees_with_the_reference() {
         for device in devices() {
             for (rows, hidden) in [(1, 1), (6, 3), (34, 40), (10, 1000)] {
-                for site in sites(Sharing::Element) {
-                    let (seq_len, x) = (rows / 2 + 1, values(rows * 2 * hidden, 1));
+                for site in sites(Sharing::Element, rows / 2 + 1) {
+                    let x = values(rows * 2 * hidden, 1);
                     let mut y = vec![0.0; rows * hidden];
-                    forward(&device, &mut y, &x, hidden, seq_len, site);
+                    forward(&device, &mut y, &x, hidden, site);
                     let what = format!("swiglu {rows}×{hidden} {}", device.describe());
-                    let spec = |x: &[f64]| reference(x, hidden, seq_len, site);
+                    let spec = |x: &[f64]| reference(x, hidden, site);
                     assert_close(&what, &y, &spec(&wide(&x)), 2e-6);
                     let upstream = values(y.len(), 2);
                     let (mut dy, mut dx) = (upstream.clone(), vec![0.0; x.len()]);
-                    backward(&device, &mut dx, &mut dy, &x, hidden, seq_len, site);
+                    backward(&device, &mut dx, &mut dy, &x, hidden, site);
                     assert_slopes(&what, &dx, &x, &upstream, 20, spec);
                 }
             }

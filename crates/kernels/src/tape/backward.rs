@@ -79,14 +79,14 @@ impl Pass<'_> {
         let device = &self.tape.device;
         let gradients = self.gradients.as_deref_mut().expect("training");
         if let Some(site) = sites.output {
-            embedding::backward_dropout(device, &mut dy, cols, seq_len, site);
+            embedding::backward_dropout(device, &mut dy, cols, site);
         }
         if let Some((table, first)) = *positions {
             let table = table.of_mut(gradients);
             embedding::backward_positions(device, table, first, &dy, cols, seq_len);
         }
         let table = tokens.of_mut(gradients);
-        embedding::backward_tokens(device, table, &dy, ids, cols, seq_len, sites.tokens);
+        embedding::backward_tokens(device, table, &dy, ids, cols, sites.tokens);
         self.tape.arena.give(dy);
     }
 
@@ -114,7 +114,6 @@ impl Pass<'_> {
     fn backward_linear(&mut self, node: &Node, mut dy: Buffer) {
         let Op::Linear { weight, bias, activation, site } = node.op else { return };
         let (mut dx, into) = self.gradient_of(node.x);
-        let seq_len = self.seq_len;
         let flops = node.op.flops(self.shape(node.out).0);
         let Tape { device, arena, tensors, profiler, .. } = &mut *self.tape;
         let all = self.gradients.as_deref_mut().expect("training");
@@ -122,7 +121,7 @@ impl Pass<'_> {
         let dbias = bias.map(|bias| bias.of_mut(all));
         let pre = &node.saved;
         let since = profiler.now();
-        linear::backward_activation(device, arena, &mut dy, dbias, pre, map, seq_len, site);
+        linear::backward_activation(device, arena, &mut dy, dbias, pre, map, site);
         profiler.span(node.op.names().1, since, 0.0);
         let x = tensors[node.x.0].value.as_ref().expect("kept for backward");
         let dweight = weight.of_mut(all);
@@ -139,11 +138,10 @@ impl Pass<'_> {
     fn backward_swiglu(&mut self, node: &Node, mut dy: Buffer) {
         let Op::Swiglu { site } = node.op else { return };
         let (_, cols) = self.shape(node.out);
-        let seq_len = self.seq_len;
         let Tape { device, arena, tensors, .. } = &mut *self.tape;
         let x = tensors[node.x.0].value.as_ref().expect("kept for backward");
         let mut dx = arena.take(x.len());
-        swiglu::backward(device, &mut dx, &mut dy, x, cols, seq_len, site);
+        swiglu::backward(device, &mut dx, &mut dy, x, cols, site);
         arena.give(dy);
         self.accumulate(node.x, dx);
     }
@@ -156,7 +154,7 @@ impl Pass<'_> {
         let terms = head_norm::Terms { q_gain: of(q_gain), k_gain: of(k_gain), epsilon };
         let gains = two_of(all, q_gain, k_gain);
         let x = tensors[node.x.0].value.as_ref().expect("kept for backward");
-        head_norm::backward(device, arena, &mut dy, gains, x, &node.saved, shape, terms);
+        head_norm::backward(device, arena, &mut dy, gains, (x, &node.saved), shape, terms);
         self.accumulate(node.x, dy);
     }
 
@@ -185,10 +183,9 @@ impl Pass<'_> {
     fn backward_residual(&mut self, node: &Node, dy: Buffer) {
         let Op::Residual { branch, site, scale } = node.op else { return };
         let (_, cols) = self.shape(node.out);
-        let seq_len = self.seq_len;
         let Tape { device, arena, .. } = &mut *self.tape;
         let mut dbranch = arena.take(dy.len());
-        residual::backward_branch(device, &mut dbranch, &dy, cols, seq_len, site, scale);
+        residual::backward_branch(device, &mut dbranch, &dy, cols, site, scale);
         self.accumulate(branch, dbranch);
         self.accumulate(node.x, dy);
     }

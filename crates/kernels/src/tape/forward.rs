@@ -75,7 +75,7 @@ impl Pass<'_> {
                 let mut y = self.take_over(branch);
                 let x = self.value(node.x);
                 let device = &self.tape.device;
-                residual::forward(device, &mut y, x, cols, self.seq_len, site, scale);
+                residual::forward(device, &mut y, x, cols, site, scale);
                 y
             }
             Op::Rotary { shape, theta, first_position } => {
@@ -108,10 +108,13 @@ impl Pass<'_> {
         let of = |weight: Weight| weight.of(parameters);
         match &node.op {
             Op::Embedding { tokens, ids, positions, sites } => {
-                let positions = positions
-                    .map(|(table, first)| embedding::Positions { table: of(table), first });
+                let positions = positions.map(|(table, first)| embedding::Positions {
+                    table: of(table),
+                    first,
+                    seq_len,
+                });
                 let table = of(*tokens);
-                embedding::forward(device, y, table, ids, positions, cols, seq_len, *sites);
+                embedding::forward(device, y, table, ids, positions, cols, *sites);
             }
             Op::Norm { kind, gain, bias, epsilon } => {
                 let (gain, bias) = (of(*gain), bias.map(of));
@@ -125,9 +128,9 @@ impl Pass<'_> {
                     node.saved = arena.take(rows * cols);
                 }
                 let pre = (!node.saved.is_empty()).then_some(&mut node.saved[..]);
-                linear::forward(device, y, pre, x, map, seq_len, *site);
+                linear::forward(device, y, pre, x, map, *site);
             }
-            Op::Swiglu { site } => swiglu::forward(device, y, x, cols, seq_len, *site),
+            Op::Swiglu { site } => swiglu::forward(device, y, x, cols, *site),
             Op::HeadNorm { shape, q_gain, k_gain, epsilon } => {
                 let (q_gain, k_gain) = (of(*q_gain), of(*k_gain));
                 let terms = head_norm::Terms { q_gain, k_gain, epsilon: *epsilon };
