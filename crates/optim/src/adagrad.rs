@@ -10,8 +10,10 @@ use heldout_base::card::{Card, Kind, Knob, Stage};
 use heldout_kernels::{Device, simd};
 use serde::{Deserialize, Serialize};
 
+/// The knobs of Adagrad.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AdagradKnobs {
+    /// ε, added to the root of the sum.
     pub epsilon: f64,
     /// What the sum of squares starts from.
     pub initial_sum: f64,
@@ -23,6 +25,7 @@ impl Default for AdagradKnobs {
     }
 }
 
+/// Adagrad's state: the sum of squares of each gradient.
 pub struct Adagrad {
     knobs: AdagradKnobs,
     sum: Vec<f32>,
@@ -84,6 +87,7 @@ impl Optimizer for Adagrad {
     }
 }
 
+/// What it says about itself.
 pub const CARD: Card = Card {
     name: "adagrad",
     kind: Kind::Optimizer,

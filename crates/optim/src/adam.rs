@@ -14,8 +14,11 @@ use serde::{Deserialize, Serialize};
 /// The knobs of Adam and AdamW.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AdamKnobs {
+    /// β₁, the share of m kept per update.
     pub beta1: f64,
+    /// β₂, the share of v kept per update.
     pub beta2: f64,
+    /// ε, added to the root of v̂.
     pub epsilon: f64,
 }
 
@@ -155,13 +158,14 @@ fn adam_chunk(piece: Piece<0, 2, 2>, k: Factors) {
     }
 }
 
+/// What it says about itself.
 pub const CARD: Card = Card {
     name: "adam",
     kind: Kind::Optimizer,
     stage: Stage::Optimizer,
     purpose: "Scale every parameter's step by running averages of its gradient and its square.",
     paper: "Kingma & Ba 2015, Adam, arXiv:1412.6980",
-    when_to_use: "Decay is not wanted, or is wanted inside the gradient (l2, coupled weight-decay).",
+    when_to_use: "No decay, or decay inside the gradient (l2, coupled weight-decay).",
     when_to_avoid: "Weight decay is in use: AdamW keeps it apart from the moments and does better.",
     cost: "Two vectors of state; 28 bytes of memory traffic a parameter and step.",
     knobs: KNOBS,

@@ -14,6 +14,7 @@ pub(crate) fn new(knobs: AdamKnobs, segments: &[Segment]) -> Adam {
     Adam::new("adamw", knobs, segments)
 }
 
+/// What it says about itself.
 pub const CARD: Card = Card {
     name: "adamw",
     kind: Kind::Optimizer,

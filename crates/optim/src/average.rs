@@ -79,6 +79,7 @@ impl Ema {
         &self.weights
     }
 
+    /// The scalars to save beside the weights.
     pub fn counts(&self) -> EmaCounts {
         self.counts
     }

@@ -69,6 +69,7 @@ pub(crate) fn descend(
     });
 }
 
+/// What it says about itself.
 pub const CARD: Card = Card {
     name: "gradient-descent",
     kind: Kind::Optimizer,

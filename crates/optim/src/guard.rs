@@ -18,7 +18,10 @@ pub enum Policy {
     /// Clip this gradient to the window's mean norm; one that is not finite is skipped.
     ClipHarder,
     /// Go back to the best weights and multiply the rate by `rate_factor` from then on.
-    RollBack { rate_factor: f64 },
+    RollBack {
+        /// What the rate is multiplied by.
+        rate_factor: f64,
+    },
     /// End the run.
     Stop,
 }
@@ -33,6 +36,7 @@ pub struct GuardSpec {
     pub least: usize,
     /// z above which a value is an explosion; `None` looks for values that are not finite alone.
     pub threshold: Option<f64>,
+    /// What to do about an explosion.
     pub policy: Policy,
     /// Interventions within the last `window` observations after which the run is stopped.
     pub limit: usize,
@@ -55,17 +59,14 @@ impl GuardSpec {
 /// What to do with the update about to be made.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Verdict {
+    /// Make the update.
     Proceed,
     /// Make no update; clear the gradient.
     Skip,
     /// Clip the global norm to this before updating.
-    ClipHarder {
-        norm: f64,
-    },
+    ClipHarder { norm: f64 },
     /// Restore the best weights and multiply the rate by this from now on.
-    RollBack {
-        rate_factor: f64,
-    },
+    RollBack { rate_factor: f64 },
     /// End the run: it has diverged.
     Stop,
 }
@@ -73,10 +74,20 @@ pub enum Verdict {
 /// What raised the alarm.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Cause {
+    /// The loss is infinite or not a number.
     LossNotFinite,
+    /// ‖g‖ is infinite or not a number.
     GradientNotFinite,
-    LossExploded { z: f64 },
-    GradientExploded { z: f64 },
+    /// The loss is far above its window.
+    LossExploded {
+        /// Standard deviations above the mean.
+        z: f64,
+    },
+    /// log‖g‖ is far above its window.
+    GradientExploded {
+        /// Standard deviations above the mean.
+        z: f64,
+    },
 }
 
 impl Cause {
@@ -107,6 +118,7 @@ impl std::fmt::Display for Cause {
 /// One observation's outcome.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Finding {
+    /// What to do.
     pub verdict: Verdict,
     /// `None` exactly when the verdict is to proceed.
     pub cause: Option<Cause>,
@@ -132,6 +144,7 @@ const LOSS_SPREAD_FLOOR: f64 = 0.01;
 const LOG_NORM_SPREAD_FLOOR: f64 = 0.1;
 
 impl ExplosionGuard {
+    /// A guard that has seen nothing yet.
     pub fn new(spec: GuardSpec) -> Self {
         Self {
             spec,
@@ -170,6 +183,7 @@ impl ExplosionGuard {
         self.interventions_total
     }
 
+    /// The settings it was made with.
     pub fn spec(&self) -> &GuardSpec {
         &self.spec
     }

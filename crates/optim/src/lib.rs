@@ -1,8 +1,8 @@
 //! Optimizers, gradient transforms and weight averaging over named flat parameters.
 //!
-//! All parameters of a model are one flat `f32` vector cut into [`Segment`]s; this crate knows their
-//! names, shapes and roles, never the model they belong to. One step reads and writes every vector
-//! once; results do not depend on the number of threads.
+//! All parameters of a model are one flat `f32` vector cut into [`Segment`]s; this crate knows
+//! their names, shapes and roles, never the model they belong to. One step reads and writes every
+//! vector once; results do not depend on the number of threads.
 
 pub mod adagrad;
 pub mod adam;

@@ -9,6 +9,7 @@ use heldout_base::card::{Card, Kind, Knob, Stage};
 use heldout_kernels::{Device, simd};
 use serde::{Deserialize, Serialize};
 
+/// The knobs of Lion.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LionKnobs {
     /// Weight of the momentum in the step.
@@ -23,6 +24,7 @@ impl Default for LionKnobs {
     }
 }
 
+/// Lion's state: the momentum.
 pub struct Lion {
     knobs: LionKnobs,
     momentum: Vec<f32>,
@@ -110,6 +112,7 @@ fn lion_chunk(piece: Piece<0, 2, 1>, k: Factors) {
     }
 }
 
+/// What it says about itself.
 pub const CARD: Card = Card {
     name: "lion",
     kind: Kind::Optimizer,

@@ -5,7 +5,8 @@
 //! b ← μb + (1−μ)g · u = (1−μ)g + μb with Nesterov, else b · X = u/‖u‖_F ·
 //! `steps` times: A = XXᵀ, X ← aX + (bA + cA²)X · w ← w − η·s·X.
 //! The scale s is √max(1, rows/columns) (`original`) or 0.2·√max(rows, columns)
-//! (`match-rms-adamw`, Liu et al. 2025, arXiv:2502.16982), as in `torch.optim.Muon`.
+//! (`match-rms-adamw`, Liu et al. 2025, arXiv:2502.16982), as in `torch.optim.Muon`. Weight decay
+//! follows the rate of its part: η for matrices (without s), AdamW's for the rest.
 
 use crate::adam::{Adam, AdamKnobs};
 use crate::card::{EPSILON, beta1, beta2, number, rate, searched, word};
@@ -46,12 +47,16 @@ impl Scale {
     }
 }
 
+/// The knobs of Muon.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MuonKnobs {
+    /// μ, the share of the momentum kept per update.
     pub momentum: f64,
+    /// Whether the gradient is mixed in once more.
     pub nesterov: Nesterov,
     /// Newton–Schulz iterations.
     pub steps: u32,
+    /// How steps follow a matrix's shape.
     pub scale: Scale,
     /// What AdamW's rate is as a multiple of Muon's.
     pub vector_rate: f64,
@@ -262,12 +267,13 @@ fn combine(device: &Device, y: &mut [f32], alpha: f32, x: &[f32], beta: f32) {
     });
 }
 
+/// What it says about itself.
 pub const CARD: Card = Card {
     name: "muon",
     kind: Kind::Optimizer,
     stage: Stage::Optimizer,
     purpose: "Orthogonalises the momentum of hidden matrices; AdamW for everything else.",
-    paper: "Jordan et al. 2024, kellerjordan.github.io/posts/muon; Liu et al. 2025, arXiv:2502.16982",
+    paper: "kellerjordan.github.io/posts/muon; Liu et al. 2025, arXiv:2502.16982",
     when_to_use: "Transformers from scratch: often fewer steps than AdamW to the same loss.",
     when_to_avoid: "Fine-tuning of models trained with AdamW; very small matrices.",
     cost: "One vector of state for matrices, two for the rest; some 15 products a matrix and step.",

@@ -15,15 +15,22 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Centered {
+    /// v − m² in place of v.
     Yes,
+    /// v.
     No,
 }
 
+/// The knobs of RMSprop.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RmsPropKnobs {
+    /// α, the share of v kept per update.
     pub alpha: f64,
+    /// ε, added to the root of v.
     pub epsilon: f64,
+    /// μ; 0 is none and has no state.
     pub momentum: f64,
+    /// Whether v is taken around the mean.
     pub centered: Centered,
 }
 
@@ -156,6 +163,7 @@ fn rmsprop_chunk(piece: Piece<0, 2, 3>, centered: Centered, k: Factors) {
     }
 }
 
+/// What it says about itself.
 pub const CARD: Card = Card {
     name: "rmsprop",
     kind: Kind::Optimizer,

@@ -9,10 +9,13 @@ use std::ops::Range;
 /// in a gap is left alone.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Segment {
+    /// The parameter's name in the layout.
     pub name: String,
     /// Elements of the flat vector, `shape`'s product long.
     pub range: Range<usize>,
+    /// Row-major.
     pub shape: Vec<usize>,
+    /// What it is for.
     pub role: Role,
     /// 1 where weight decay acts, 0 where the tensor is exempt.
     pub decay: f32,
@@ -28,10 +31,12 @@ impl Segment {
         }
     }
 
+    /// Number of elements.
     pub fn len(&self) -> usize {
         self.range.len()
     }
 
+    /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.range.is_empty()
     }

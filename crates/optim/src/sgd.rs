@@ -16,16 +16,20 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Nesterov {
+    /// After the momentum's step.
     Yes,
+    /// Before it.
     No,
 }
 
+/// The knobs of SGD.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SgdKnobs {
     /// μ; 0 is plain descent without state.
     pub momentum: f64,
     /// τ, the share of a new gradient that is left out.
     pub dampening: f64,
+    /// Whether to look ahead.
     pub nesterov: Nesterov,
 }
 
@@ -138,6 +142,7 @@ fn nesterov_chunk(piece: Piece<0, 2, 1>, k: Factors) {
     }
 }
 
+/// What it says about itself.
 pub const CARD: Card = Card {
     name: "sgd",
     kind: Kind::Optimizer,

@@ -16,22 +16,32 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OptimizerSpec {
+    /// Plain descent.
     GradientDescent,
+    /// Descent with momentum.
     Sgd(SgdKnobs),
+    /// Adam.
     Adam(AdamKnobs),
+    /// Adam whose decay is decoupled.
     #[serde(rename = "adamw")]
     AdamW(AdamKnobs),
+    /// RMSprop.
     #[serde(rename = "rmsprop")]
     RmsProp(RmsPropKnobs),
+    /// Adagrad.
     Adagrad(AdagradKnobs),
+    /// Lion.
     Lion(LionKnobs),
+    /// Muon with AdamW.
     Muon(MuonKnobs),
 }
 
 /// The value of a knob as a recipe gives it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum KnobValue {
+    /// A number.
     Number(f64),
+    /// A word.
     Text(String),
 }
 
@@ -74,6 +84,7 @@ impl OptimizerSpec {
         })
     }
 
+    /// The optimizer's card.
     pub fn card(&self) -> &'static Card {
         match self {
             Self::GradientDescent => &crate::gradient_descent::CARD,

@@ -97,13 +97,17 @@ impl<'a, const R: usize, const F: usize, const C: usize> SegmentWalk<'a, R, F, C
     }
 }
 
+/// What is done to a chunk: of vectors read, and of vectors written.
+type ChunkBody<'a, const R: usize, const W: usize> =
+    dyn Fn([&[f32]; R], [&mut [f32]; W]) + Sync + 'a;
+
 /// Calls `body` for every chunk of vectors that are all equally long.
 pub(crate) fn each_chunk<const R: usize, const W: usize>(
     device: &Device,
     chunk: usize,
     read: [&[f32]; R],
     write: [&mut [f32]; W],
-    body: &(dyn Fn([&[f32]; R], [&mut [f32]; W]) + Sync),
+    body: &ChunkBody<R, W>,
 ) {
     let len = write[0].len();
     assert!(read.iter().all(|v| v.len() == len) && write.iter().all(|v| v.len() == len));

@@ -12,11 +12,14 @@ use heldout_optim::{Segment, Update, penalty, sparse};
 /// A moment of the run: `step` counts updates from 0, of `horizon` in all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct At {
+    /// Updates made so far.
     pub step: u64,
+    /// Updates in all.
     pub horizon: u64,
 }
 
 impl At {
+    /// A schedule's value at this moment.
     pub fn value(&self, schedule: &Schedule) -> f64 {
         schedule.value(self.step, self.horizon)
     }
@@ -91,6 +94,7 @@ pub struct Bound {
 }
 
 impl Bound {
+    /// Finds the tensors that each part of the plan acts on.
     pub fn new(plan: &Plan, layout: &Layout) -> Self {
         let select = |penalty: &crate::on::On| penalty.select(layout);
         let decayed = |parameter: &_| match &plan.decay {
@@ -115,6 +119,7 @@ impl Bound {
         }
     }
 
+    /// The plan that was bound.
     pub fn plan(&self) -> &Plan {
         &self.plan
     }

@@ -39,7 +39,9 @@ pub fn find(name: &str) -> Result<&'static Entry, SettingError> {
 
 /// A plan and the techniques that made it, in the catalogue's order.
 pub struct Assembled {
+    /// What they ask of the run.
     pub plan: Plan,
+    /// For checks and receipts.
     pub techniques: Vec<Box<dyn Technique>>,
 }
 

@@ -6,14 +6,22 @@ use thiserror::Error;
 /// What is wrong with the `[regularize]` section of a recipe.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum SettingError {
-    #[error("there is no technique `{technique}`{}; `heldout list techniques` shows all", hint(.nearest))]
+    /// No technique has this name.
+    #[error(
+        "there is no technique `{technique}`{}; `heldout list techniques` shows all",
+        hint(.nearest)
+    )]
     UnknownTechnique { technique: String, nearest: Option<String> },
+    /// The technique has no such knob.
     #[error("`{technique}` has no knob `{knob}`{}; it has: {known}", hint(.nearest))]
     UnknownKnob { technique: String, knob: String, nearest: Option<String>, known: String },
+    /// A number, or a schedule at some step, is out of the card's range.
     #[error("`{technique}.{knob}` = {found} is out of range; allowed: {allowed}")]
     OutOfRange { technique: String, knob: String, found: f64, allowed: String },
+    /// Text for a number, or the like.
     #[error("`{technique}.{knob}` must be {expected}, found {found}")]
     WrongKind { technique: String, knob: String, expected: String, found: String },
+    /// Not one of the knob's words.
     #[error("`{technique}.{knob}` cannot be {found:?}{}; allowed: {known}", hint(.nearest))]
     UnknownWord {
         technique: String,
@@ -22,12 +30,16 @@ pub enum SettingError {
         nearest: Option<String>,
         known: String,
     },
+    /// A knob without default was not given.
     #[error("`{technique}` needs `{knob}`: {meaning}")]
     Missing { technique: String, knob: String, meaning: String },
+    /// A schedule whose own numbers make no sense.
     #[error("`{technique}.{knob}`: {source}")]
     Schedule { technique: String, knob: String, source: ScheduleError },
+    /// A setting that would do nothing.
     #[error("`{technique}.{knob}` has no effect: {reason}; {remedy}")]
     NoEffect { technique: String, knob: String, reason: String, remedy: String },
+    /// Two techniques want the same slot.
     #[error(transparent)]
     Conflict(#[from] Conflict),
 }
@@ -65,8 +77,11 @@ impl SettingError {
 /// Two owners of a slot that holds one value.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub struct Conflict {
+    /// The slot in words.
     pub slot: String,
+    /// Who had it.
     pub first: String,
+    /// Who wanted it, too.
     pub second: String,
 }
 
@@ -84,6 +99,7 @@ impl std::fmt::Display for Conflict {
 #[derive(Clone, Debug, PartialEq, Error)]
 #[error("`{technique}` is in the plan but does not act: {finding}")]
 pub struct NotLive {
+    /// Its name in the catalogue.
     pub technique: String,
     /// What was measured, or that nothing was.
     pub finding: String,

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 /// Proof that a technique acts in this run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Receipt {
+    /// Its name in the catalogue.
     pub technique: String,
     /// One sentence for the user.
     pub statement: String,
@@ -33,17 +34,25 @@ impl Receipt {
 /// Everything measured. Absent means not measured.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Live {
-    /// By the probe.
+    /// Noise, by site. This and what follows up to `patience` comes from the probe.
     pub sites: BTreeMap<Site, SiteMeasure>,
+    /// The target distribution.
     pub smoothing: Option<SmoothingMeasure>,
+    /// The penalty on log Z.
     pub z_loss: Option<ZLossMeasure>,
     /// Penalties and projections, by owner.
     pub acted: BTreeMap<String, ActedMeasure>,
+    /// Weight decay.
     pub decay: Option<DecayMeasure>,
+    /// Tied embeddings.
     pub tie: Option<TieMeasure>,
+    /// Gradient transforms.
     pub clip: Option<ClipMeasure>,
+    /// The first average.
     pub average: Option<AverageMeasure>,
+    /// The explosion guard.
     pub guard: Option<GuardMeasure>,
+    /// The first stop rule.
     pub patience: Option<PatienceMeasure>,
     /// By the trainer: what the first step's clipping did.
     pub first_clip: Option<Clipped>,
@@ -66,8 +75,9 @@ pub struct SiteMeasure {
     pub dropped: f64,
     /// Draws behind `dropped`.
     pub draws: u64,
-    /// Loss of the model on a probe batch without noise and with this site's alone, nats.
+    /// Loss of the model on a probe batch without noise, nats.
     pub loss_clean: f64,
+    /// With this site's noise alone.
     pub loss_noisy: f64,
 }
 
@@ -80,23 +90,31 @@ pub struct SmoothingMeasure {
     pub moved: f64,
     /// Mass on the k likeliest wrong classes (k = V − 1 unless the variant names one).
     pub on_likeliest: f64,
+    /// How many likeliest classes were looked at.
     pub k: u64,
+    /// V.
     pub vocabulary: u64,
 }
 
+/// The penalty on log Z.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ZLossMeasure {
+    /// λ at the step where the schedule is highest.
     pub strength: f64,
-    /// λ·(log Z)² on made-up logits, as the loss computed it and as the formula gives it, nats.
+    /// λ·(log Z)² on made-up logits as the loss computed it, nats.
     pub found: f64,
+    /// The same by the formula.
     pub expected: f64,
 }
 
 /// A penalty or projection.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ActedMeasure {
+    /// Tensors acted on.
     pub tensors: u64,
+    /// Parameters in them.
     pub parameters: u64,
+    /// Parameters of the model.
     pub parameters_total: u64,
     /// λ·Σ|w| or λ·Σw² at the first weights, nats.
     pub penalty: f64,
@@ -107,8 +125,11 @@ pub struct ActedMeasure {
 /// Weight decay.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DecayMeasure {
+    /// Tensors whose probe weight an update changed.
     pub tensors: u64,
+    /// Parameters in them.
     pub parameters: u64,
+    /// Parameters of the model.
     pub parameters_total: u64,
     /// What one update of the run's optimizer without gradient, at the highest rate, left of
     /// decayed probe weights of 1; the farthest from 1.
@@ -117,6 +138,7 @@ pub struct DecayMeasure {
     pub multiplier_exempt: f64,
 }
 
+/// Tied embeddings.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TieMeasure {
     /// Tensors of the model that are an output projection of their own.
@@ -128,13 +150,16 @@ pub struct TieMeasure {
 /// Clipping a made-up gradient far beyond the limit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ClipMeasure {
+    /// Its norm.
     pub norm_before: f64,
+    /// What became of it.
     pub norm_after: f64,
 }
 
 /// An average of probe weights that jumped from 0 to 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AverageMeasure {
+    /// β at the step where the schedule is highest.
     pub decay: f64,
     /// Where the average stood after the second update, 0 to 1, having seen 0 and 1.
     pub after_jump: f64,
@@ -145,11 +170,13 @@ pub struct AverageMeasure {
 pub struct GuardMeasure {
     /// What it did about a loss that is not a number.
     pub on_nan: String,
-    /// What it did about a thousandfold gradient.
+    /// What it did about a gradient 10¹² times the usual.
     pub on_spike: String,
+    /// The z-score of that gradient's log.
     pub z: f64,
     /// Alarms over an even series of `even_length`.
     pub false_alarms: u64,
+    /// Observations in that series.
     pub even_length: u64,
 }
 

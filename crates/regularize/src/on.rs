@@ -16,15 +16,18 @@ pub enum Part {
     Embedding,
     /// The input embedding that is also the output projection.
     TiedEmbedding,
+    /// The table of learned positions.
     PositionEmbedding,
     /// An output projection of its own.
     Head,
+    /// Additive vectors.
     Bias,
     /// Gains of normalisations.
     Gain,
 }
 
 impl Part {
+    /// All of them, in the order of the declaration.
     pub const ALL: [Part; 7] = [
         Part::Matrix,
         Part::Embedding,
@@ -39,10 +42,12 @@ impl Part {
     pub const WORDS: [&'static str; 7] =
         ["matrix", "embedding", "tied-embedding", "position-embedding", "head", "bias", "gain"];
 
+    /// The word a recipe uses.
     pub fn word(self) -> &'static str {
         Self::WORDS[self as usize]
     }
 
+    /// The part that a word names.
     pub fn parse(word: &str) -> Option<Part> {
         Self::ALL.into_iter().find(|part| part.word() == word)
     }
@@ -78,6 +83,7 @@ impl Default for On {
 }
 
 impl On {
+    /// Whether a parameter belongs to the set.
     pub fn covers(&self, parameter: &Parameter, layout: &Layout) -> bool {
         self.0.contains(&Part::of(parameter, layout))
     }

@@ -14,7 +14,9 @@ use std::collections::BTreeMap;
 /// A value in a slot and the technique that put it there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Owned<T> {
+    /// Its name in the catalogue.
     pub owner: String,
+    /// What it put there.
     pub value: T,
 }
 
@@ -108,6 +110,7 @@ impl Site {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Sharing {
+    /// Nobody: each element has its own.
     #[default]
     Element,
     /// All positions of a sequence (variational dropout, Gal & Ghahramani 2016).
@@ -118,6 +121,7 @@ pub enum Sharing {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Noise {
+    /// Sites in use.
     pub sites: BTreeMap<Site, Owned<Schedule>>,
     /// Concerns the element-wise sites.
     pub sharing: Sharing,
@@ -127,6 +131,7 @@ pub struct Noise {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Loss {
+    /// Where targets put their mass.
     pub smoothing: Option<Owned<Smoothing>>,
     /// λ of λ·(log Z)².
     pub z_loss: Option<Owned<Schedule>>,
@@ -139,6 +144,7 @@ pub struct Loss {
 pub struct Smoothing {
     /// ε, the mass moved.
     pub amount: Schedule,
+    /// Who gets it.
     pub to: SmoothingTo,
 }
 
@@ -151,18 +157,24 @@ pub enum SmoothingTo {
     /// The V − 1 wrong classes.
     Wrong,
     /// The k likeliest wrong classes.
-    Likeliest { k: usize },
+    Likeliest {
+        /// How many.
+        k: usize,
+    },
 }
 
 /// A penalty on weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Penalty {
+    /// What is summed.
     pub norm: PenaltyNorm,
     /// λ
     pub strength: Schedule,
+    /// Over which tensors.
     pub on: On,
 }
 
+/// What a penalty sums over the weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PenaltyNorm {
@@ -177,11 +189,20 @@ pub enum PenaltyNorm {
 #[serde(rename_all = "kebab-case")]
 pub enum GradientTransform {
     /// Element by element into ±limit.
-    ClipValue { limit: Schedule },
-    /// Each unit's gradient to `ratio` times its weights' norm; output layers are left out.
-    ClipAdaptive { ratio: Schedule },
-    /// The global norm to `limit`.
-    ClipNorm { limit: Schedule },
+    ClipValue {
+        /// The largest absolute value.
+        limit: Schedule,
+    },
+    /// Each unit's gradient by its weights; output layers are left out.
+    ClipAdaptive {
+        /// The largest ‖g‖/‖w‖ of a unit.
+        ratio: Schedule,
+    },
+    /// All gradients by their common norm.
+    ClipNorm {
+        /// The largest ‖g‖₂.
+        limit: Schedule,
+    },
 }
 
 impl GradientTransform {
@@ -201,10 +222,13 @@ impl GradientTransform {
 pub struct Decay {
     /// λ
     pub rate: Schedule,
+    /// Where it comes in.
     pub method: DecayMethod,
+    /// Which tensors.
     pub on: On,
 }
 
+/// Where weight decay comes in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DecayMethod {
@@ -219,20 +243,32 @@ pub enum DecayMethod {
 #[serde(rename_all = "kebab-case")]
 pub enum Projection {
     /// w ← sign(w)·max(|w| − η·λ, 0).
-    SoftThreshold { strength: Schedule, on: On },
+    SoftThreshold {
+        /// λ
+        strength: Schedule,
+        /// Which tensors.
+        on: On,
+    },
 }
 
 /// A running average of the weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Average {
-    Ema { decay: Schedule, start: Start },
+    /// w̄ ← βw̄ + (1−β)w.
+    Ema {
+        /// β
+        decay: Schedule,
+        /// How the beginning counts.
+        start: Start,
+    },
 }
 
 /// A rule that ends a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StopRule {
+    /// No improvement on held-out data.
     EarlyStopping(crate::patience::EarlyStopping),
 }
 

@@ -18,8 +18,11 @@ use std::sync::Arc;
 
 /// What the probe needs of a run.
 pub struct Probe<'a> {
+    /// What is to be proven.
     pub plan: &'a Plan,
+    /// As it will be trained.
     pub model: &'a Model,
+    /// Where it will be trained.
     pub device: &'a Arc<Device>,
     /// The weights that training starts from.
     pub parameters: &'a [f32],
@@ -27,11 +30,13 @@ pub struct Probe<'a> {
     pub gradients: &'a mut [f32],
     /// Some training batch; its first tokens are enough.
     pub batch: Tokens<'a>,
+    /// Seed of the run's noise.
     pub seed: u64,
     /// Length of the run in updates.
     pub horizon: u64,
     /// The learning rate's highest value.
     pub rate: f64,
+    /// The run's optimizer.
     pub optimizer: &'a OptimizerSpec,
 }
 
@@ -93,13 +98,17 @@ fn acted(probe: &Probe, bound: &Bound) -> std::collections::BTreeMap<String, Act
     let penalties = plan.loss.penalties.iter().map(|owned| {
         let strength = loudest(&owned.value.strength, probe.horizon).value(&owned.value.strength);
         let (mut gradient, segments) = ([0.0], bound.acted_on(&owned.owner));
-        let (add, size): (fn(&_, &_, &mut _, &_, _), fn(&_, &_, &_) -> f64) = match owned.value.norm
-        {
-            PenaltyNorm::L1 => (penalty::add_l1_gradient, penalty::l1_norm),
-            PenaltyNorm::L2 => (penalty::add_l2_gradient, penalty::l2_norm_squared),
+        let (device, unit) = (probe.device, &probe_segment);
+        let size = match owned.value.norm {
+            PenaltyNorm::L1 => {
+                penalty::add_l1_gradient(device, &[1.0], &mut gradient, unit, strength);
+                penalty::l1_norm(device, probe.parameters, segments)
+            }
+            PenaltyNorm::L2 => {
+                penalty::add_l2_gradient(device, &[1.0], &mut gradient, unit, strength);
+                penalty::l2_norm_squared(device, probe.parameters, segments)
+            }
         };
-        add(probe.device, &[1.0], &mut gradient, &probe_segment, strength);
-        let size = size(probe.device, probe.parameters, segments);
         measure(&owned.owner, strength * size, f64::from(gradient[0]))
     });
     let projections = plan.projections.iter().map(|owned| match &owned.value {
@@ -211,7 +220,7 @@ fn try_guard(spec: GuardSpec) -> GuardMeasure {
         false_alarms += u64::from(guard.observe(loss, norm).cause.is_some());
     }
     let mut spiked = guard.clone();
-    let spike = spiked.observe(4.0, 1000.0);
+    let spike = spiked.observe(3.5, 1e12);
     let nan = guard.observe(f64::NAN, 1.0);
     GuardMeasure {
         on_nan: verdict_words(nan.verdict).to_owned(),
@@ -222,17 +231,22 @@ fn try_guard(spec: GuardSpec) -> GuardMeasure {
     }
 }
 
-/// Feeds a flat series, one evaluation a step and ten an epoch, until the rule stops it.
+/// Feeds a flat series, with a thousand evaluations or so to the patience, until the rule stops it.
 fn try_patience(rule: &EarlyStopping) -> PatienceMeasure {
     const MOST: u64 = 10_000_000;
+    let (steps, epochs) = match rule.patience {
+        Patience::Evaluations(_) => (1, 1.0),
+        Patience::Steps(count) => ((count / 1000).max(1), 1.0),
+        Patience::Epochs(count) => (1, count / 1000.0),
+    };
     let mut state = PatienceState::default();
-    for step in 0..MOST {
-        let epoch = step as f64 / 10.0;
-        let evaluation = Evaluation { step, epoch, value: 1.0 };
-        if rule.observe(&mut state, evaluation) == Outlook::Stop {
+    for index in 0..MOST {
+        let (step, epoch) = (index * steps, index as f64 * epochs);
+        if rule.observe(&mut state, Evaluation { step, epoch, value: 1.0 }) == Outlook::Stop {
             let waited = match rule.patience {
+                Patience::Evaluations(_) => index as f64,
+                Patience::Steps(_) => step as f64,
                 Patience::Epochs(_) => epoch,
-                Patience::Evaluations(_) | Patience::Steps(_) => step as f64,
             };
             return PatienceMeasure { waited };
         }

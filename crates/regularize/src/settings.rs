@@ -10,9 +10,13 @@ use std::collections::BTreeMap;
 /// One value of a recipe.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
+    /// A number.
     Number(f64),
+    /// A word or short text.
     Text(String),
+    /// A value over the run.
     Schedule(Schedule),
+    /// Words.
     List(Vec<String>),
 }
 

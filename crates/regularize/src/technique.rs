@@ -10,6 +10,7 @@ use heldout_model::{ModelConfig, Tied};
 
 /// A technique with its knobs set.
 pub trait Technique {
+    /// What it says about itself.
     fn card(&self) -> &'static Card;
 
     /// Writes into the plan's slots; the only way to influence a run.
@@ -29,6 +30,7 @@ pub trait Technique {
 pub struct Facts<'a> {
     /// The model as it will be trained, tied or not.
     pub config: &'a ModelConfig,
+    /// Its parameters.
     pub layout: &'a Layout,
     /// Whether the recipe's model section (or the imported model) ties the embeddings already.
     pub tied_by_model: Tied,
@@ -36,13 +38,16 @@ pub struct Facts<'a> {
 
 /// One row of the registry.
 pub struct Entry {
+    /// What the technique says about itself.
     pub card: &'static Card,
+    /// From settings to a technique.
     pub build: fn(&Settings) -> Result<Box<dyn Technique>, SettingError>,
     /// Settings that act on a tiny model within a few steps, for conformance tests and docs.
     pub example: fn() -> Settings,
 }
 
 impl Entry {
+    /// The key in a recipe.
     pub fn name(&self) -> &'static str {
         self.card.name
     }

@@ -116,15 +116,16 @@ fn noise_receipt(
         check_site(card, *site, measure)?;
         let SiteMeasure { dropped, rate, loss_clean, loss_noisy, .. } = *measure;
         let name = site.word();
+        let place = if sites.len() > 1 { format!(" at {name}") } else { String::new() };
         statements.push(format!(
-            "{name} {:.2}% (loss {loss_clean:.4} → {loss_noisy:.4})",
+            "{:.2}% of {units}{place} (loss of a probe batch {loss_clean:.6} → {loss_noisy:.6})",
             100.0 * dropped
         ));
         measured.push((format!("{name}.dropped"), dropped));
         measured.push((format!("{name}.rate"), rate));
         measured.push((format!("{name}.loss_shift"), loss_noisy - loss_clean));
     }
-    let statement = format!("{units} dropped at {}", statements.join(", "));
+    let statement = format!("drops {}", statements.join(", "));
     let measured = measured.iter().map(|(name, value)| (name.as_str(), *value));
     Ok(Receipt::new(card, statement, measured))
 }

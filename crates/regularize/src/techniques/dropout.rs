@@ -10,6 +10,7 @@ use crate::techniques::{RATE_MOST, noise_receipt, scheduled, searched, word};
 use heldout_base::card::{Card, Kind, Knob, Search, Stage};
 use heldout_base::schedule::Schedule;
 
+/// The registry's row.
 pub const ENTRY: Entry = Entry { card: &CARD, build, example: || bare_number(0.2) };
 
 const CARD: Card = Card {
@@ -127,7 +128,7 @@ impl Technique for Dropout {
         let sites: Vec<Site> = self.sites.iter().map(|(site, _)| *site).collect();
         let units = match self.sharing {
             Sharing::Element => "units",
-            Sharing::Time => "channels of whole sequences",
+            Sharing::Time => "channels (one mask per sequence)",
         };
         noise_receipt(&CARD, live, &sites, units)
     }

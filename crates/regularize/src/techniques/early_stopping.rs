@@ -10,6 +10,7 @@ use crate::technique::{Entry, Technique, bare_text};
 use crate::techniques::{fixed, scheduled, word};
 use heldout_base::card::{Card, Default_, Kind, Knob, Schedulable, Stage};
 
+/// The registry's row.
 pub const ENTRY: Entry = Entry { card: &CARD, build, example: || bare_text("3 evaluations") };
 
 const CARD: Card = Card {

@@ -10,6 +10,7 @@ use crate::techniques::{fixed, word};
 use heldout_base::card::{Card, Kind, Stage};
 use heldout_optim::guard::{GuardSpec, Policy};
 
+/// The registry's row.
 pub const ENTRY: Entry = Entry { card: &CARD, build, example: || bare_text("skip") };
 
 const CARD: Card = Card {
@@ -17,7 +18,7 @@ const CARD: Card = Card {
     kind: Kind::Technique,
     stage: Stage::Recovery,
     purpose: "Notices when loss or gradient explode and keeps the step from the weights.",
-    paper: "Practice described in Chowdhery et al. 2022 (PaLM), section 5.1, and Molybog et al. 2023",
+    paper: "Practice described in Chowdhery et al. 2022 (PaLM), section 5.1; Molybog et al. 2023",
     when_to_use: "Long runs, high rates, dirty data.",
     when_to_avoid: "Never harmful; without it a value that is not finite still stops the run.",
     cost: "None to speak of.",
@@ -29,7 +30,7 @@ const CARD: Card = Card {
             "skip",
             &["skip", "clip-harder", "roll-back", "stop"],
         ),
-        fixed("threshold", "standard deviations", "z that raises an alarm.", 6.0, (2.0, 1e3)),
+        fixed("threshold", "standard deviations", "z that raises an alarm.", 6.0, (2.0, 100.0)),
         fixed("window", "steps", "How far back is compared with.", 200.0, (10.0, 1e5)),
         fixed("least", "steps", "Steps before z is trusted.", 20.0, (2.0, 1e5)),
         fixed("limit", "alarms", "Alarms within the window that stop the run.", 10.0, (1.0, 1e5)),
@@ -83,8 +84,8 @@ impl Technique for Guard {
             return Err(not_live(&CARD, finding));
         }
         let statement = format!(
-            "a copy {} at a loss that is no number and {} at a thousandfold gradient (z = {:.0}); \
-             no alarm in {} even steps",
+            "a copy {} at a loss that is no number and {} at a gradient 10¹² times the usual \
+             (z = {:.0}); no alarm in {} even steps",
             measure.on_nan, measure.on_spike, measure.z, measure.even_length
         );
         let figures = [("z", measure.z), ("false_alarms", measure.false_alarms as f64)];

@@ -10,6 +10,7 @@ use crate::techniques::{scheduled, searched, word};
 use heldout_base::card::{Card, Kind, Search, Stage};
 use heldout_base::schedule::Schedule;
 
+/// The registry's row.
 pub const ENTRY: Entry = Entry { card: &CARD, build, example: || bare_number(0.1) };
 
 const CARD: Card = Card {

@@ -9,6 +9,7 @@ use crate::techniques::{RATE_MOST, noise_receipt, scheduled, searched};
 use heldout_base::card::{Card, Kind, Search, Stage};
 use heldout_base::schedule::Schedule;
 
+/// The registry's row.
 pub const ENTRY: Entry = Entry { card: &CARD, build, example: || bare_number(0.2) };
 
 const CARD: Card = Card {
@@ -17,7 +18,7 @@ const CARD: Card = Card {
     stage: Stage::Noise,
     purpose: "Drops whole attention heads while training, so that no head dominates.",
     paper: "Zhou et al. 2020, Scheduled DropHead, arXiv:2004.13342",
-    when_to_use: "Several epochs over fixed data, beside dropout on probabilities or instead of it.",
+    when_to_use: "Several epochs over fixed data, beside dropout on attention or instead of it.",
     when_to_avoid: "Models with one or two heads: too much is lost at once.",
     cost: "None to speak of.",
     knobs: &[searched(

@@ -11,6 +11,7 @@ use crate::techniques::{ON, check_on, scheduled, searched};
 use heldout_base::card::{Card, Kind, Search, Stage};
 use heldout_base::schedule::Schedule;
 
+/// The registry's row.
 pub const ENTRY: Entry = Entry { card: &CARD, build, example: || bare_number(1e-2) };
 
 const CARD: Card = Card {

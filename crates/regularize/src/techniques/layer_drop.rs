@@ -1,6 +1,6 @@
-//! Layer drop, or stochastic depth (Huang et al. 2016, Fan et al. 2019): whole blocks are skipped, with
-//! a probability that grows linearly with depth; kept branches are scaled by 1/(1−p), so that
-//! evaluation needs no correction.
+//! Layer drop, or stochastic depth (Huang et al. 2016, Fan et al. 2019): whole blocks are skipped,
+//! with a probability that grows linearly with depth; kept branches are scaled by 1/(1−p), so
+//! that evaluation needs no correction.
 
 use crate::error::{Conflict, NotLive, SettingError};
 use crate::live::{Live, Receipt};
@@ -11,6 +11,7 @@ use crate::techniques::{RATE_MOST, noise_receipt, scheduled, searched};
 use heldout_base::card::{Card, Kind, Search, Stage};
 use heldout_base::schedule::Schedule;
 
+/// The registry's row.
 pub const ENTRY: Entry = Entry { card: &CARD, build, example: || bare_number(0.2) };
 
 const CARD: Card = Card {
@@ -19,7 +20,7 @@ const CARD: Card = Card {
     stage: Stage::Noise,
     purpose: "Skips whole blocks at random while training; deeper ones more often.",
     paper: "Huang et al. 2016, arXiv:1603.09382; Fan et al. 2019, arXiv:1909.11556",
-    when_to_use: "Deep models (12 blocks and more) on many epochs; makes training a little faster, too.",
+    when_to_use: "Deep models (12 blocks and more), many epochs; makes training faster, too.",
     when_to_avoid: "Shallow models: each skipped block is a large part of the whole.",
     cost: "Negative: skipped blocks are not computed.",
     knobs: &[searched(

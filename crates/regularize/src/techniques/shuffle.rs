@@ -8,6 +8,7 @@ use crate::technique::{Entry, Technique, bare_text};
 use crate::techniques::word;
 use heldout_base::card::{Card, Kind, Stage};
 
+/// The registry's row.
 pub const ENTRY: Entry = Entry { card: &CARD, build, example: || bare_text("yes") };
 
 const CARD: Card = Card {

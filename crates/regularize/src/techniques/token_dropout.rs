@@ -10,16 +10,17 @@ use crate::techniques::{RATE_MOST, noise_receipt, scheduled, searched};
 use heldout_base::card::{Card, Kind, Search, Stage};
 use heldout_base::schedule::Schedule;
 
+/// The registry's row.
 pub const ENTRY: Entry = Entry { card: &CARD, build, example: || bare_number(0.2) };
 
 const CARD: Card = Card {
     name: "token-dropout",
     kind: Kind::Technique,
     stage: Stage::Noise,
-    purpose: "Zeroes the embeddings of random input tokens, so that prediction cannot hang on one word.",
+    purpose: "Zeroes the embeddings of random input tokens: no prediction may hang on one word.",
     paper: "Iyyer et al. 2015 (word dropout); Bowman et al. 2016, arXiv:1511.06349",
-    when_to_use: "Very many epochs over little text, where windows are remembered by their wording.",
-    when_to_avoid: "Character-level models with short contexts: a few lost letters make targets unguessable.",
+    when_to_use: "Very many epochs over little text, when windows are known by their wording.",
+    when_to_avoid: "Character-level models with short contexts: lost letters hide the targets.",
     cost: "None to speak of.",
     knobs: &[searched(
         scheduled("rate", "share of tokens", "Share of input tokens zeroed.", (0.0, RATE_MOST)),

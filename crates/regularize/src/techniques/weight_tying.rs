@@ -9,6 +9,7 @@ use crate::techniques::word;
 use heldout_base::card::{Card, Kind, Stage};
 use heldout_model::Tied;
 
+/// The registry's row.
 pub const ENTRY: Entry = Entry { card: &CARD, build, example: || bare_text("yes") };
 
 const CARD: Card = Card {
