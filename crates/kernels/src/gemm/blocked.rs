@@ -25,7 +25,7 @@ const SHARED_UNITS: usize = 2 << 20;
 /// Most full tiles in a task, by rows and by columns.
 const TASK_TILES: usize = 8;
 /// Products below so many multiply-adds are not worth waking another thread for.
-const SERIAL: usize = 1 << 18;
+pub(super) const SERIAL: usize = 1 << 18;
 
 /// A product with its operands checked.
 pub(super) struct Product<'a> {

@@ -6,6 +6,7 @@ mod avx2;
 mod avx512;
 mod blocked;
 mod buffer;
+mod dot;
 mod finish;
 mod pack;
 mod portable;
@@ -119,7 +120,12 @@ pub fn matmul(
     let finish = Finish::new(isa, epilogue, (rows, cols), ldc);
     let kernels = kernels(isa, device.precision());
     let (a, b, c) = (a.checked(), b.checked(), c.as_mut_ptr());
-    Product { isa, kernels, a, b, c, ldc, accumulate, finish }.run(device);
+    let product = Product { isa, kernels, a, b, c, ldc, accumulate, finish };
+    if dot::fits(&a, &b, device.precision()) {
+        dot::run(device, &product)
+    } else {
+        product.run(device)
+    }
 }
 
 /// Working memory of [`small_matmul`]; keep one per thread and reuse it.

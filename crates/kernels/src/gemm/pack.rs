@@ -107,6 +107,12 @@ pub(super) fn round_bits(bits: u32) -> u32 {
     if is_nan { bits | 0x0040_0000 } else { rounded }
 }
 
+/// [`round_bits`] of a value.
+#[inline(always)]
+pub(super) fn round(x: f32) -> f32 {
+    f32::from_bits(round_bits(x.to_bits()))
+}
+
 /// Plain loops, for any strides and any processor; units are f32.
 pub(super) static PLAIN: Packers =
     Packers { copy: plain_panel, transpose: plain_panel, gather: plain_panel, rows: plain_rows };
