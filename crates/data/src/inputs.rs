@@ -158,7 +158,7 @@ fn pattern(name: &str) -> Result<Vec<Input>, DataError> {
     let paths = glob::glob(name).map_err(|e| bad(format!("the pattern is malformed: {e}")))?;
     let mut found = Vec::new();
     for path in paths {
-        let path = path.map_err(|e| DataError::io(&e.path().to_path_buf(), "list", e.into()))?;
+        let path = path.map_err(|e| DataError::io(&PathBuf::from(e.path()), "list", e.into()))?;
         if path.is_file() {
             found.push(Input { format: format_of(&path).0, path });
         }

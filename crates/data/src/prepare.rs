@@ -309,7 +309,11 @@ fn build(
     )?;
     facts.split = sentence;
     record_inputs(&mut facts, inputs, key);
-    let compare = duplicates::Compare { policy: spec.duplicates, held_out: held_out(spec) };
+    let compare = duplicates::Compare {
+        policy: spec.duplicates,
+        held_out: held_out(spec),
+        manner: decision.manner,
+    };
     duplicates::find(&spool, &mut states, &compare, &scratch, &mut facts, progress)?;
     refuse_empty(&states)?;
     progress(Progress::TrainingTokenizer);

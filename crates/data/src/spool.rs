@@ -54,25 +54,51 @@ impl Record {
 #[derive(Default)]
 struct NormalHash {
     hash: Xxh3,
+    /// The uniform text of one piece.
+    uniform: Vec<u8>,
     /// White space was seen since the last text.
     gap: bool,
     any: bool,
 }
 
 impl NormalHash {
+    fn restart(&mut self) {
+        self.hash.reset();
+        (self.gap, self.any) = (false, false);
+    }
+
     fn update(&mut self, piece: &str) {
-        if piece.starts_with(char::is_whitespace) {
-            self.gap = true;
-        }
-        let mut first = true;
-        for word in piece.split_whitespace() {
-            if self.any && (self.gap || !first) {
-                self.hash.update(b" ");
+        self.uniform.clear();
+        let mut rest = piece;
+        while let Some(first) = rest.chars().next() {
+            // Runs of plain ASCII go byte by byte; anything else by character.
+            let ascii = rest.as_bytes().iter().take_while(|b| b.is_ascii()).count();
+            for byte in &rest.as_bytes()[..ascii] {
+                if matches!(byte, b' ' | b'\t'..=b'\r') {
+                    self.gap = true;
+                } else {
+                    self.space();
+                    self.uniform.push(*byte);
+                }
             }
-            self.hash.update(word.as_bytes());
-            (self.any, first, self.gap) = (true, false, false);
+            let end = if ascii > 0 { ascii } else { first.len_utf8() };
+            if ascii == 0 && first.is_whitespace() {
+                self.gap = true;
+            } else if ascii == 0 {
+                self.space();
+                self.uniform.extend_from_slice(&rest.as_bytes()[..end]);
+            }
+            rest = &rest[end..];
         }
-        self.gap = self.gap || piece.ends_with(char::is_whitespace);
+        self.hash.update(&self.uniform);
+    }
+
+    /// Before text: the space that stands for the gap, unless it is the start.
+    fn space(&mut self) {
+        if self.gap && self.any {
+            self.uniform.push(b' ');
+        }
+        (self.gap, self.any) = (false, true);
     }
 }
 
@@ -135,7 +161,7 @@ impl DocumentSink for SpoolWriter {
     fn begin(&mut self, line: u64) -> Result<(), DataError> {
         let (offset, input) = (self.written, self.input);
         self.current = Record { offset, bytes: 0, characters: 0, hash: 0, line, input };
-        self.hash = NormalHash::default();
+        self.hash.restart();
         Ok(())
     }
 

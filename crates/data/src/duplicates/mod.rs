@@ -7,6 +7,7 @@ mod spill;
 #[cfg(test)]
 mod tests;
 
+use crate::boundary::Manner;
 use crate::error::DataError;
 use crate::facts::{DataFacts, Example, Origin};
 use crate::prepare::{DuplicatePolicy, Progress};
@@ -18,8 +19,8 @@ use std::path::Path;
 /// What to look for and what to do.
 pub(crate) struct Compare {
     pub policy: DuplicatePolicy,
-    /// The held-out splits are files of their own.
     pub held_out: HeldOut,
+    pub manner: Manner,
 }
 
 /// Where held-out text is from: a file given by mistake is an error, a repetitive text is not.
@@ -84,7 +85,10 @@ pub(crate) fn find(
         facts.exact_duplicates += group.len() as u64 - 1;
         flag_equal(group, states, spool, &mut found)
     })?;
-    near::find_near(spool, states, scratch, &mut found, progress)?;
+    // The parts of one long text are no documents that could repeat each other; see the passages.
+    if compare.manner == Manner::Documents {
+        near::find_near(spool, states, scratch, &mut found, progress)?;
+    }
     // A copy of a leaked document leaks as well.
     spill.each_group(&mut |group| {
         let train = |d: &&u32| states.part(u64::from(**d)) == Part::Train;
@@ -101,6 +105,7 @@ pub(crate) fn find(
     facts.shared_passage_bytes = shared.bytes;
     facts.shared_passage_minimum = shared.minimum;
     facts.examples = found.examples;
+    facts.examples.sort_by_key(|e| (e.kind != "exact", e.one.input, e.one.line, e.other.line));
     facts.examples.extend(shared.examples.into_iter().map(|e| Example {
         kind: "passage".into(),
         one: e.train,

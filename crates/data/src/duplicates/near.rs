@@ -108,7 +108,7 @@ impl Judge<'_> {
         if self.unlike.contains_key(&(one, other)) {
             return Ok(None);
         }
-        let similarity = jaccard(&*self.shingles(one)?, &*self.shingles(other)?);
+        let similarity = jaccard(&self.shingles(one)?, &self.shingles(other)?);
         if similarity >= SIMILAR {
             return Ok(Some(similarity));
         }

@@ -251,7 +251,10 @@ fn measure(
         }
         shared.passages += 1;
         shared.bytes += length;
-        places.push((length, mark.at - before, train - before));
+        // Named by its first text, not by the line break before it.
+        let head = spool.bytes_at(start, 32)?;
+        let blank = head.iter().take_while(|b| b.is_ascii_whitespace()).count() as u64;
+        places.push((length - blank, start + blank, train + start + blank - mark.at));
     }
     places.sort_unstable_by_key(|(length, at, _)| (u64::MAX - length, *at));
     places.truncate(5);

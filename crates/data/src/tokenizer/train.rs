@@ -99,12 +99,10 @@ fn characters(specials: &[&str], texts: &mut Texts<'_>) -> Result<Value, DataErr
 }
 
 type Counts = FastMap<Box<[u8]>, u64>;
+type Sorted = Vec<(Box<[u8]>, u64)>;
 
 /// Every word with its count, sorted by word.
-fn count_words(
-    kind: TokenizerKind,
-    texts: &mut Texts<'_>,
-) -> Result<Vec<(Box<[u8]>, u64)>, DataError> {
+fn count_words(kind: TokenizerKind, texts: &mut Texts<'_>) -> Result<Sorted, DataError> {
     let mut total = Counts::default();
     loop {
         let (mut batch, mut bytes) = (Vec::new(), 0);
