@@ -56,6 +56,18 @@ impl Mask {
 }
 
 impl MaskRow {
+    /// The row's own part of its key, for loops over rows that keep keys side by side.
+    #[inline(always)]
+    pub fn keys(&self) -> [u32; 2] {
+        [self.key0, self.key1]
+    }
+
+    /// The row of the same mask whose [`MaskRow::keys`] are `keys`.
+    #[inline(always)]
+    pub fn with_keys(self, [key0, key1]: [u32; 2]) -> MaskRow {
+        MaskRow { key0, key1, ..self }
+    }
+
     /// 32 random bits for a column.
     #[inline(always)]
     pub fn word(&self, column: u32) -> u32 {
