@@ -21,9 +21,14 @@ pub enum Value {
 }
 
 impl Value {
-    /// A TOML boolean: `true` is the word "yes", `false` the word "off".
-    pub fn from_truth(truth: bool) -> Value {
-        Value::Text(if truth { "yes" } else { "off" }.to_owned())
+    /// What `true` means in a recipe.
+    pub fn yes() -> Value {
+        Value::Text("yes".to_owned())
+    }
+
+    /// What `false` means in a recipe, and the word that switches something off.
+    pub fn off() -> Value {
+        Value::Text("off".to_owned())
     }
 
     fn describe(&self) -> String {

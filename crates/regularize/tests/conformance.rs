@@ -64,7 +64,7 @@ fn off_is_absent() {
             assert_eq!(off.plan, Plan::default(), "{}", entry.name());
             assert!(off.techniques.is_empty());
         }
-        let off = Settings::bare(Value::from_truth(false));
+        let off = Settings::bare(Value::off());
         assert_eq!(only(entry.name(), &off).expect("false is off").plan, Plan::default());
     }
     assert_eq!(Plan::default().describe(), ["plain training: no technique in use"]);

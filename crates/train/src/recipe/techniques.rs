@@ -107,7 +107,8 @@ fn knob_value(
             .note("allowed: true, false"));
     };
     Ok(match &node.value {
-        Value::Flag(flag) => KnobValue::from_truth(*flag),
+        Value::Flag(true) => KnobValue::yes(),
+        Value::Flag(false) => KnobValue::off(),
         Value::Text(text) => KnobValue::Text(text.clone()),
         Value::Table(table) if knob.schedulable == Schedulable::Yes => {
             KnobValue::Schedule(shapes::schedule(table, knob)?)
