@@ -7,7 +7,9 @@ use crate::device::Isa;
 /// calls) become vector code of that width.
 ///
 /// The closure must itself be marked, or it is compiled for the baseline:
-/// `dispatch(isa, #[inline(always)] || for x in xs { *x = math::exp(*x) })`.
+/// `dispatch(isa, #[inline(always)] || for x in xs { *x = math::exp(*x) })`. So must every
+/// closure inside it that is more than a few instructions: prefer plain `for` loops to
+/// `for_each` and `map`.
 ///
 /// `isa` must be one that this processor has, as every [`crate::Device`]'s is.
 #[inline(always)]

@@ -207,11 +207,11 @@ fn epilogues_follow_the_product() {
             matmul(&device, &mut plain, n, a, b, Accumulate::Overwrite, Epilogue::None);
             for activation in activations {
                 let (mut c, mut pre) = (vec![0.0; m * n], vec![0.0; m * n]);
-                let bias = Some(&bias[..]);
-                let epilogue = Epilogue::BiasActivation { bias, activation, pre: Some(&mut pre) };
+                let epilogue =
+                    Epilogue::BiasActivation { bias: Some(&bias), activation, pre: Some(&mut pre) };
                 matmul(&device, &mut c, n, a, b, Accumulate::Overwrite, epilogue);
                 for (at, plain) in plain.iter().enumerate() {
-                    let expected = plain + bias.unwrap()[at % n];
+                    let expected = plain + bias[at % n];
                     assert_eq!(pre[at], expected);
                     let error = (c[at] - activation.value(expected)).abs();
                     assert!(error <= 1e-6 * expected.abs().max(1.0), "{activation:?} {isa:?}");

@@ -3,7 +3,7 @@
 
 use super::Epilogue;
 use crate::device::Isa;
-use crate::math::{Activation, gelu_erf, gelu_tanh, silu};
+use crate::math::{Activation, gelu_erf, gelu_tanh, relu, silu};
 use crate::simd::dispatch;
 
 /// An [`Epilogue`] that several threads apply to blocks of their own.
@@ -67,11 +67,7 @@ impl<'a> Finish<'a> {
                 Activation::GeluTanh => self.map(block, gelu_tanh),
                 Activation::GeluErf => self.map(block, gelu_erf),
                 Activation::Silu => self.map(block, silu),
-                Activation::Relu => self.map(
-                    block,
-                    #[inline(always)]
-                    |x| x.max(0.0),
-                ),
+                Activation::Relu => self.map(block, relu),
             }
         }
     }
