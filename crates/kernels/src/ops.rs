@@ -9,6 +9,7 @@
 pub(crate) mod attention;
 pub(crate) mod attention_backward;
 pub(crate) mod attention_cached;
+pub(crate) mod attention_forms;
 pub(crate) mod columns;
 pub(crate) mod cross_entropy;
 pub(crate) mod dropout;
@@ -21,6 +22,7 @@ pub(crate) mod residual;
 pub(crate) mod rotary;
 pub(crate) mod swiglu;
 pub(crate) mod tile;
+mod tile_x86;
 
 /// Where the heads lie in a row of a fused query-key-value tensor `[B·T, (H + 2K)·D]`: H query
 /// heads, then K key heads, then K value heads, D wide each.

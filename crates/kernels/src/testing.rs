@@ -3,6 +3,7 @@
 use crate::device::{Device, Isa, Precision};
 use crate::gemm::Accumulate;
 use crate::ops::dropout::{Dropout, NoiseKey, Sharing, Site};
+use crate::ops::tile::{Engine, Units};
 
 /// `len` values of about unit size, the same for a seed.
 pub(crate) fn values(len: usize, seed: u64) -> Vec<f32> {
@@ -23,6 +24,18 @@ pub(crate) fn values(len: usize, seed: u64) -> Vec<f32> {
 pub(crate) fn isas() -> Vec<Isa> {
     let best = Device::detect_isa();
     [Isa::Portable, Isa::Avx2, Isa::Avx512].into_iter().filter(|&isa| isa <= best).collect()
+}
+
+/// All ways to compute tile products on this processor.
+pub(crate) fn engines() -> Vec<Engine> {
+    let mut all = Vec::new();
+    for isa in isas() {
+        all.extend([Units::F32, Units::PairsEmulated].map(|units| Engine { isa, units }));
+        if isa == Isa::Avx512 && Device::native_bf16() {
+            all.push(Engine { isa, units: Units::Pairs });
+        }
+    }
+    all
 }
 
 /// Devices for all instruction sets, with one to three threads.

@@ -3,23 +3,26 @@
 //! For each head: S = q·kᵀ/√D over keys not after the query, P = softmax(S), y = dropout(P)·v.
 //! A strip of queries meets the keys block by block with a running maximum and sum (online
 //! softmax, Milakov & Gimelshein 2018; Dao et al. 2022). Only the log-sum-exp of each query is
-//! kept; backward recomputes P from it. Tasks are (sequence, key/value head) pairs, whole.
+//! kept; backward recomputes P from it. Scores lie transposed, a row of queries per key, so that
+//! the softmax is vertical: queries are lanes and nothing is summed across them. Tasks are
+//! (sequence, key/value head) pairs, whole.
 
-use crate::device::{Device, Isa};
+use crate::device::Device;
 use crate::math::exp;
-use crate::ops::dropout::{Factors, Site};
-use crate::ops::tile::{self, Into, Left, Right, Size};
-use crate::ops::{HeadShape, lanes};
+use crate::ops::HeadShape;
+use crate::ops::attention_forms::{Heads, as_columns, as_rows, pair, transposed};
+use crate::ops::dropout::{FactorLanes, Site};
+use crate::ops::tile::{self, Engine, Into, Left, Right, Size, Units};
 use crate::parallel;
 use crate::pool::Disjoint;
 use crate::simd::dispatch;
 
-/// Queries per strip: a multiple of every tile's rows.
-pub(crate) const QUERIES: usize = 48;
-/// Keys per block: a whole number of strips, so that groups of keys and queries are aligned.
-pub(crate) const KEYS: usize = 11 * QUERIES;
-/// Rows that share one causal limit inside a strip.
-pub(crate) const GROUP: usize = 12;
+/// Queries per strip: the lanes of a row of scores.
+pub(crate) const QUERIES: usize = 64;
+/// Keys per block: a multiple of [`LANES`].
+pub(crate) const KEYS: usize = 128;
+/// Queries that are treated alike near the diagonal, and lanes of a loop.
+pub(crate) const LANES: usize = 16;
 
 /// The noise of attention.
 #[derive(Clone, Copy, Debug)]
@@ -28,24 +31,15 @@ pub(crate) struct Sites {
     pub heads: Option<Site>,
 }
 
-/// Distance between the rows of a strip's scores: whole lanes, so that loops have no tail.
-pub(crate) fn score_stride(keys: usize) -> usize {
-    KEYS.min(keys).next_multiple_of(lanes::LANES)
-}
-
-/// Elements of scratch that [`attend`] needs with `keys` keys.
-pub(crate) fn strip_scratch(keys: usize, width: usize) -> usize {
-    QUERIES * (score_stride(keys) + width + 2)
-}
-
-/// Elements of scratch a worker needs for the forward pass with `keys` keys.
-fn scratch_len(keys: usize, width: usize) -> usize {
-    2 * keys * width + strip_scratch(keys, width)
+/// Elements of scratch that [`attend`] needs.
+pub(crate) fn strip_scratch(width: usize) -> usize {
+    QUERIES * (3 * width + KEYS)
 }
 
 /// Scratch for [`forward`], all workers together.
 pub(crate) fn forward_scratch(device: &Device, shape: HeadShape) -> usize {
-    device.threads() * scratch_len(shape.seq_len, shape.head_width)
+    let (keys, width) = (shape.seq_len, shape.head_width);
+    device.threads() * (2 * (keys + 1) * width + strip_scratch(width))
 }
 
 /// y `[N, H·D]` and `logsumexp` `[B, H, T]` from qkv `[N, (H+2K)·D]`.
@@ -59,34 +53,34 @@ pub(crate) fn forward(
     scratch: &mut [f32],
 ) {
     shape.assert_whole();
-    let (rows, width) = (shape.rows(), shape.head_width);
+    let (rows, width, seq_len) = (shape.rows(), shape.head_width, shape.seq_len);
     assert_eq!(qkv.len(), rows * shape.cols(), "attention: size of qkv");
     assert_eq!(y.len(), rows * shape.heads * width, "attention: size of y");
     assert_eq!(logsumexp.len(), rows * shape.heads, "attention: size of logsumexp");
-    let isa = device.isa();
+    let engine = Engine::of(device);
     let (y, logsumexp) = (Disjoint::new(y), Disjoint::new(logsumexp));
     let items = shape.batch * shape.kv_heads;
     parallel::with_scratch(device, items, scratch, |item, scratch| {
         let (sequence, kv_head) = (item / shape.kv_heads, item % shape.kv_heads);
-        let first = sequence * shape.seq_len;
+        let first = sequence * seq_len;
         let heads = Heads { qkv: &qkv[first * shape.cols()..], shape };
-        let (keys, rest) = scratch.split_at_mut(shape.seq_len * width);
-        let (values, rest) = rest.split_at_mut(shape.seq_len * width);
-        heads.transpose(isa, heads.key(kv_head), keys, shape.seq_len);
-        heads.gather(heads.value(kv_head), values, 0, shape.seq_len);
-        let attended = Attended { isa, keys, key_stride: shape.seq_len, values, width, past: 0 };
+        let (keys, rest) = scratch.split_at_mut((seq_len + 1) * width);
+        let (values, rest) = rest.split_at_mut((seq_len + 1) * width);
+        as_rows(engine, heads.rows(heads.key(kv_head), 0, seq_len), keys);
+        as_columns(engine, heads.rows(heads.value(kv_head), 0, seq_len), values);
+        let attended = Attended { engine, keys, values, width, past: 0 };
         for head in kv_head * shape.group()..(kv_head + 1) * shape.group() {
             let row = sequence * shape.heads + head;
             let kept = sites.heads.map_or(1.0, |site| site.sequence(sequence, head));
             #[allow(unsafe_code)]
             // SAFETY: (sequence, head) is this item's alone.
-            let lse = unsafe { logsumexp.range(row * shape.seq_len..(row + 1) * shape.seq_len) };
-            for start in (0..shape.seq_len).step_by(QUERIES) {
-                let count = QUERIES.min(shape.seq_len - start);
+            let lse = unsafe { logsumexp.range(row * seq_len..(row + 1) * seq_len) };
+            for start in (0..seq_len).step_by(QUERIES) {
+                let count = QUERIES.min(seq_len - start);
                 let strip = Strip { start, count, heads: &heads, head, row };
                 let outputs = attend(&attended, &strip, sites.probabilities, rest, lse);
                 for (query, output) in outputs.chunks_exact(width).enumerate() {
-                    let at = (first + start + query) * shape.heads * width + head * width;
+                    let at = ((first + start + query) * shape.heads + head) * width;
                     #[allow(unsafe_code)]
                     // SAFETY: this head's columns of this row are this item's alone.
                     let y = unsafe { y.range(at..at + width) };
@@ -97,100 +91,10 @@ pub(crate) fn forward(
     });
 }
 
-/// One sequence's rows of the fused tensor.
-pub(crate) struct Heads<'a> {
-    pub qkv: &'a [f32],
-    pub shape: HeadShape,
-}
-
-impl<'a> Heads<'a> {
-    /// First column of a query head.
-    pub fn query(&self, head: usize) -> usize {
-        head * self.shape.head_width
-    }
-
-    /// First column of a key head.
-    pub fn key(&self, kv_head: usize) -> usize {
-        (self.shape.heads + kv_head) * self.shape.head_width
-    }
-
-    /// First column of a value head.
-    pub fn value(&self, kv_head: usize) -> usize {
-        (self.shape.heads + self.shape.kv_heads + kv_head) * self.shape.head_width
-    }
-
-    /// The head that starts at column `column` of row `row`.
-    #[inline(always)]
-    pub fn row(&self, column: usize, row: usize) -> &'a [f32] {
-        let at = row * self.shape.cols() + column;
-        &self.qkv[at..at + self.shape.head_width]
-    }
-
-    /// Copies `count` rows of a head, from row `first` on, to `[count, D]`.
-    pub fn gather(&self, column: usize, to: &mut [f32], first: usize, count: usize) {
-        let width = self.shape.head_width;
-        for (row, to) in to[..count * width].chunks_exact_mut(width).enumerate() {
-            to.copy_from_slice(self.row(column, first + row));
-        }
-    }
-
-    /// Copies `count` rows of a head to `[D, count]`.
-    pub fn transpose(&self, isa: Isa, column: usize, to: &mut [f32], count: usize) {
-        transpose(
-            isa,
-            |row| self.row(column, row),
-            &mut to[..count * self.shape.head_width],
-            count,
-        );
-    }
-}
-
-/// to `[D, count]` ← the rows, in blocks of 16×16 that go through registers: writing a column at
-/// a time would meet the same few cache sets again and again.
-pub(crate) fn transpose<'a>(
-    isa: Isa,
-    row: impl Fn(usize) -> &'a [f32],
-    to: &mut [f32],
-    count: usize,
-) {
-    const SIDE: usize = 16;
-    let width = to.len() / count;
-    dispatch(
-        isa,
-        #[inline(always)]
-        || {
-            for first in (0..count).step_by(SIDE) {
-                for column in (0..width).step_by(SIDE) {
-                    let (rows, columns) = (SIDE.min(count - first), SIDE.min(width - column));
-                    if rows < SIDE || columns < SIDE {
-                        for r in first..first + rows {
-                            for (d, &value) in row(r)[column..column + columns].iter().enumerate() {
-                                to[(column + d) * count + r] = value;
-                            }
-                        }
-                        continue;
-                    }
-                    let mut block = [[0.0f32; SIDE]; SIDE];
-                    for (r, block) in block.iter_mut().enumerate() {
-                        block.copy_from_slice(&row(first + r)[column..column + SIDE]);
-                    }
-                    let lines = to[column * count..].chunks_mut(count).take(SIDE);
-                    for (d, line) in lines.enumerate() {
-                        for (value, block) in line[first..first + SIDE].iter_mut().zip(&block) {
-                            *value = block[d];
-                        }
-                    }
-                }
-            }
-        },
-    );
-}
-
-/// The keys and values of one head: keys `[D, key_stride]` transposed, values `[keys, D]`.
+/// The keys (as rows) and values (as columns) of one head.
 pub(crate) struct Attended<'a> {
-    pub isa: Isa,
+    pub engine: Engine,
     pub keys: &'a [f32],
-    pub key_stride: usize,
     pub values: &'a [f32],
     pub width: usize,
     /// Keys before the first query's own: query i sees keys 0..=past + i.
@@ -208,25 +112,143 @@ pub(crate) struct Strip<'a> {
 }
 
 impl Strip<'_> {
-    /// The queries as the left operand of a product.
-    fn queries(&self, first: usize) -> Left<'_> {
-        let stride = self.heads.shape.cols();
-        let at = (self.start + first) * stride + self.heads.query(self.head);
-        Left { data: &self.heads.qkv[at..], row: stride, col: 1 }
+    /// Lanes in use, whole vectors.
+    pub fn lanes(&self) -> usize {
+        self.count.next_multiple_of(LANES)
     }
 
-    /// The dropout factors of a query.
+    /// The dropout factors of 16 queries from lane `first` on.
     #[inline(always)]
-    pub fn factors(&self, site: Site, query: usize) -> Factors {
+    pub fn factors(&self, site: Site, first: usize) -> FactorLanes<LANES> {
         let shape = self.heads.shape;
-        site.query(self.row * shape.seq_len + self.start + query, shape.heads)
+        let row = self.row * shape.seq_len + self.start + first;
+        FactorLanes::new(|lane| site.query(row + lane, shape.heads))
+    }
+
+    /// What lies where in the block of keys from `first_key` on, `past` keys preceding the first
+    /// query.
+    pub fn block(&self, past: usize, first_key: usize) -> Block {
+        let keys = KEYS.min(past + self.start + self.count - first_key);
+        Block { keys, first_key, before: past + self.start, lanes: self.lanes() }
     }
 }
 
-/// Keys of the block at `first_key` that a group of rows ending before query `end` may see.
-#[inline(always)]
-pub(crate) fn visible(past: usize, end: usize, first_key: usize, block: usize) -> usize {
-    (past + end).saturating_sub(first_key).min(block)
+/// A block of keys against a strip.
+#[derive(Clone, Copy)]
+pub(crate) struct Block {
+    /// Keys in the block.
+    pub keys: usize,
+    pub first_key: usize,
+    /// Keys that precede the strip's first query: lane q sees keys 0..=before + q.
+    before: usize,
+    lanes: usize,
+}
+
+impl Block {
+    /// Keys of the block that some of the lanes before `end` see.
+    #[inline(always)]
+    pub fn seen(&self, end: usize) -> usize {
+        (self.before + end).saturating_sub(self.first_key).min(self.keys)
+    }
+
+    /// The first lane that sees a key of the block.
+    #[inline(always)]
+    pub fn first_lane(&self, key: usize) -> usize {
+        (self.first_key + key).saturating_sub(self.before)
+    }
+
+    /// Calls `body(keys, lane)` for runs of keys that begin at the same vector of lanes: first
+    /// all that concern every vector, then groups along the diagonal.
+    pub fn runs(&self, mut body: impl FnMut(std::ops::Range<usize>, usize)) {
+        let every = (self.before + LANES).saturating_sub(self.first_key);
+        let every = every.next_multiple_of(LANES).min(self.keys);
+        if every > 0 {
+            body(0..every, 0);
+        }
+        for key in (every..self.keys).step_by(LANES) {
+            let lane = self.first_lane(key) / LANES * LANES;
+            body(key..(key + LANES).min(self.keys), lane);
+        }
+    }
+
+    /// scores `[keys, QUERIES]` ← rows · transposedᵀ where lanes may see keys, −∞ where they do
+    /// not but share a vector with one that does.
+    pub fn scores(
+        &self,
+        engine: Engine,
+        scores: &mut [f32],
+        rows: &[f32],
+        transposed: &[f32],
+        width: usize,
+    ) {
+        self.product(engine, scores, rows, transposed, width);
+        for key in self.seen(1)..self.keys {
+            let lane = self.first_lane(key);
+            let from = self.run_lane(key);
+            scores[key * QUERIES + from..key * QUERIES + lane].fill(f32::NEG_INFINITY);
+        }
+    }
+
+    /// Where the run of a key begins.
+    fn run_lane(&self, key: usize) -> usize {
+        self.first_lane(key / LANES * LANES) / LANES * LANES
+    }
+
+    /// c `[keys, QUERIES]` ← rows · transposedᵀ, for the lanes of each run.
+    pub fn product(
+        &self,
+        engine: Engine,
+        c: &mut [f32],
+        rows: &[f32],
+        transposed: &[f32],
+        width: usize,
+    ) {
+        let units = engine.units.along(width);
+        self.runs(|keys, lane| {
+            let left = Left { data: &rows[keys.start * units..], row: units, col: 1 };
+            let right = Right { data: &transposed[lane..], row: QUERIES };
+            let size = Size { m: keys.len(), n: self.lanes - lane, k: units };
+            let c = &mut c[keys.start * QUERIES + lane..];
+            tile::product(engine, c, QUERIES, left, right, size, Into::Overwrite);
+        });
+    }
+
+    /// out `[QUERIES, D]` (+)= weightsᵀ·columns over the keys each query sees; `weights` holds
+    /// units `[along(keys), QUERIES]`.
+    pub fn weighted(
+        &self,
+        engine: Engine,
+        out: &mut [f32],
+        weights: &[f32],
+        columns: &[f32],
+        width: usize,
+    ) {
+        let into = if self.first_key == 0 { Into::Overwrite } else { Into::Add };
+        let right = Right { data: columns, row: width };
+        let mut product = |first: usize, m: usize, keys: usize| {
+            let left = Left { data: &weights[first..], row: 1, col: QUERIES };
+            let size = Size { m, n: width, k: engine.units.along(keys) };
+            tile::product(engine, &mut out[first * width..], width, left, right, size, into);
+        };
+        if self.seen(LANES) == self.keys {
+            product(0, self.lanes, self.keys);
+            return;
+        }
+        for first in (0..self.lanes).step_by(LANES) {
+            let seen = self.seen(first + LANES);
+            if seen > 0 {
+                product(first, LANES, seen);
+            }
+        }
+    }
+}
+
+/// The running state of a strip's softmax.
+struct Running {
+    maxima: [f32; QUERIES],
+    sums: [f32; QUERIES],
+    /// What earlier outputs are multiplied with.
+    shrink: [f32; QUERIES],
 }
 
 /// Attends one strip; returns its outputs `[count, D]` inside `scratch` and writes their
@@ -238,102 +260,191 @@ pub(crate) fn attend<'s>(
     scratch: &'s mut [f32],
     lse: &mut [f32],
 ) -> &'s [f32] {
-    let (isa, width, past) = (attended.isa, attended.width, attended.past);
+    let Attended { engine, width, past, .. } = *attended;
+    let (scores, rest) = scratch.split_at_mut(QUERIES * KEYS);
+    let (queries, rest) = rest.split_at_mut(QUERIES * width);
+    let (staging, rest) = rest.split_at_mut(QUERIES * width);
+    let outputs = &mut rest[..QUERIES * width];
+    let rows = strip.heads.rows(strip.heads.query(strip.head), strip.start, strip.count);
+    transposed(engine, rows, queries, staging);
+    let mut running = Running {
+        maxima: [f32::NEG_INFINITY; QUERIES],
+        sums: [0.0; QUERIES],
+        shrink: [1.0; QUERIES],
+    };
     let reach = past + strip.start + strip.count;
-    let stride = score_stride(attended.key_stride);
-    let (scores, rest) = scratch.split_at_mut(QUERIES * stride);
-    let (outputs, rest) = rest.split_at_mut(QUERIES * width);
-    let outputs = &mut outputs[..strip.count * width];
-    let (maxima, sums) = rest[..2 * QUERIES].split_at_mut(QUERIES);
     for first_key in (0..reach).step_by(KEYS) {
-        let block = KEYS.min(reach - first_key);
-        for first in (0..strip.count).step_by(GROUP) {
-            let rows = GROUP.min(strip.count - first);
-            let seen = visible(past, strip.start + first + rows, first_key, block);
-            if seen == 0 {
-                continue;
+        let block = strip.block(past, first_key);
+        let keys = &attended.keys[first_key * engine.units.along(width)..];
+        block.scores(engine, scores, keys, queries, width);
+        normalise(attended, strip, block, site, scores, &mut running);
+        if first_key > 0 {
+            for (output, shrink) in outputs.chunks_exact_mut(width).zip(running.shrink) {
+                output.iter_mut().for_each(|output| *output *= shrink);
             }
-            let keys = Right { data: &attended.keys[first_key..], row: attended.key_stride };
-            let size = Size { m: rows, n: seen, k: width };
-            let scores = &mut scores[first * stride..(first + rows) * stride];
-            tile::product(isa, scores, stride, strip.queries(first), keys, size, Into::Overwrite);
-            let group = Group { first, first_key, stride, seen };
-            let outputs = &mut outputs[first * width..(first + rows) * width];
-            let running = (&mut maxima[first..], &mut sums[first..]);
-            normalise(attended, strip, site, group, scores, outputs, running);
-            let weights = Left { data: scores, row: stride, col: 1 };
-            let values = Right { data: &attended.values[first_key * width..], row: width };
-            let size = Size { m: rows, n: width, k: seen };
-            let into = if first_key == 0 { Into::Overwrite } else { Into::Add };
-            tile::product(isa, outputs, width, weights, values, size, into);
         }
+        let values = &attended.values[engine.units.along(first_key) * width..];
+        block.weighted(engine, outputs, scores, values, width);
     }
+    let outputs = &mut outputs[..strip.count * width];
     for (query, output) in outputs.chunks_exact_mut(width).enumerate() {
-        let inverse = 1.0 / sums[query];
+        let inverse = 1.0 / running.sums[query];
         output.iter_mut().for_each(|output| *output *= inverse);
-        lse[strip.start + query] = maxima[query] + sums[query].ln();
+        lse[strip.start + query] = running.maxima[query] + running.sums[query].ln();
     }
     outputs
 }
 
-/// A group of rows of a strip against a block of keys.
-#[derive(Clone, Copy)]
-struct Group {
-    first: usize,
-    first_key: usize,
-    stride: usize,
-    seen: usize,
-}
+/// A vector of lanes.
+pub(crate) type Line = [f32; LANES];
 
-/// Scores become unnormalised, dropped-out probabilities; what was summed so far is rescaled.
-/// The first block of keys starts the running maxima and sums.
+/// Scores become unnormalised, dropped-out probabilities, in units for [`Block::weighted`].
 fn normalise(
     attended: &Attended,
     strip: &Strip,
+    block: Block,
     site: Option<Site>,
-    group: Group,
     scores: &mut [f32],
-    outputs: &mut [f32],
-    (maxima, sums): (&mut [f32], &mut [f32]),
+    running: &mut Running,
 ) {
-    let width = attended.width;
-    let scale = 1.0 / (width as f32).sqrt();
-    let Group { first, first_key, stride, seen } = group;
+    let engine = attended.engine;
+    let scale = 1.0 / (attended.width as f32).sqrt();
+    let (lines, _) = scores.as_chunks_mut::<LANES>();
+    running.shrink.fill(1.0);
     dispatch(
-        attended.isa,
+        engine.isa,
         #[inline(always)]
         || {
-            let each = scores.chunks_exact_mut(stride).zip(outputs.chunks_exact_mut(width));
-            for (row, (scores, output)) in each.enumerate() {
-                let query = strip.start + first + row;
-                let own = visible(attended.past, query + 1, first_key, seen);
-                let scores = &mut scores[..seen.next_multiple_of(lanes::LANES)];
-                scores[own..].fill(f32::NEG_INFINITY);
-                let (old, old_sum) = if first_key == 0 {
-                    (f32::NEG_INFINITY, 0.0)
-                } else {
-                    (maxima[row], sums[row])
-                };
-                let new = (lanes::max(scores) * scale).max(old);
-                let sum = lanes::map_sum(
-                    scores,
-                    #[inline(always)]
-                    |score| exp(score * scale - new),
-                );
-                let shrink = if old == new { 1.0 } else { exp(old - new) };
-                if first_key > 0 && shrink != 1.0 {
-                    output.iter_mut().for_each(|output| *output *= shrink);
+            for vector in 0..strip.lanes() / LANES {
+                let seen = block.seen((vector + 1) * LANES);
+                if seen == 0 {
+                    continue;
                 }
-                sums[row] = old_sum * shrink + sum;
-                maxima[row] = new;
-                if let Some(site) = site {
-                    let factors = strip.factors(site, first + row);
-                    for (key, score) in scores.iter_mut().enumerate() {
-                        *score *= factors.at(first_key + key);
+                let span = vector * LANES..(vector + 1) * LANES;
+                let maxima = line(&running.maxima[span.clone()]);
+                let sums = line(&running.sums[span.clone()]);
+                let largest = largest(lines, vector, seen);
+                let new: Line = per_lane(|lane| maxima[lane].max(largest[lane] * scale));
+                let shrink: Line = per_lane(|lane| exp(maxima[lane] - new[lane]));
+                let old: Line = per_lane(|lane| sums[lane] * shrink[lane]);
+                let weigh = Weigh { vector, seen, scale, maxima: new, units: engine.units };
+                let sums = match site {
+                    None => weigh.run(
+                        lines,
+                        old,
+                        #[inline(always)]
+                        |_, _| 1.0,
+                    ),
+                    Some(site) => {
+                        let factors = strip.factors(site, vector * LANES);
+                        weigh.run(
+                            lines,
+                            old,
+                            #[inline(always)]
+                            |lane, key| factors.at(lane, block.first_key + key),
+                        )
                     }
-                }
-                scores[own..seen].fill(0.0);
+                };
+                running.maxima[span.clone()].copy_from_slice(&new);
+                running.sums[span.clone()].copy_from_slice(&sums);
+                running.shrink[span].copy_from_slice(&shrink);
             }
         },
     );
+}
+
+/// A vector of 16 values.
+#[inline(always)]
+pub(crate) fn line(values: &[f32]) -> Line {
+    *values.first_chunk().expect("a whole vector")
+}
+
+/// A vector made lane by lane.
+#[inline(always)]
+pub(crate) fn per_lane(value: impl Fn(usize) -> f32) -> Line {
+    std::array::from_fn(value)
+}
+
+/// Lines of scores per key.
+pub(crate) const STRIDE: usize = QUERIES / LANES;
+
+/// The largest score of each lane over the first `seen` keys, four keys at a time.
+#[inline(always)]
+fn largest(lines: &[Line], vector: usize, seen: usize) -> Line {
+    let mut most = [[f32::NEG_INFINITY; LANES]; 4];
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    let (fours, rest) = lines[..seen * STRIDE].as_chunks::<{ 4 * STRIDE }>();
+    for four in fours {
+        for (key, most) in most.iter_mut().enumerate() {
+            for (most, score) in most.iter_mut().zip(&four[key * STRIDE + vector]) {
+                *most = larger(*most, *score);
+            }
+        }
+    }
+    let [mut first, b, c, d] = most;
+    for key in rest.chunks_exact(STRIDE) {
+        for (first, score) in first.iter_mut().zip(&key[vector]) {
+            *first = larger(*first, *score);
+        }
+    }
+    per_lane(|lane| larger(larger(first[lane], b[lane]), larger(c[lane], d[lane])))
+}
+
+/// e^(score·scale − maximum) of one vector of lanes.
+struct Weigh {
+    vector: usize,
+    seen: usize,
+    scale: f32,
+    maxima: Line,
+    units: Units,
+}
+
+impl Weigh {
+    /// Replaces scores by weights times factors; returns the sums of the weights plus `sums`.
+    #[inline(always)]
+    fn run(&self, lines: &mut [Line], sums: Line, factor: impl Fn(usize, usize) -> f32) -> Line {
+        let mut sums = sums;
+        match self.units {
+            Units::F32 => {
+                for (key, lines) in lines[..self.seen * STRIDE].chunks_exact_mut(STRIDE).enumerate()
+                {
+                    let weights = self.weights(&lines[self.vector], &mut sums);
+                    lines[self.vector] = per_lane(|lane| weights[lane] * factor(lane, key));
+                }
+            }
+            Units::Pairs | Units::PairsEmulated => {
+                for first in (0..self.seen).step_by(2) {
+                    let low = self.weights(&lines[first * STRIDE + self.vector], &mut sums);
+                    let high = if first + 1 < self.seen {
+                        self.weights(&lines[(first + 1) * STRIDE + self.vector], &mut sums)
+                    } else {
+                        [0.0; LANES]
+                    };
+                    let to = &mut lines[first / 2 * STRIDE + self.vector];
+                    *to = per_lane(|lane| {
+                        let low = low[lane] * factor(lane, first);
+                        pair(low, high[lane] * factor(lane, first + 1))
+                    });
+                }
+            }
+        }
+        sums
+    }
+
+    /// The weights of one key, added to the sums.
+    #[inline(always)]
+    fn weights(&self, scores: &Line, sums: &mut Line) -> Line {
+        let weights = per_lane(|lane| masked_exp(scores[lane], self.scale, self.maxima[lane]));
+        for (sum, weight) in sums.iter_mut().zip(weights) {
+            *sum += weight;
+        }
+        weights
+    }
+}
+
+/// e^(score·scale − offset), exactly 0 where the score is −∞.
+#[inline(always)]
+pub(crate) fn masked_exp(score: f32, scale: f32, offset: f32) -> f32 {
+    let weight = exp(score * scale - offset);
+    if score == f32::NEG_INFINITY { 0.0 } else { weight }
 }

@@ -2,15 +2,16 @@
 //!
 //! With P̃ = P·mask and Δ = Σ dy·y per query: dV += P̃ᵀ·dy, dP = (dy·vᵀ)·mask,
 //! dS = P·(dP − Δ)/√D, dQ = dS·K, dK += dSᵀ·Q (Dao et al. 2022). One task holds all queries of a
-//! key/value head, so every sum has one order.
+//! key/value head, so every sum has one order. Scores and their gradients lie transposed, as in
+//! the forward pass.
 
-use crate::device::{Device, Isa};
-use crate::math::exp;
+use crate::device::Device;
 use crate::ops::attention::{
-    GROUP, Heads, KEYS, QUERIES, Sites, Strip, score_stride, transpose, visible,
+    Block, KEYS, LANES, Line, QUERIES, STRIDE, Sites, Strip, line, masked_exp, per_lane,
 };
+use crate::ops::attention_forms::{Heads, Rows, as_columns, as_rows, pair, transposed};
 use crate::ops::dropout::Site;
-use crate::ops::tile::{self, Into, Left, Right, Size};
+use crate::ops::tile::{self, Engine, Into, Left, Right, Size, Units};
 use crate::ops::{HeadShape, lanes};
 use crate::parallel;
 use crate::pool::Disjoint;
@@ -18,9 +19,9 @@ use crate::simd::dispatch;
 
 /// Scratch for [`backward`], all workers together.
 pub(crate) fn backward_scratch(device: &Device, shape: HeadShape) -> usize {
-    let (keys, width) = (shape.seq_len, shape.head_width);
-    let strip = 2 * score_stride(keys) + 3 * width + 1;
-    device.threads() * (5 * keys * width + QUERIES * strip)
+    let width = shape.head_width;
+    let strip = QUERIES * (7 * width + 2 * KEYS + KEYS / 2);
+    device.threads() * (5 * (shape.seq_len + 1) * width + strip)
 }
 
 /// What the forward pass left.
@@ -44,35 +45,38 @@ pub(crate) fn backward(
     sites: Sites,
     scratch: &mut [f32],
 ) {
-    let width = shape.head_width;
+    let (width, seq_len) = (shape.head_width, shape.seq_len);
     assert_eq!(dqkv.len(), saved.qkv.len(), "attention: size of dqkv");
     assert!(dy.len() == saved.y.len() && dy.len() == shape.rows() * shape.heads * width);
+    let engine = Engine::of(device);
     let dqkv = Disjoint::new(dqkv);
     let items = shape.batch * shape.kv_heads;
     parallel::with_scratch(device, items, scratch, |item, scratch| {
         let (sequence, kv_head) = (item / shape.kv_heads, item % shape.kv_heads);
-        let first = sequence * shape.seq_len;
+        let first = sequence * seq_len;
         let heads = Heads { qkv: &saved.qkv[first * shape.cols()..], shape };
-        let mut work = Work::new(device.isa(), &heads, kv_head, scratch);
+        let mut work = Work::new(engine, &heads, kv_head, scratch);
         for head in kv_head * shape.group()..(kv_head + 1) * shape.group() {
             let kept = sites.heads.map_or(1.0, |site| site.sequence(sequence, head));
             let row = sequence * shape.heads + head;
-            for start in (0..shape.seq_len).step_by(QUERIES) {
-                let count = QUERIES.min(shape.seq_len - start);
+            for start in (0..seq_len).step_by(QUERIES) {
+                let count = QUERIES.min(seq_len - start);
                 let strip = Strip { start, count, heads: &heads, head, row };
                 if kept == 0.0 {
                     work.dq[..count * width].fill(0.0);
                 } else {
-                    work.load(&strip, dy, saved.y, first, kept);
-                    let lse = &saved.logsumexp[row * shape.seq_len + start..][..count];
-                    work.strip(&strip, sites.probabilities, lse);
+                    let at = ((first + start) * shape.heads + head) * width;
+                    let outputs = Outputs { dy: &dy[at..], y: &saved.y[at..], kept };
+                    let lse = &saved.logsumexp[row * seq_len + start..][..count];
+                    work.load(&strip, outputs, lse);
+                    work.strip(&strip, sites.probabilities);
                 }
                 let column = heads.query(head);
                 store(&dqkv, &work.dq[..count * width], first + start, column, shape);
             }
         }
-        store(&dqkv, work.dk, first, heads.key(kv_head), shape);
-        store(&dqkv, work.dv, first, heads.value(kv_head), shape);
+        store(&dqkv, &work.dk[..seq_len * width], first, heads.key(kv_head), shape);
+        store(&dqkv, &work.dv[..seq_len * width], first, heads.value(kv_head), shape);
     });
 }
 
@@ -87,201 +91,265 @@ fn store(dqkv: &Disjoint<f32>, from: &[f32], first: usize, column: usize, shape:
     }
 }
 
-/// The scratch of one key/value head.
+/// One head's outputs and their gradients, from the strip's first row on, `[.., H·D]`; and the
+/// factor of head dropout.
+#[derive(Clone, Copy)]
+struct Outputs<'a> {
+    dy: &'a [f32],
+    y: &'a [f32],
+    kept: f32,
+}
+
+/// The scratch of one key/value head: whole-sequence forms, sums, and the forms of a strip.
 struct Work<'a> {
-    isa: Isa,
+    engine: Engine,
     width: usize,
-    keys: usize,
-    /// Distance between the rows of `p` and `ds`.
-    stride: usize,
-    /// `[D, T]`
-    kt: &'a [f32],
-    /// `[D, T]`
-    vt: &'a [f32],
-    /// `[T, D]`
-    k: &'a [f32],
+    /// Rows `[T, D]`
+    k_rows: &'a [f32],
+    v_rows: &'a [f32],
+    /// Columns `[T, D]`
+    k_columns: &'a [f32],
     dk: &'a mut [f32],
     dv: &'a mut [f32],
-    /// P̃ `[queries, stride]`
+    /// P̃, a row per key
     p: &'a mut [f32],
-    /// dP, then dS `[queries, stride]`
+    /// dP, then dS, a row per key
     ds: &'a mut [f32],
-    /// `[queries, D]`
-    q: &'a mut [f32],
+    /// dS in units along the keys, where they differ from `ds`
+    ds_columns: &'a mut [f32],
+    /// Transposed `[D, QUERIES]`
+    q_turned: &'a mut [f32],
+    dy_turned: &'a mut [f32],
+    /// Columns `[QUERIES, D]`
+    q_columns: &'a mut [f32],
+    dy_columns: &'a mut [f32],
+    /// `[QUERIES, D]`
     dy: &'a mut [f32],
     dq: &'a mut [f32],
-    /// Δ `[queries]`
-    delta: &'a mut [f32],
+    staging: &'a mut [f32],
+    lse: [f32; QUERIES],
+    /// Δ
+    delta: [f32; QUERIES],
 }
 
 impl<'a> Work<'a> {
-    fn new(isa: Isa, heads: &Heads, kv_head: usize, scratch: &'a mut [f32]) -> Work<'a> {
+    fn new(engine: Engine, heads: &Heads, kv_head: usize, scratch: &'a mut [f32]) -> Work<'a> {
         let (keys, width) = (heads.shape.seq_len, heads.shape.head_width);
-        let (all, stride) = (keys * width, score_stride(keys));
-        let (kt, rest) = scratch.split_at_mut(all);
-        let (vt, rest) = rest.split_at_mut(all);
-        let (k, rest) = rest.split_at_mut(all);
-        let (dk, rest) = rest.split_at_mut(all);
-        let (dv, rest) = rest.split_at_mut(all);
-        let (p, rest) = rest.split_at_mut(QUERIES * stride);
-        let (ds, rest) = rest.split_at_mut(QUERIES * stride);
-        let (q, rest) = rest.split_at_mut(QUERIES * width);
-        let (dy, rest) = rest.split_at_mut(QUERIES * width);
-        let (dq, rest) = rest.split_at_mut(QUERIES * width);
-        let delta = &mut rest[..QUERIES];
-        heads.gather(heads.key(kv_head), k, 0, keys);
-        let rows: &[f32] = k;
-        transpose(isa, |row| &rows[row * width..(row + 1) * width], kt, keys);
-        heads.transpose(isa, heads.value(kv_head), vt, keys);
+        let mut rest = scratch;
+        let mut cut = |len: usize| rest.split_off_mut(..len).expect("scratch as backward_scratch");
+        let [k_rows, v_rows, k_columns, dk, dv] = std::array::from_fn(|_| cut((keys + 1) * width));
+        let [p, ds] = std::array::from_fn(|_| cut(QUERIES * KEYS));
+        let ds_columns = cut(QUERIES * KEYS / 2);
+        let [q_turned, dy_turned, q_columns, dy_columns, dy, dq, staging] =
+            std::array::from_fn(|_| cut(QUERIES * width));
+        let k = heads.rows(heads.key(kv_head), 0, keys);
+        as_rows(engine, k, k_rows);
+        as_rows(engine, heads.rows(heads.value(kv_head), 0, keys), v_rows);
+        if engine.units != Units::F32 {
+            as_columns(engine, k, k_columns);
+        }
         dk.fill(0.0);
         dv.fill(0.0);
-        Work { isa, width, keys, stride, kt, vt, k, dk, dv, p, ds, q, dy, dq, delta }
+        let (lse, delta) = ([0.0; QUERIES], [0.0; QUERIES]);
+        let k_columns: &[f32] = if engine.units == Units::F32 { k_rows } else { k_columns };
+        Work {
+            engine,
+            width,
+            k_rows,
+            v_rows,
+            k_columns,
+            dk,
+            dv,
+            p,
+            ds,
+            ds_columns,
+            q_turned,
+            dy_turned,
+            q_columns,
+            dy_columns,
+            dy,
+            dq,
+            staging,
+            lse,
+            delta,
+        }
     }
 
-    /// Brings the strip's q and dy together and computes Δ.
-    fn load(&mut self, strip: &Strip, dy: &[f32], y: &[f32], first: usize, kept: f32) {
-        let (width, shape) = (self.width, strip.heads.shape);
-        strip.heads.gather(strip.heads.query(strip.head), self.q, strip.start, strip.count);
-        let delta = &mut *self.delta;
-        let rows = self.dy[..strip.count * width].chunks_exact_mut(width);
+    /// Brings the strip's q and dy into their forms and computes Δ.
+    fn load(&mut self, strip: &Strip, outputs: Outputs, lse: &[f32]) {
+        let (engine, width, count) = (self.engine, self.width, strip.count);
+        let q = strip.heads.rows(strip.heads.query(strip.head), strip.start, count);
+        transposed(engine, q, self.q_turned, self.staging);
+        as_columns(engine, q, self.q_columns);
+        let stride = strip.heads.shape.heads * width;
+        let rows = self.dy[..count * width].chunks_exact_mut(width);
+        let delta = &mut self.delta[..strip.lanes()];
+        delta.fill(0.0);
         dispatch(
-            self.isa,
+            engine.isa,
             #[inline(always)]
             || {
                 for (query, (row, delta)) in rows.zip(delta).enumerate() {
-                    let at = ((first + strip.start + query) * shape.heads + strip.head) * width;
-                    let dy = &dy[at..at + width];
-                    *delta = lanes::dot(dy, &y[at..at + width]);
-                    row.iter_mut().zip(dy).for_each(|(row, dy)| *row = kept * dy);
+                    let dy = &outputs.dy[query * stride..query * stride + width];
+                    let y = &outputs.y[query * stride..query * stride + width];
+                    *delta = lanes::dot(dy, y);
+                    row.iter_mut().zip(dy).for_each(|(row, dy)| *row = outputs.kept * dy);
                 }
             },
         );
+        let dy = Rows { data: self.dy, stride: width, count, width };
+        transposed(engine, dy, self.dy_turned, self.staging);
+        as_columns(engine, dy, self.dy_columns);
+        self.lse.fill(0.0);
+        self.lse[..count].copy_from_slice(lse);
     }
 
     /// Adds the strip's part of dk and dv, and leaves its dq.
-    fn strip(&mut self, strip: &Strip, site: Option<Site>, lse: &[f32]) {
-        let reach = strip.start + strip.count;
-        for first_key in (0..reach).step_by(KEYS) {
-            let block = KEYS.min(reach - first_key);
-            for first in (0..strip.count).step_by(GROUP) {
-                self.rows(strip, site, lse, Block { first, first_key, block });
-            }
-            self.keys(strip, first_key, block);
+    fn strip(&mut self, strip: &Strip, site: Option<Site>) {
+        let (engine, width) = (self.engine, self.width);
+        for first_key in (0..strip.start + strip.count).step_by(KEYS) {
+            let block = strip.block(0, first_key);
+            let at = first_key * engine.units.along(width);
+            block.scores(engine, self.p, &self.k_rows[at..], self.q_turned, width);
+            block.product(engine, self.ds, &self.v_rows[at..], self.dy_turned, width);
+            self.softmax(strip, block, site);
+            self.keys(strip, block);
+            let columns = &self.k_columns[engine.units.along(first_key) * width..];
+            let ds: &[f32] = if engine.units == Units::F32 { self.ds } else { self.ds_columns };
+            block.weighted(engine, self.dq, ds, columns, width);
         }
     }
 
-    /// P̃, dS and dQ of one group of rows against one block of keys.
-    fn rows(&mut self, strip: &Strip, site: Option<Site>, lse: &[f32], at: Block) {
-        let Block { first, first_key, block } = at;
-        let (isa, width, stride) = (self.isa, self.width, self.stride);
-        let rows = GROUP.min(strip.count - first);
-        let seen = visible(0, strip.start + first + rows, first_key, block);
-        if seen == 0 {
-            return;
-        }
-        let span = first * stride..(first + rows) * stride;
-        let (p, ds) = (&mut self.p[span.clone()], &mut self.ds[span]);
-        let size = Size { m: rows, n: seen, k: width };
-        let q = Left { data: &self.q[first * width..], row: width, col: 1 };
-        let kt = Right { data: &self.kt[first_key..], row: self.keys };
-        tile::product(isa, p, stride, q, kt, size, Into::Overwrite);
-        let dy = Left { data: &self.dy[first * width..], row: width, col: 1 };
-        let vt = Right { data: &self.vt[first_key..], row: self.keys };
-        tile::product(isa, ds, stride, dy, vt, size, Into::Overwrite);
-        let scale = 1.0 / (width as f32).sqrt();
-        let delta = &self.delta[first..];
+    /// Scores become P̃ and gradients of probabilities those of scores, in units.
+    fn softmax(&mut self, strip: &Strip, block: Block, site: Option<Site>) {
+        let units = self.engine.units;
+        let scale = 1.0 / (self.width as f32).sqrt();
+        let (p, ds) = (&mut *self.p, &mut *self.ds);
+        let (ds_columns, _) = self.ds_columns.as_chunks_mut::<LANES>();
         dispatch(
-            isa,
+            self.engine.isa,
             #[inline(always)]
             || {
-                let each = p.chunks_exact_mut(stride).zip(ds.chunks_exact_mut(stride));
-                for (row, (p, ds)) in each.enumerate() {
-                    let own = visible(0, strip.start + first + row + 1, first_key, block);
-                    // Whole lanes; beyond a query's own keys both become 0.
-                    let whole = seen.next_multiple_of(lanes::LANES);
-                    let (p, ds) = (&mut p[..whole], &mut ds[..whole]);
-                    p[own..].fill(f32::NEG_INFINITY);
-                    ds[own..].fill(0.0);
-                    let terms = Terms { lse: lse[first + row], delta: delta[row], scale };
+                for vector in 0..strip.lanes() / LANES {
+                    let seen = block.seen((vector + 1) * LANES);
+                    let at = vector * LANES;
+                    let (lse, delta) = (line(&self.lse[at..]), line(&self.delta[at..]));
+                    let gradient = Gradient { vector, seen, scale, lse, delta, units };
                     match site {
-                        None => terms.gradient(
-                            p,
-                            ds,
+                        None => gradient.run(
+                            (&mut *p, &mut *ds, &mut *ds_columns),
                             #[inline(always)]
-                            |_| 1.0,
+                            |_, _| 1.0,
                         ),
                         Some(site) => {
-                            let factors = strip.factors(site, first + row);
-                            terms.gradient(
-                                p,
-                                ds,
+                            let factors = strip.factors(site, at);
+                            gradient.run(
+                                (&mut *p, &mut *ds, &mut *ds_columns),
                                 #[inline(always)]
-                                |key| factors.at(first_key + key),
+                                |lane, key| factors.at(lane, block.first_key + key),
                             );
                         }
                     }
-                    p[own..seen].fill(0.0);
-                    ds[own..seen].fill(0.0);
                 }
             },
         );
-        let size = Size { m: rows, n: width, k: seen };
-        let ds = Left { data: ds, row: stride, col: 1 };
-        let k = Right { data: &self.k[first_key * width..], row: width };
-        let into = if first_key == 0 { Into::Overwrite } else { Into::Add };
-        tile::product(isa, &mut self.dq[first * width..], width, ds, k, size, into);
     }
 
     /// dV += P̃ᵀ·dy and dK += dSᵀ·q over the keys of one block.
-    fn keys(&mut self, strip: &Strip, first_key: usize, block: usize) {
-        let (isa, width, stride) = (self.isa, self.width, self.stride);
-        for key in (0..block).step_by(GROUP) {
-            // Rows of earlier groups of queries do not see these keys.
-            let group = (first_key + key).saturating_sub(strip.start) / GROUP;
-            let query = group * GROUP;
-            if query >= strip.count {
-                break;
-            }
-            let count = GROUP.min(block - key);
-            let size = Size { m: count, n: width, k: strip.count - query };
-            let at = (first_key + key) * width;
-            let weights = |data| Left { data, row: 1, col: stride };
-            let rows = |data| Right { data, row: width };
-            let start = query * stride + key;
-            let (p, ds) = (weights(&self.p[start..]), weights(&self.ds[start..]));
-            let (dy, q) = (rows(&self.dy[query * width..]), rows(&self.q[query * width..]));
-            tile::product(isa, &mut self.dv[at..], width, p, dy, size, Into::Add);
-            tile::product(isa, &mut self.dk[at..], width, ds, q, size, Into::Add);
-        }
+    fn keys(&mut self, strip: &Strip, block: Block) {
+        let (engine, width) = (self.engine, self.width);
+        block.runs(|keys, lane| {
+            let offset = engine.units.along(lane);
+            let size = Size { m: keys.len(), n: width, k: engine.units.along(strip.count - lane) };
+            let at = (block.first_key + keys.start) * width;
+            let left = |data| Left { data, row: QUERIES, col: 1 };
+            let right = |data| Right { data, row: width };
+            let start = keys.start * QUERIES + offset;
+            let (p, ds) = (left(&self.p[start..]), left(&self.ds[start..]));
+            let dy = right(&self.dy_columns[offset * width..]);
+            let q = right(&self.q_columns[offset * width..]);
+            tile::product(engine, &mut self.dv[at..], width, p, dy, size, Into::Add);
+            tile::product(engine, &mut self.dk[at..], width, ds, q, size, Into::Add);
+        });
     }
 }
 
-/// A group of rows, from `first`, against `block` keys, from `first_key`.
-#[derive(Clone, Copy)]
-struct Block {
-    first: usize,
-    first_key: usize,
-    block: usize,
-}
-
-/// What the gradient of one query's softmax needs.
-#[derive(Clone, Copy)]
-struct Terms {
-    lse: f32,
-    delta: f32,
+/// The gradient of the softmax for one vector of lanes.
+struct Gradient {
+    vector: usize,
+    seen: usize,
     scale: f32,
+    lse: Line,
+    delta: Line,
+    units: Units,
 }
 
-impl Terms {
+impl Gradient {
     /// p holds scores and becomes P·factor; ds holds dy·v and becomes P·(factor·ds − Δ)·scale.
     #[inline(always)]
-    fn gradient(&self, p: &mut [f32], ds: &mut [f32], factor: impl Fn(usize) -> f32) {
-        for (key, (p, ds)) in p.iter_mut().zip(ds).enumerate() {
-            let probability = exp(*p * self.scale - self.lse);
-            let factor = factor(key);
-            *p = probability * factor;
-            *ds = probability * (factor * *ds - self.delta) * self.scale;
+    fn run(
+        &self,
+        (p, ds, ds_columns): (&mut [f32], &mut [f32], &mut [Line]),
+        factor: impl Fn(usize, usize) -> f32,
+    ) {
+        if self.units == Units::F32 {
+            let (p, _) = p.as_chunks_mut::<LANES>();
+            let (ds, _) = ds.as_chunks_mut::<LANES>();
+            for key in 0..self.seen {
+                let at = key * STRIDE + self.vector;
+                (p[at], ds[at]) = self.key(&p[at], &ds[at], key, &factor);
+            }
+            return;
         }
+        for first in (0..self.seen).step_by(2) {
+            let low = self.pairs(p, ds, first, &factor);
+            let high = if first + 1 < self.seen {
+                self.pairs(p, ds, first + 1, &factor)
+            } else {
+                [0.0; LANES]
+            };
+            ds_columns[first / 2 * STRIDE + self.vector] =
+                per_lane(|lane| pair(low[lane], high[lane]));
+        }
+    }
+
+    /// One key's P̃ and dS, stored as pairs along the queries; returns dS.
+    #[inline(always)]
+    fn pairs(
+        &self,
+        p: &mut [f32],
+        ds: &mut [f32],
+        key: usize,
+        factor: &impl Fn(usize, usize) -> f32,
+    ) -> Line {
+        let at = key * QUERIES + self.vector * LANES;
+        let both = self.key(&line(&p[at..]), &line(&ds[at..]), key, factor);
+        // Half as wide, these overwrite only what earlier vectors have used.
+        let to = key * QUERIES + self.vector * LANES / 2;
+        for (values, to) in [(&both.0, &mut p[to..]), (&both.1, &mut ds[to..])] {
+            let (pairs, _) = values.as_chunks::<2>();
+            for (to, [low, high]) in to.iter_mut().zip(pairs) {
+                *to = pair(*low, *high);
+            }
+        }
+        both.1
+    }
+
+    /// P̃ and dS of one key.
+    #[inline(always)]
+    fn key(
+        &self,
+        scores: &Line,
+        gradients: &Line,
+        key: usize,
+        factor: &impl Fn(usize, usize) -> f32,
+    ) -> (Line, Line) {
+        let p = per_lane(|lane| masked_exp(scores[lane], self.scale, self.lse[lane]));
+        let factors = per_lane(|lane| factor(lane, key));
+        let ds = per_lane(|lane| {
+            p[lane] * (factors[lane] * gradients[lane] - self.delta[lane]) * self.scale
+        });
+        (per_lane(|lane| p[lane] * factors[lane]), ds)
     }
 }
 

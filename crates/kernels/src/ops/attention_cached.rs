@@ -2,8 +2,9 @@
 
 use crate::device::Device;
 use crate::math::exp;
-use crate::ops::attention::{Attended, Heads, QUERIES, Strip, attend, strip_scratch, transpose};
-use crate::ops::tile::{self, Into, Left, Right, Size};
+use crate::ops::attention::{Attended, QUERIES, Strip, attend, strip_scratch};
+use crate::ops::attention_forms::{Heads, Rows, as_columns, as_rows};
+use crate::ops::tile::{self, Engine, Into, Left, Right, Size};
 use crate::ops::{HeadShape, lanes};
 use crate::parallel;
 use crate::pool::Disjoint;
@@ -39,14 +40,14 @@ impl KvLayer {
     }
 }
 
-/// Queries up to which keys are met one by one instead of being transposed first.
+/// Queries up to which keys are met one by one, as they lie.
 const FEW: usize = 4;
 
 /// Scratch for [`forward`], all workers together.
 pub(crate) fn scratch_len(device: &Device, shape: HeadShape, cache: &KvLayer) -> usize {
     let (keys, width) = (cache.len + shape.seq_len, shape.head_width);
     let few = keys + width;
-    let many = keys * width + strip_scratch(keys, width) + shape.seq_len;
+    let many = 2 * (keys + 1) * width + strip_scratch(width) + shape.seq_len;
     device.threads() * if shape.seq_len <= FEW { few } else { many }
 }
 
@@ -125,7 +126,7 @@ fn few(
     scratch: &mut [f32],
     put: &Put,
 ) {
-    let (isa, width) = (device.isa(), heads.shape.head_width);
+    let (engine, width) = (Engine::f32(device), heads.shape.head_width);
     let scale = 1.0 / (width as f32).sqrt();
     for query in 0..heads.shape.seq_len {
         let seen = past + query + 1;
@@ -133,7 +134,7 @@ fn few(
         let output = &mut rest[..width];
         let q = heads.row(heads.query(head), query);
         let sum = dispatch(
-            isa,
+            engine.isa,
             #[inline(always)]
             || {
                 for (score, key) in scores.iter_mut().zip(keys.chunks_exact(width)) {
@@ -150,7 +151,7 @@ fn few(
         let weights = Left { data: scores, row: seen, col: 1 };
         let size = Size { m: 1, n: width, k: seen };
         let rows = Right { data: values, row: width };
-        tile::product(isa, output, width, weights, rows, size, Into::Overwrite);
+        tile::product(engine, output, width, weights, rows, size, Into::Overwrite);
         output.iter_mut().for_each(|output| *output /= sum);
         put(head, query, output);
     }
@@ -167,14 +168,17 @@ fn many(
     put: &Put,
 ) {
     let (width, seq_len) = (heads.shape.head_width, heads.shape.seq_len);
+    let engine = Engine::of(device);
     let count = keys.len() / width;
-    let (transposed, rest) = scratch.split_at_mut(keys.len());
+    let (key_rows, rest) = scratch.split_at_mut((count + 1) * width);
+    let (value_columns, rest) = rest.split_at_mut((count + 1) * width);
     let (lse, rest) = rest.split_at_mut(seq_len);
-    let isa = device.isa();
     if head.is_multiple_of(heads.shape.group()) {
-        transpose(isa, |row| &keys[row * width..(row + 1) * width], transposed, count);
+        let rows = |data| Rows { data, stride: width, count, width };
+        as_rows(engine, rows(keys), key_rows);
+        as_columns(engine, rows(values), value_columns);
     }
-    let attended = Attended { isa, keys: transposed, key_stride: count, values, width, past };
+    let attended = Attended { engine, keys: key_rows, values: value_columns, width, past };
     for start in (0..seq_len).step_by(QUERIES) {
         let strip = Strip { start, count: QUERIES.min(seq_len - start), heads, head, row: 0 };
         let outputs = attend(&attended, &strip, None, rest, lse);

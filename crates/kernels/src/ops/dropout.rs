@@ -75,6 +75,29 @@ impl Factors {
     }
 }
 
+/// The factors of several rows side by side, for loops over rows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FactorLanes<const N: usize> {
+    first: Factors,
+    keys: [[u32; N]; 2],
+}
+
+impl<const N: usize> FactorLanes<N> {
+    /// Gathers the rows that `factors` yields for 0..N.
+    #[inline(always)]
+    pub fn new(factors: impl Fn(usize) -> Factors) -> Self {
+        let keys: [[u32; 2]; N] = std::array::from_fn(|lane| factors(lane).row.keys());
+        FactorLanes { first: factors(0), keys: [keys.map(|k| k[0]), keys.map(|k| k[1])] }
+    }
+
+    /// The factor of a row and a column.
+    #[inline(always)]
+    pub fn at(&self, lane: usize, column: usize) -> f32 {
+        let row = self.first.row.with_keys([self.keys[0][lane], self.keys[1][lane]]);
+        row.factor(column as u32 & self.first.columns)
+    }
+}
+
 impl Site {
     /// The site in passes over sequences of `seq_len` positions, or `None` where it is absent:
     /// no dropout, p = 0, or no noise (evaluation).

@@ -1,0 +1,204 @@
+//! The forms that attention brings its operands into, in units of the engine.
+//!
+//! *Rows* `[count, D]` pairs values along D: the left side of products over D. *Columns*
+//! `[count, D]` pairs values along the rows: the right side of products over rows. *Transposed*
+//! `[D, QUERIES]` is the right side of products over D. In f32 nothing is paired, and rows and
+//! columns are the same plain copy.
+
+use crate::ops::HeadShape;
+use crate::ops::attention::QUERIES;
+use crate::ops::tile::{Engine, Units};
+use crate::simd::dispatch;
+
+/// One sequence's rows of the fused tensor.
+pub(crate) struct Heads<'a> {
+    pub qkv: &'a [f32],
+    pub shape: HeadShape,
+}
+
+impl<'a> Heads<'a> {
+    /// First column of a query head.
+    pub fn query(&self, head: usize) -> usize {
+        head * self.shape.head_width
+    }
+
+    /// First column of a key head.
+    pub fn key(&self, kv_head: usize) -> usize {
+        (self.shape.heads + kv_head) * self.shape.head_width
+    }
+
+    /// First column of a value head.
+    pub fn value(&self, kv_head: usize) -> usize {
+        (self.shape.heads + self.shape.kv_heads + kv_head) * self.shape.head_width
+    }
+
+    /// The head that starts at column `column` of row `row`.
+    #[inline(always)]
+    pub fn row(&self, column: usize, row: usize) -> &'a [f32] {
+        let at = row * self.shape.cols() + column;
+        &self.qkv[at..at + self.shape.head_width]
+    }
+
+    /// `count` rows of a head from row `first` on.
+    pub fn rows(&self, column: usize, first: usize, count: usize) -> Rows<'a> {
+        let stride = self.shape.cols();
+        let data = &self.qkv[first * stride + column..];
+        Rows { data, stride, count, width: self.shape.head_width }
+    }
+}
+
+/// Rows of `width` values that start `stride` apart.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    pub data: &'a [f32],
+    pub stride: usize,
+    pub count: usize,
+    pub width: usize,
+}
+
+impl<'a> Rows<'a> {
+    #[inline(always)]
+    fn row(&self, index: usize) -> &'a [f32] {
+        &self.data[index * self.stride..index * self.stride + self.width]
+    }
+}
+
+/// A value's upper 16 bits, rounded to nearest, ties to even.
+#[inline(always)]
+fn rounded(value: f32) -> u32 {
+    let bits = value.to_bits();
+    bits.wrapping_add(0x7FFF + ((bits >> 16) & 1)) >> 16
+}
+
+/// Two values as a pair of bf16, the lower half first.
+#[inline(always)]
+pub(crate) fn pair(low: f32, high: f32) -> f32 {
+    f32::from_bits(rounded(high) << 16 | rounded(low))
+}
+
+/// `[count, along(width)]`: values paired along the row; an odd last one is paired with 0.
+pub(crate) fn as_rows(engine: Engine, from: Rows, to: &mut [f32]) {
+    let units = engine.units.along(from.width);
+    let each = to[..from.count * units].chunks_exact_mut(units);
+    dispatch(
+        engine.isa,
+        #[inline(always)]
+        || {
+            for (index, to) in each.enumerate() {
+                let row = from.row(index);
+                if engine.units == Units::F32 {
+                    to.copy_from_slice(row);
+                    continue;
+                }
+                let (pairs, rest) = row.as_chunks::<2>();
+                for (to, [low, high]) in to.iter_mut().zip(pairs) {
+                    *to = pair(*low, *high);
+                }
+                if let ([low], Some(to)) = (rest, to.last_mut()) {
+                    *to = pair(*low, 0.0);
+                }
+            }
+        },
+    );
+}
+
+/// `[along(count), width]`: each row paired with the next; an odd last one is paired with 0.
+pub(crate) fn as_columns(engine: Engine, from: Rows, to: &mut [f32]) {
+    if engine.units == Units::F32 {
+        return as_rows(engine, from, to);
+    }
+    let units = engine.units.along(from.count);
+    let each = to[..units * from.width].chunks_exact_mut(from.width);
+    dispatch(
+        engine.isa,
+        #[inline(always)]
+        || {
+            for (index, to) in each.enumerate() {
+                let low = from.row(2 * index);
+                if 2 * index + 1 < from.count {
+                    let high = from.row(2 * index + 1);
+                    for ((to, low), high) in to.iter_mut().zip(low).zip(high) {
+                        *to = pair(*low, *high);
+                    }
+                } else {
+                    to.iter_mut().zip(low).for_each(|(to, low)| *to = pair(*low, 0.0));
+                }
+            }
+        },
+    );
+}
+
+/// `[along(width), QUERIES]`: units paired along the row, then transposed; lanes beyond the rows
+/// up to a multiple of 16 are 0. `staging` holds `[QUERIES, along(width)]`.
+pub(crate) fn transposed(engine: Engine, from: Rows, to: &mut [f32], staging: &mut [f32]) {
+    assert!(from.count <= QUERIES, "a strip holds at most {QUERIES} rows");
+    let units = engine.units.along(from.width);
+    let lanes = from.count.next_multiple_of(16);
+    if engine.units == Units::F32 && from.count == lanes {
+        transpose(engine, from, to);
+        return;
+    }
+    as_rows(engine, from, staging);
+    staging[from.count * units..lanes * units].fill(0.0);
+    transpose(engine, Rows { data: staging, stride: units, count: lanes, width: units }, to);
+}
+
+/// to `[width, QUERIES]` ← from, `from.count` being a multiple of 16.
+fn transpose(engine: Engine, from: Rows, to: &mut [f32]) {
+    const SIDE: usize = 16;
+    let whole = from.width / SIDE * SIDE;
+    for first in (0..from.count).step_by(SIDE) {
+        for column in (0..whole).step_by(SIDE) {
+            let block = &from.data[first * from.stride + column..];
+            let to = &mut to[column * QUERIES + first..];
+            super::tile::transpose16(engine.isa, block, from.stride, to, QUERIES);
+        }
+        for column in whole..from.width {
+            for row in first..first + SIDE {
+                to[column * QUERIES + row] = from.data[row * from.stride + column];
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{engines, values};
+
+    fn value(unit: f32, half: usize, engine: Engine) -> f32 {
+        match (engine.units, half) {
+            (Units::F32, _) => unit,
+            (_, 0) => f32::from_bits(unit.to_bits() << 16),
+            _ => f32::from_bits(unit.to_bits() & 0xFFFF_0000),
+        }
+    }
+
+    #[test]
+    fn forms_hold_the_same_values() {
+        for engine in engines() {
+            for (count, width) in [(1, 1), (5, 7), (16, 16), (33, 40), (64, 64), (64, 50)] {
+                let data = values(count * (width + 3), 1);
+                let from = Rows { data: &data, stride: width + 3, count, width };
+                let (units, depth) =
+                    (engine.units.along(width), if engine.units == Units::F32 { 1 } else { 2 });
+                let mut rows = vec![f32::NAN; count * units];
+                as_rows(engine, from, &mut rows);
+                let mut columns = vec![f32::NAN; engine.units.along(count) * width];
+                as_columns(engine, from, &mut columns);
+                let mut turned = vec![f32::NAN; units * QUERIES];
+                transposed(engine, from, &mut turned, &mut vec![f32::NAN; QUERIES * units]);
+                let exact = |r: usize, d: usize| match engine.units {
+                    Units::F32 => data[r * (width + 3) + d],
+                    _ => half::bf16::from_f32(data[r * (width + 3) + d]).to_f32(),
+                };
+                for (r, d) in (0..count).flat_map(|r| (0..width).map(move |d| (r, d))) {
+                    let row = value(rows[r * units + d / depth], d % depth, engine);
+                    let column = value(columns[r / depth * width + d], r % depth, engine);
+                    let turned = value(turned[d / depth * QUERIES + r], d % depth, engine);
+                    assert_eq!([row, column, turned], [exact(r, d); 3], "{engine:?} {r} {d}");
+                }
+            }
+        }
+    }
+}
