@@ -1,7 +1,7 @@
 //! Products against a triple loop in f64: shapes × layouts × instruction sets × precisions ×
 //! threads, and the same bits for any number of threads.
 
-use heldout_kernels::gemm::{Accumulate, Epilogue, Mat, Scratch, matmul, small_matmul};
+use heldout_kernels::gemm::{Accumulate, Epilogue, Mat, Small, matmul};
 use heldout_kernels::{Activation, Device, Isa, Precision};
 
 /// Numbers in [−1, 1) that look random.
@@ -224,26 +224,42 @@ fn epilogues_follow_the_product() {
 #[test]
 fn small_products_agree_with_the_triple_loop() {
     let layouts = [Layout::Rows, Layout::Gaps, Layout::Columns, Layout::Both];
-    let mut scratch = Scratch::default();
-    for size in [(1, 1, 1), (64, 64, 64), (32, 16, 128), (33, 65, 17), (7, 100, 0)] {
-        for (a_layout, b_layout) in layouts.iter().flat_map(|&a| layouts.map(|b| (a, b))) {
+    for size in [(1, 1, 1), (64, 64, 64), (32, 16, 128), (33, 65, 17), (7, 100, 0), (61, 40, 31)] {
+        for (a, b) in layouts.iter().flat_map(|&a| layouts.map(|b| (a, b))) {
             for accumulate in [Accumulate::Overwrite, Accumulate::Add] {
-                let (m, n, k) = size;
-                let ldc = n + 2;
-                let (a_row, a_col, a_len) = layout(a_layout, m, k);
-                let (b_row, b_col, b_len) = layout(b_layout, k, n);
-                let (a, b, old) = (values(a_len, 1), values(b_len, 2), values(m * ldc, 3));
-                let a = Mat { data: &a, rows: m, cols: k, row_stride: a_row, col_stride: a_col };
-                let b = Mat { data: &b, rows: k, cols: n, row_stride: b_row, col_stride: b_col };
-                let case = Case { size, a: a_layout, b: b_layout, accumulate };
-                let expected = reference(&case, &a, &b, &old, Precision::F32);
-                for isa in isas() {
-                    let mut c = old.clone();
-                    small_matmul(isa, &mut c, ldc, 1.0, a, b, accumulate, &mut scratch);
-                    for (at, (expected, magnitude)) in expected.iter().enumerate() {
-                        let error = (f64::from(c[at / n * ldc + at % n]) - expected).abs();
-                        assert!(error <= 1e-6 * (magnitude + 1.0), "{size:?} {isa:?}");
-                    }
+                check_small(&Case { size, a, b, accumulate });
+            }
+        }
+    }
+}
+
+fn check_small(case: &Case) {
+    let (m, n, k) = case.size;
+    let ldc = n + 2;
+    let (a_row, a_col, a_len) = layout(case.a, m, k);
+    let (b_row, b_col, b_len) = layout(case.b, k, n);
+    let (a, b, old) = (values(a_len, 1), values(b_len, 2), values(m * ldc, 3));
+    let a = Mat { data: &a, rows: m, cols: k, row_stride: a_row, col_stride: a_col };
+    let b = Mat { data: &b, rows: k, cols: n, row_stride: b_row, col_stride: b_col };
+    for precision in [Precision::F32, Precision::Bf16] {
+        let expected = reference(case, &a, &b, &old, precision);
+        for isa in isas() {
+            let device = Device::cpu_with_isa(1, precision, isa).unwrap();
+            let mut small = Small::new(&device);
+            for alpha in [1.0, 0.125] {
+                let mut c = old.clone();
+                small.product(&mut c, ldc, alpha, a, b, case.accumulate);
+                for (at, (expected, magnitude)) in expected.iter().enumerate() {
+                    let at = at / n * ldc + at % n;
+                    let added = case.accumulate == Accumulate::Add;
+                    let old = if added { f64::from(old[at]) } else { 0.0 };
+                    let expected = old + f64::from(alpha) * (expected - old);
+                    let error = (f64::from(c[at]) - expected).abs();
+                    let size = case.size;
+                    assert!(error <= 1e-6 * (magnitude + 1.0), "{size:?} {isa:?} {precision:?}");
+                }
+                for row in 0..m {
+                    assert_eq!(c[row * ldc + n..][..2], old[row * ldc + n..][..2]);
                 }
             }
         }

@@ -10,12 +10,14 @@ mod dot;
 mod finish;
 mod pack;
 mod portable;
+mod small;
 mod tile;
 
 use self::blocked::Product;
 use self::finish::Finish;
+pub use self::small::Small;
 use self::tile::kernels;
-use crate::device::{Device, Isa};
+use crate::device::Device;
 use crate::math::Activation;
 
 /// A matrix of f32 inside a slice; element (i, j) is `data[i·row_stride + j·col_stride]`.
@@ -125,41 +127,5 @@ pub fn matmul(
         dot::run(device, &product)
     } else {
         product.run(device)
-    }
-}
-
-/// Working memory of [`small_matmul`]; keep one per thread and reuse it.
-#[derive(Default)]
-pub struct Scratch {
-    packed: Vec<f32>,
-}
-
-/// c[M,N] (rows `ldc` apart) = alpha·a[M,K]·b[K,N] (+ c) for tiles of a few dozen rows and
-/// columns, on the calling thread, in f32.
-///
-/// Fastest when `b`'s columns are adjacent (`col_stride` 1); a transposed `b` is first copied.
-#[allow(clippy::too_many_arguments)]
-pub fn small_matmul(
-    isa: Isa,
-    c: &mut [f32],
-    ldc: usize,
-    alpha: f32,
-    a: Mat,
-    b: Mat,
-    accumulate: Accumulate,
-    scratch: &mut Scratch,
-) {
-    let _ = (isa, &mut scratch.packed);
-    for i in 0..a.rows {
-        let row = &mut c[i * ldc..i * ldc + b.cols];
-        for (j, value) in row.iter_mut().enumerate() {
-            let mut sum = 0.0;
-            for k in 0..a.cols {
-                sum += a.data[i * a.row_stride + k * a.col_stride]
-                    * b.data[k * b.row_stride + j * b.col_stride];
-            }
-            let old = if accumulate == Accumulate::Add { *value } else { 0.0 };
-            *value = old + alpha * sum;
-        }
     }
 }
