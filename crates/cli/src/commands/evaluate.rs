@@ -1,0 +1,112 @@
+//! `heldout evaluate RUN [DATA]`: losses with their errors, on a run's own splits or other text.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use heldout_record::RunDir;
+use heldout_report::statistics::normal_interval;
+use heldout_report::summary::{perplexity, plus_minus};
+use heldout_report::{format, wrap};
+use heldout_train::session::Session;
+use heldout_train::{Evaluation, Split, evaluate_files, evaluate_run};
+
+use crate::console::{Console, Output};
+use crate::device_options::DeviceOptions;
+use crate::facts;
+use crate::failure::{DONE, Failure};
+use crate::live::Live;
+use crate::outcome::print_table;
+use crate::places;
+
+/// Options of `heldout evaluate`.
+#[derive(Args)]
+#[command(after_help = "\
+Without DATA the run's own held-out split is scored, whole: for a run that evaluated all of it
+while training the result equals the recorded best.")]
+pub struct Options {
+    /// The folder of a run, a checkpoint, or a model in Hugging Face layout
+    #[arg(value_name = "RUN", value_hint = clap::ValueHint::DirPath)]
+    pub run: PathBuf,
+    /// Text to score instead of the run's own: files, folders or globs
+    #[arg(value_name = "DATA")]
+    pub data: Vec<String>,
+    /// Which of the run's own splits
+    #[arg(long, conflicts_with = "data", default_value = "validation")]
+    pub split: SplitArgument,
+    /// The text's field in JSON and CSV records
+    #[arg(long, requires = "data")]
+    pub field: Option<String>,
+    /// What ends a document of DATA
+    #[arg(long, requires = "data", default_value = "auto", value_name = "KIND",
+          value_parser = ["auto", "blank-line", "record", "contiguous"])]
+    pub boundary: String,
+    #[command(flatten)]
+    pub device: DeviceOptions,
+}
+
+/// A split as written on the command line.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum SplitArgument {
+    Train,
+    Validation,
+    Test,
+}
+
+/// Scores, and prints the figures.
+pub fn run(options: Options, console: &Console) -> Result<i32, Failure> {
+    let device = options.device.device(&options.run)?;
+    let evaluation = if options.data.is_empty() {
+        let run = RunDir::open(&options.run).map_err(|error| {
+            Failure::from(error).next("give the folder of a run, or text to score after the model")
+        })?;
+        let split = match options.split {
+            SplitArgument::Train => Split::Train,
+            SplitArgument::Validation => Split::Validation,
+            SplitArgument::Test => Split::Test,
+        };
+        let live = Live::start(console, &[""], None);
+        let mut preparing = |progress| live.phase(&facts::progress(&progress));
+        evaluate_run(&run, split, &places::cache(), device, &mut preparing)?
+    } else {
+        let mut session = Session::open(&options.run, device)?;
+        let field = options.field.as_deref();
+        evaluate_files(&mut session, &options.data, field, &options.boundary)?
+    };
+    match console.output {
+        Output::Json => console.out_json(&evaluation)?,
+        Output::Text => print(&evaluation, console)?,
+    }
+    Ok(DONE)
+}
+
+fn print(e: &Evaluation, console: &Console) -> Result<(), Failure> {
+    let interval = normal_interval(e.loss, e.loss_se, 0.95);
+    let ends = [interval.low, interval.high];
+    let row = |label: &str, text: String| (label.to_owned(), text);
+    let [low, high] = ends.map(format::nats);
+    let [perplexity_low, perplexity_high] = ends.map(|loss| perplexity(loss.exp()));
+    let size = format!(
+        "{}: {} tokens in {} windows",
+        e.data,
+        format::count(e.tokens),
+        format::count(e.windows as u64)
+    );
+    let rows = [
+        row("data", wrap::truncate(&size, 400)),
+        row("loss", format!("{} nats/token, 95%: {low} to {high}", plus_minus(e.loss, e.loss_se))),
+        row(
+            "perplexity",
+            format!("{}, 95%: {perplexity_low} to {perplexity_high}", perplexity(e.perplexity)),
+        ),
+        row("bits/byte", format::fixed(e.bits_per_byte, 4)),
+        row(
+            "accuracy",
+            format!(
+                "{:.1}% ± {:.1}% of the next tokens ranked first",
+                100.0 * e.accuracy,
+                100.0 * e.accuracy_se
+            ),
+        ),
+    ];
+    print_table(&rows, console)
+}

@@ -1,0 +1,34 @@
+//! One file per command; each has its `Options` and a `run` that returns the exit code.
+
+pub mod advise;
+pub mod completions;
+pub mod evaluate;
+pub mod explain;
+pub mod generate;
+pub mod list;
+pub mod plan;
+pub mod quickstart;
+pub mod resume;
+pub mod train;
+pub mod validate;
+
+use crate::args::{Arguments, Command};
+use crate::console::Console;
+use crate::failure::Failure;
+
+/// Runs the chosen command.
+pub fn run(arguments: Arguments, console: &Console) -> Result<i32, Failure> {
+    match arguments.command {
+        Command::Quickstart(options) => quickstart::run(options, console),
+        Command::Train(options) => train::run(options, console),
+        Command::Resume(options) => resume::run(options, console),
+        Command::Evaluate(options) => evaluate::run(options, console),
+        Command::Generate(options) => generate::run(options, console),
+        Command::Plan(options) => plan::run(options, console),
+        Command::Validate(options) => validate::run(options, console),
+        Command::List(options) => list::run(options, console),
+        Command::Explain(options) => explain::run(options, console),
+        Command::Advise(options) => advise::run(options, console),
+        Command::Completions(options) => completions::run(options, console),
+    }
+}

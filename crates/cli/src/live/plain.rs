@@ -1,0 +1,128 @@
+//! A run as plain lines, for logs and pipes, and the lines that stay above a live view.
+
+use heldout_record::{EvaluationRecord, Event, Started, StepRecord};
+use heldout_report::format;
+use heldout_report::summary::plus_minus;
+
+use heldout_report::wrap::truncate;
+
+use crate::console::Verbosity;
+
+/// Seconds between two lines of progress.
+pub const EVERY: f64 = 5.0;
+
+/// A sample is a glimpse; all of it is in the run's events.
+const SAMPLE_CHARACTERS: usize = 160;
+
+/// Decides which events become lines where there is no live view.
+#[derive(Default)]
+pub struct PlainLines {
+    horizon: u64,
+    /// When the run started on the observer's clock, and at which step.
+    clock: Option<(f64, u64)>,
+    said_at: Option<f64>,
+}
+
+impl PlainLines {
+    /// The lines for an event at `now` seconds.
+    pub fn lines(&mut self, event: &Event, now: f64, verbosity: Verbosity) -> Vec<String> {
+        match event {
+            Event::Started(started) => {
+                self.horizon = started.horizon;
+                self.clock = Some((now, started.resumed_at.unwrap_or(0)));
+                self.said_at = Some(now);
+            }
+            Event::Step(step) => {
+                let is_due = self.said_at.is_none_or(|said| now - said >= EVERY);
+                if !is_due && verbosity < Verbosity::Verbose {
+                    return Vec::new();
+                }
+                self.said_at = Some(now);
+                return vec![self.progress(step, now)];
+            }
+            Event::Evaluation(evaluation) => {
+                self.said_at = Some(now);
+                return vec![self.evaluation(evaluation)];
+            }
+            _ => {}
+        }
+        lasting(event, verbosity)
+    }
+
+    fn progress(&self, step: &StepRecord, now: f64) -> String {
+        let speed = format::count(step.tokens_per_second.round() as u64);
+        let mut line = format!(
+            "step {}/{}  epoch {:.2}  loss {}  rate {}  {speed} tokens/s",
+            format::count(step.step),
+            format::count(self.horizon),
+            step.epoch,
+            format::nats(step.objective),
+            format::rate(step.learning_rate),
+        );
+        if let Some((began, from)) = self.clock
+            && step.step > from
+        {
+            let pace = (now - began) / (step.step - from) as f64;
+            let left = self.horizon.saturating_sub(step.step) as f64 * pace;
+            line.push_str(&format!("  {} left", format::duration(left)));
+        }
+        line
+    }
+
+    fn evaluation(&self, e: &EvaluationRecord) -> String {
+        let weights = if e.weights == "raw" { String::new() } else { format!(" ({})", e.weights) };
+        format!(
+            "step {}/{}  epoch {:.2}  held-out {}  train {}  gap {}{weights}{}",
+            format::count(e.step),
+            format::count(self.horizon),
+            e.epoch,
+            plus_minus(e.loss_valid, e.loss_valid_se),
+            plus_minus(e.loss_train, e.loss_train_se),
+            format::nats(e.gap),
+            if e.best { "  best so far" } else { "" },
+        )
+    }
+}
+
+/// The lines that stay whether or not there is a live view: the start, receipts, guards, notices.
+pub fn lasting(event: &Event, verbosity: Verbosity) -> Vec<String> {
+    match event {
+        Event::Started(started) => start(started),
+        Event::Receipt(receipt) => {
+            vec![format!("✓ {}: {}", receipt.technique, receipt.statement)]
+        }
+        Event::Guard(guard) => {
+            vec![format!("guard, step {}: {}; {}", guard.step, guard.cause, guard.action)]
+        }
+        Event::Notice(notice) => vec![notice.text.clone()],
+        Event::Sample(sample) => {
+            let text = format!("{}{}", sample.prompt, sample.text);
+            let words: Vec<&str> = text.split_whitespace().collect();
+            let text = truncate(&words.join(" "), SAMPLE_CHARACTERS);
+            vec![format!("sample at step {}: {text}", format::count(sample.step))]
+        }
+        Event::Checkpoint(checkpoint) if verbosity == Verbosity::Verbose => {
+            let best = if checkpoint.best { " (best)" } else { "" };
+            vec![format!("checkpoint {}{best}", checkpoint.path)]
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn start(started: &Started) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(step) = started.resumed_at {
+        lines.push(format!("going on from step {}", format::count(step)));
+    }
+    let parameters = format::short_count(started.parameters);
+    lines.push(format!("model      {}, {parameters} parameters", started.model));
+    lines.push(format!(
+        "tokens     {} to train on, {} held out, vocabulary {}",
+        format::count(started.tokens_train),
+        format::count(started.tokens_valid),
+        format::count(started.vocabulary),
+    ));
+    let steps = format::count(started.horizon);
+    lines.push(format!("length     {steps} steps, on {}", started.device));
+    lines
+}

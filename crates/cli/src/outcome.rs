@@ -1,0 +1,128 @@
+//! What is shown when a run has ended: the curves, the table, the verdict, and what to try next.
+
+use heldout_record::{RunDir, StopReason, read_metrics};
+use heldout_report::plot::Frame;
+use heldout_report::summary::{RunSummary, Verdict};
+use heldout_report::wrap::wrap;
+use serde_json::{Value, json};
+
+use crate::console::{Console, Output};
+use crate::failure::{DIVERGED, DONE, Failure};
+use crate::live::paint::{Line, Paint};
+
+/// Rows of the picture below a finished run.
+const PICTURE_ROWS: usize = 14;
+
+/// Prints the result of the run in `run` and gives the exit code it deserves by itself.
+pub fn print(run: &RunDir, console: &Console) -> Result<i32, Failure> {
+    let summary = RunSummary::from_events(&read_metrics(&run.metrics())?);
+    if console.output == Output::Json {
+        console.out_json(&as_json(run, &summary))?;
+    } else {
+        print_text(run, &summary, console)?;
+    }
+    let is_diverged = matches!(summary.verdict(), Verdict::Diverged { .. });
+    Ok(if is_diverged { DIVERGED } else { DONE })
+}
+
+fn print_text(run: &RunDir, summary: &RunSummary, console: &Console) -> Result<(), Failure> {
+    console.out("")?;
+    if summary.evaluations.len() > 1 {
+        let frame = frame(console);
+        summary.picture(&frame).iter().try_for_each(|line| console.out(line))?;
+        console.out("")?;
+    }
+    print_table(&summary.table(), console)?;
+    let path = run.root.display();
+    print_table(&[("run".to_owned(), path.to_string())], console)?;
+    if summary.best().is_some() {
+        let model = format!("{} (Hugging Face layout)", run.model().display());
+        print_table(&[("result".to_owned(), model)], console)?;
+    }
+    let next = next_commands(run, summary);
+    for (i, command) in next.iter().enumerate() {
+        let mut line = Line::of(if i == 0 { "\ntry next   " } else { "           " }, Paint::Faint);
+        line.push(command.as_str(), Paint::Plain);
+        console.out_line(&line)?;
+    }
+    Ok(())
+}
+
+/// The picture's frame for this console.
+pub fn frame(console: &Console) -> Frame {
+    Frame {
+        width: console.width,
+        height: PICTURE_ROWS,
+        charset: console.charset,
+        y_label: "nats/token".to_owned(),
+        x_label: "step".to_owned(),
+        x_max: None,
+        mark: None,
+    }
+}
+
+/// Prints labels and texts in two columns, wrapped.
+pub fn print_table(rows: &[(String, String)], console: &Console) -> Result<(), Failure> {
+    let indent = " ".repeat(11);
+    for (label, text) in rows {
+        for (i, line) in wrap(text, console.width, &indent, &indent).iter().enumerate() {
+            let mut out = Line::default();
+            out.push(format!("{:11}", if i == 0 { label.as_str() } else { "" }), Paint::Faint);
+            let paint = if label == "verdict" { Paint::Strong } else { Paint::Plain };
+            out.push(line.trim_start(), paint);
+            console.out_line(&out)?;
+        }
+    }
+    Ok(())
+}
+
+fn next_commands(run: &RunDir, summary: &RunSummary) -> Vec<String> {
+    let path = shell_word(&run.root.display().to_string());
+    let reason = summary.stopped.as_ref().map(|stopped| stopped.reason);
+    let mut commands = Vec::new();
+    if !matches!(reason, Some(StopReason::Horizon | StopReason::EarlyStopping | StopReason::Time)) {
+        commands.push(format!("heldout resume {path}"));
+    }
+    if summary.best().is_some() {
+        commands.push(format!("heldout generate {path} --prompt \"...\""));
+        commands.push(format!("heldout evaluate {path}"));
+        commands.push(format!("tensorboard --logdir {path}/tensorboard"));
+    }
+    commands
+}
+
+/// A path as one word of a shell command.
+pub fn shell_word(text: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+=:@%,".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+/// The result for programs; losses in nats per token.
+pub fn as_json(run: &RunDir, summary: &RunSummary) -> Value {
+    json!({
+        "run": run.root.display().to_string(),
+        "model": run.model().display().to_string(),
+        "best": summary.best(),
+        "last": summary.last(),
+        "stopped": summary.stopped,
+        "guard_events": summary.guards.len(),
+        "tokens_per_second": summary.tokens_per_second,
+        "verdict": summary.verdict(),
+        "sentence": summary.verdict().sentence(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shell_word;
+
+    #[test]
+    fn paths_survive_the_shell() {
+        assert_eq!(shell_word("runs/a-1"), "runs/a-1");
+        assert_eq!(shell_word("my runs/it's"), "'my runs/it'\\''s'");
+        assert_eq!(shell_word(""), "''");
+    }
+}

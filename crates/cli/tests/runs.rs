@@ -1,0 +1,180 @@
+//! A run from text to result, and what one does with it.
+
+mod common;
+
+use std::path::Path;
+
+use common::{Scratch, TINY, steady, tiny};
+use serde_json::Value;
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text}"))
+}
+
+fn close(a: &Value, b: &Value, tolerance: f64) {
+    let (x, y) = (a.as_f64().expect("a number"), b.as_f64().expect("a number"));
+    assert!((x - y).abs() <= tolerance, "{x} is not {y}");
+}
+
+#[test]
+fn train_evaluate_generate() {
+    let scratch = tiny();
+    let whole = ["--set", "evaluate.windows=\"all\""];
+    let trained =
+        scratch.ok(&[&["train", "tiny.toml", "--out", "r", "--json"][..], &whole].concat());
+    let result = json(&trained.out);
+    for receipt in ["dropout", "weight-decay", "gradient-clipping", "weight-tying"] {
+        assert!(trained.err.contains(&format!("✓ {receipt}")), "{}", trained.err);
+    }
+    for file in [
+        "recipe.toml",
+        "plan.json",
+        "manifest.json",
+        "metrics.jsonl",
+        "model/config.json",
+        "model/model.safetensors",
+        "model/tokenizer.json",
+        "best/model.safetensors",
+        "last/SHA256SUMS",
+    ] {
+        assert!(scratch.join("r").join(file).exists(), "{file}");
+    }
+    let again = json(&scratch.ok(&["evaluate", "r", "--json"]).out);
+    close(&again["loss"], &result["best"]["loss_valid"], 1e-6);
+    close(&again["loss_se"], &result["best"]["loss_valid_se"], 1e-6);
+    let text = scratch.ok(&["evaluate", "r"]).out;
+    assert!(text.contains("nats/token, 95%:"), "{text}");
+    scratch.ok(&["evaluate", "r", "--split", "train"]);
+    let own = json(&scratch.ok(&["evaluate", "r/model", "text.txt", "--json"]).out);
+    assert!(own["tokens"].as_u64() > again["tokens"].as_u64());
+}
+
+#[test]
+fn generation_is_reproducible_and_stops() {
+    let scratch = tiny();
+    scratch.ok(&["train", "tiny.toml", "--out", "r", "--quiet"]);
+    let generate = |more: &[&str]| {
+        scratch.ok(&[&["generate", "r", "--prompt", "the ", "-n", "40"], more].concat()).out
+    };
+    let text = generate(&[]);
+    assert!(text.starts_with("the ") && text.len() > 20, "{text}");
+    assert_eq!(text, generate(&[]));
+    assert_eq!(text, generate(&["--threads", "2"]));
+    assert_ne!(text, generate(&["--seed", "2"]));
+    assert_eq!(generate(&["--greedy"]), generate(&["--temperature", "0"]));
+    generate(&["--top-k", "3", "--top-p", "0.9", "--repetition-penalty", "1.1"]);
+    let value = json(&generate(&["--json", "--stop", "e"]));
+    assert!(!value["text"].as_str().expect("text").contains('e'), "{value}");
+    scratch.ok(&["generate", "r", "-n", "5"]);
+    scratch.write("prompt.txt", "the king");
+    let text = scratch.ok(&["generate", "r/best", "--prompt-file", "prompt.txt", "-n", "3"]).out;
+    assert!(text.starts_with("the king"), "{text}");
+}
+
+#[test]
+fn a_plan_is_a_recipe_again() {
+    let scratch = tiny();
+    let plan = scratch.ok(&["plan", "tiny.toml"]).out;
+    assert!(plan.contains("layers = 2                            # tiny.toml:7"), "{plan}");
+    assert!(plan.contains("# gradient: 1. global norm"), "{plan}");
+    scratch.write("again.toml", &plan);
+    let again = scratch.ok(&["plan", "again.toml"]).out;
+    let values = |text: &str| {
+        let value = |line: &str| line.split("  # ").next().unwrap_or("").trim().to_owned();
+        text.lines().map(value).collect::<Vec<_>>()
+    };
+    assert_eq!(values(&plan), values(&again));
+    let value = json(&scratch.ok(&["plan", "tiny.toml", "--json"]).out);
+    assert!(value["origins"]["model.layers"].as_str().expect("text").contains("tiny.toml:7"));
+}
+
+#[test]
+fn validate_and_advise() {
+    let scratch = tiny();
+    let text = scratch.ok(&["validate", "tiny.toml"]).out;
+    for word in ["2,110 held out", "none found", "27.6k parameters", "60 steps", "can be trained"] {
+        assert!(text.contains(word), "no {word} in {text}");
+    }
+    assert_eq!(json(&scratch.ok(&["validate", "tiny.toml", "--json"]).out)["valid"], true);
+    let text = scratch.ok(&["advise", "text.txt"]).out;
+    for word in ["regime", "proposed", "model.layers", "heldout train text.txt"] {
+        assert!(text.contains(word), "no {word} in {text}");
+    }
+    let value = json(&scratch.ok(&["advise", "text.txt", "--json"]).out);
+    assert!(value["reasons"].as_array().expect("a list").len() > 5);
+    assert!(!scratch.join("runs").exists());
+}
+
+#[test]
+fn the_summary_of_a_run() {
+    let scratch = tiny();
+    let ran = scratch.ok(&["train", "tiny.toml"]);
+    assert!(scratch.join("runs/tiny/metrics.jsonl").exists());
+    let table: Vec<&str> = ran.out.lines().skip_while(|l| !l.starts_with("model")).collect();
+    insta::assert_snapshot!("summary_tiny", steady(&table.join("\n")));
+    scratch.ok(&["train", "tiny.toml", "--quiet"]);
+    assert!(scratch.join("runs/tiny-2/metrics.jsonl").exists());
+}
+
+#[test]
+fn a_bare_text_is_enough() {
+    let scratch = Scratch::new();
+    scratch.write("my text.txt", common::text(200));
+    let ran = scratch.ok(&["train", "my text.txt", "--steps", "4", "--threads", "1"]);
+    assert!(scratch.join("runs/mytext/model/model.safetensors").exists());
+    assert!(ran.out.contains("heldout generate runs/mytext"), "{}", ran.out);
+}
+
+#[test]
+fn every_event_is_recorded_as_json() {
+    let scratch = tiny();
+    scratch.ok(&["train", "tiny.toml", "--out", "r", "--quiet"]);
+    let text = std::fs::read_to_string(scratch.join("r/metrics.jsonl")).expect("it is there");
+    let kinds: Vec<String> =
+        text.lines().map(|line| json(line)["event"].as_str().expect("a kind").to_owned()).collect();
+    for kind in ["started", "receipt", "step", "evaluation", "checkpoint", "stopped"] {
+        assert!(kinds.iter().any(|found| found == kind), "no {kind}");
+    }
+}
+
+#[test]
+fn quiet_says_nothing_but_the_result() {
+    let scratch = tiny();
+    let ran = scratch.ok(&["train", "tiny.toml", "--quiet", "--json", "--steps", "5"]);
+    assert_eq!(ran.err, "");
+    assert_eq!(ran.out.lines().count(), 1);
+    let ran = scratch.ok(&["train", "tiny.toml", "-v", "--steps", "5"]);
+    assert!(ran.err.contains("checkpoint checkpoints/step-"), "{}", ran.err);
+    assert!(!ran.err.contains('\x1b') && !ran.out.contains('\x1b'));
+}
+
+#[test]
+fn the_quickstart_can_be_run_twice() {
+    let scratch = Scratch::new();
+    let quick = ["quickstart", "--steps", "8", "--threads", "2"];
+    let ran = scratch.ok(&quick);
+    for word in ["true entropy", "regularized", "plain", "try next", "overfitted by"] {
+        assert!(ran.out.contains(word), "no {word} in {}", ran.out);
+    }
+    let value = json(&scratch.ok(&[&quick[..], &["--json", "-q"]].concat()).out);
+    assert!(value["true_entropy"].as_f64().expect("a number") > 0.0);
+    for name in ["quickstart", "quickstart-2"] {
+        for run in ["plain", "regularized"] {
+            let folder = scratch.join("runs").join(name).join(run);
+            assert!(folder.join("model/model.safetensors").exists(), "{}", folder.display());
+        }
+    }
+    // The recipes beside the runs are complete: they can be trained on again.
+    let recipe = Path::new("runs/quickstart/plain.toml");
+    let text =
+        std::fs::read_to_string(scratch.join(&recipe.display().to_string())).expect("recipe");
+    let command = text.lines().next().and_then(|line| line.strip_prefix("# heldout ")).expect("it");
+    let mut words: Vec<&str> = command.split_whitespace().collect();
+    words[0] = "validate";
+    scratch.ok(&words);
+}
+
+#[test]
+fn the_recipe_of_these_tests_names_its_data() {
+    assert!(TINY.contains("train = \"text.txt\""));
+}
