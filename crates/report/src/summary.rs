@@ -90,6 +90,12 @@ impl RunSummary {
         self.evaluations.last()
     }
 
+    /// The result's loss over the whole held-out split, where the evaluations saw a sample of it.
+    pub fn whole_split(&self) -> Option<f64> {
+        let whole = self.stopped.as_ref()?.best_loss_valid?;
+        (whole != self.best()?.loss_valid).then_some(whole)
+    }
+
     /// Judges the run by its evaluations.
     ///
     /// A rise counts as overfitting when it exceeds the standard error of the best held-out loss
@@ -158,6 +164,10 @@ impl RunSummary {
             row("gap", plus_minus(best.gap, best.gap_se) + " nats/token, like for like");
             let bits = format::fixed(best.bits_per_byte, 3);
             row("", format!("perplexity {}, {bits} bits/byte", perplexity(best.perplexity)));
+        }
+        if let Some(whole) = self.whole_split() {
+            let text = format!("{} nats/token", format::nats(whole));
+            row("whole", text + " over all of the held-out split (the above is a sample of it)");
         }
         if self.tokens_per_second > 0.0 {
             let speed = format::count(self.tokens_per_second.round() as u64);
@@ -231,8 +241,9 @@ fn ending(stopped: &Stopped) -> String {
         StopReason::Diverged => "stopped by the guard",
         StopReason::Failed => "failed",
     };
-    let place = format!("{reason} at step {}", format::count(stopped.step));
-    if stopped.detail.is_empty() { place } else { format!("{place}: {}", stopped.detail) }
+    // The detail is the reason with its figures.
+    let words = if stopped.detail.is_empty() { reason } else { &stopped.detail };
+    format!("at step {}: {words}", format::count(stopped.step))
 }
 
 fn median(values: &mut [f64]) -> f64 {
