@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Boundary {
     /// The first that holds, for plain text: a line `<|endoftext|>` in the first MiB of any file →
-    /// such lines; at least 20 files → each file; 2 to 19 files with at least 20 blank-line blocks in
-    /// the first MiB of each, taken together → blank lines; otherwise contiguous (one long text).
+    /// such lines; at least 20 files → each file; 2 to 19 files with at least 20 blank-line blocks
+    /// in the first MiB of each, taken together → blank lines; otherwise contiguous (one long
+    /// text).
     #[default]
     Auto,
     /// One or more blank lines (lines of white space only).

@@ -25,15 +25,15 @@ pub enum DataError {
 
     /// A NUL byte: not text.
     #[error(
-        "{}: not a text file (a NUL byte at byte {offset}, line {line}). Expected UTF-8 text; {hint}",
-        path.display()
+        "{}: not a text file (a NUL byte at byte {offset}, line {line}). Expected UTF-8 text; \
+         {hint}", path.display()
     )]
     Binary { path: PathBuf, offset: u64, line: u64, hint: &'static str },
 
     /// Bytes that are not UTF-8.
     #[error(
-        "{}:{line}: invalid UTF-8 at byte {offset} (found byte 0x{byte:02x}). Convert the file first, \
-         for example: iconv -f LATIN1 -t UTF-8 INPUT > OUTPUT", path.display()
+        "{}:{line}: invalid UTF-8 at byte {offset} (found byte 0x{byte:02x}). Convert the file \
+         first, for example: iconv -f LATIN1 -t UTF-8 INPUT > OUTPUT", path.display()
     )]
     InvalidUtf8 { path: PathBuf, line: u64, offset: u64, byte: u8 },
 
@@ -56,8 +56,8 @@ pub enum DataError {
 
     /// The text field holds something else than text.
     #[error(
-        "{}:{line}: the field \"{field}\" holds {found}, expected text. Name a field that holds text, \
-         or convert it", path.display()
+        "{}:{line}: the field \"{field}\" holds {found}, expected text. Name a field that holds \
+         text, or convert it", path.display()
     )]
     NotText { path: PathBuf, line: u64, field: String, found: &'static str },
 
@@ -69,8 +69,8 @@ pub enum DataError {
 
     /// The bytes on disk are not those that were hashed a moment ago.
     #[error(
-        "{}: the file changed while it was being read. Let whatever writes it finish, then start again",
-        path.display()
+        "{}: the file changed while it was being read. Let whatever writes it finish, then start \
+         again", path.display()
     )]
     Changed { path: PathBuf },
 
@@ -104,8 +104,10 @@ pub enum DataError {
     )]
     TokenizerFile { path: PathBuf, words: String },
 
-    /// A token file whose bytes are not those that were written.
-    #[error("{}: the token file is damaged ({words}). Delete it; it will be built again", path.display())]
+    /// A file of the cache whose bytes are not those that were written.
+    #[error(
+        "{}: the file is damaged ({words}). Delete it; it will be built again", path.display()
+    )]
     Damaged { path: PathBuf, words: String },
 
     /// The operating system refused to read or write; says why and what to do.

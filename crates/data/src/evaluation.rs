@@ -1,4 +1,5 @@
-//! Fixed windows for evaluation: the same rows whenever they are asked for, each target scored once.
+//! Fixed windows for evaluation: the same rows whenever they are asked for, each target scored
+//! once.
 
 use crate::batches::{Batch, IGNORE};
 use crate::error::DataError;
@@ -8,8 +9,8 @@ use std::ops::Range;
 
 /// Non-overlapping windows of T tokens over a split, in stored order, or a fixed sample of them.
 ///
-/// A split of n tokens has n − 1 targets (the first token has nothing before it); the last window is
-/// padded with id 0 and [`IGNORE`].
+/// A split of n tokens has n − 1 targets (the first token has nothing before it); the last window
+/// is padded with id 0 and [`IGNORE`].
 pub struct EvaluationWindows {
     store: TokenStore,
     seq_len: usize,
@@ -39,8 +40,8 @@ impl EvaluationWindows {
         Ok(EvaluationWindows { store: store.clone(), seq_len, sample: None, windows })
     }
 
-    /// `count` of these windows without repetition, chosen by `seed` once and for all; all of them if
-    /// there are not more.
+    /// `count` of these windows without repetition, chosen by `seed` once and for all; all of them
+    /// if there are not more.
     ///
     /// # Errors
     /// As [`EvaluationWindows::whole`]; more than 2³² windows.

@@ -43,8 +43,8 @@ pub struct Example {
     pub excerpt: String,
 }
 
-/// Everything the data crate knows about a prepared corpus; counts are of what was found, unless the
-/// name says removed. Tokens, bytes and documents per split are after removal.
+/// Everything the data crate knows about a prepared corpus; counts are of what was found, unless
+/// the name says removed. Tokens, bytes and documents per split are after removal.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DataFacts {
     pub inputs: Vec<InputFact>,

@@ -1,4 +1,5 @@
-//! From the paths, folders and patterns that a user names to an ordered list of files with a format and a hash.
+//! From the paths, folders and patterns that a user names to an ordered list of files with a format
+//! and a hash.
 
 use crate::error::DataError;
 use crate::facts::InputFact;

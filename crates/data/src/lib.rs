@@ -2,9 +2,9 @@
 //!
 //! The way of a corpus: [`prepare`] reads every input once into a spool, splits it, looks for
 //! duplicates and leaks, trains or loads a [`tokenizer::Tokenizer`], and writes one memory-mapped
-//! [`TokenStore`] per split under a cache folder. [`Batches`] and [`EvaluationWindows`] then cut the
-//! stores into rows of token ids; both are pure functions of their arguments, so a run resumes by
-//! asking for the next step.
+//! [`TokenStore`] per split under a cache folder. [`Batches`] and [`EvaluationWindows`] then cut
+//! the stores into rows of token ids; both are pure functions of their arguments, so a run resumes
+//! by asking for the next step.
 
 mod batches;
 mod boundary;

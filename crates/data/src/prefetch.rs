@@ -54,7 +54,8 @@ impl Prefetch {
     fn stop(&mut self) {
         if let Some(Worker { ready, thread, .. }) = self.worker.take() {
             drop(ready);
-            // A panic was reported by the thread itself; the caller cuts the batch again and sees it.
+            // A panic was reported by the thread itself; the caller cuts the batch again and sees
+            // it.
             let _ = thread.join();
         }
     }

@@ -22,8 +22,8 @@ use std::path::{Path, PathBuf};
 pub enum ValidationSpec {
     /// Files, folders or patterns of its own.
     Paths(Vec<String>),
-    /// That share of the training documents, chosen by content hash and seed (so equal documents stay
-    /// together); the end of the text when it is contiguous.
+    /// That share of the training documents, chosen by content hash and seed (so equal documents
+    /// stay together); the end of the text when it is contiguous.
     Share(f64),
     /// That share at the end: the last documents, or the last characters of a contiguous text.
     Tail(f64),
@@ -44,7 +44,8 @@ pub enum DuplicatePolicy {
 /// The tokenizer to use.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum TokenizerSpec {
-    /// Trained on the training split; `vocabulary` counts all tokens and is ignored by char and byte.
+    /// Trained on the training split; `vocabulary` counts all tokens and is ignored by char and
+    /// byte.
     Train { kind: TokenizerKind, vocabulary: usize },
     /// A tokenizer.json.
     File(PathBuf),
@@ -129,7 +130,8 @@ struct Inputs {
 /// whatever the size of the corpus; scratch files of about its size lie in `cache_dir` meanwhile.
 ///
 /// # Errors
-/// Whatever is wrong with an input, the split, the tokenizer or the cache folder; see [`DataError`].
+/// Whatever is wrong with an input, the split, the tokenizer or the cache folder; see
+/// [`DataError`].
 pub fn prepare(
     spec: &PrepareSpec,
     cache_dir: &Path,
@@ -234,8 +236,9 @@ fn refuse_same_files(inputs: &Inputs, policy: DuplicatePolicy) -> Result<(), Dat
         });
         if let Some(same) = same {
             return Err(DataError::Leak(format!(
-                "the {} file {} has the same content as the {} file {}: a model would be measured on \
-                 what it was trained on. Name another file, or hold out a share (validation = 0.1)",
+                "the {} file {} has the same content as the {} file {}: a model would be measured \
+                 on what it was trained on. Name another file, or hold out a share (validation = \
+                 0.1)",
                 PART_NAMES[*part as usize],
                 inputs.files[held_out].path.display(),
                 PART_NAMES[inputs.parts[same] as usize],
@@ -412,8 +415,8 @@ fn refuse_empty(states: &States) -> Result<(), DataError> {
     if train.count() == 0 {
         return Err(DataError::Leak(
             "nothing is left to train on: every training document occurs, or nearly occurs, in the \
-             held-out data. Name other held-out data; duplicates = \"report\" would train on it all \
-             the same, but the held-out loss would then mean nothing"
+             held-out data. Name other held-out data; duplicates = \"report\" would train on it \
+             all the same, but the held-out loss would then mean nothing"
                 .into(),
         ));
     }

@@ -117,8 +117,8 @@ pub(crate) fn split(
     let (for_test, for_validation) = (taken(shares.test), taken(shares.validation));
     if for_test + for_validation >= keys.len() && for_test + for_validation > 0 {
         return Err(DataError::Split(format!(
-            "{} document(s) ({}) are too few to hold {} out. Give more documents, name a validation \
-             file, or set boundary = \"contiguous\" to hold out the end of the text",
+            "{} document(s) ({}) are too few to hold {} out. Give more documents, name a \
+             validation file, or set boundary = \"contiguous\" to hold out the end of the text",
             keys.len(),
             decision.reason,
             for_test + for_validation,
@@ -167,8 +167,8 @@ fn shares(
     for (share, manner) in [(v, v_manner), (t, t_manner)] {
         if manner.is_some() && !(share > 0.0 && share < 1.0) {
             return Err(DataError::Split(format!(
-                "a share of {share} cannot be held out. Expected a number above 0 and below 1, such \
-                 as 0.1"
+                "a share of {share} cannot be held out. Expected a number above 0 and below 1, \
+                 such as 0.1"
             )));
         }
     }

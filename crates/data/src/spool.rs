@@ -1,5 +1,6 @@
-//! The corpus after one reading: all text end to end in one scratch file, and a fixed-size record per
-//! document in another, so that later passes are bounded in memory and inputs are read only once.
+//! The corpus after one reading: all text end to end in one scratch file, and a fixed-size record
+//! per document in another, so that later passes are bounded in memory and inputs are read only
+//! once.
 
 use crate::error::DataError;
 use crate::read::DocumentSink;
@@ -287,7 +288,8 @@ impl Spool {
         Ok(ahead.bytes[from..from + length].to_vec())
     }
 
-    /// `length` bytes from `offset`, shortened to whole characters. `offset` must start a character.
+    /// `length` bytes from `offset`, shortened to whole characters. `offset` must start a
+    /// character.
     pub(crate) fn text(&self, offset: u64, length: usize) -> Result<String, DataError> {
         let path = text_path(&self.folder);
         let mut bytes = self.bytes_at(offset, length)?;
@@ -340,9 +342,10 @@ impl Spool {
     }
 }
 
-/// Where to cut a long text so that tokenizing the parts equals tokenizing the whole: before the last
-/// space that follows other text (no byte-level pre-tokenizer in use joins across it), else before the
-/// last such line end, else after the last character (then a word may be cut). Never 0.
+/// Where to cut a long text so that tokenizing the parts equals tokenizing the whole: before the
+/// last space that follows other text (no byte-level pre-tokenizer in use joins across it), else
+/// before the last such line end, else between a letter and a sign (scripts without spaces), else
+/// after the last character (then a word may be cut). Never 0.
 pub(crate) fn cut_before(text: &str) -> usize {
     let bytes = text.as_bytes();
     let least = bytes.len() / 2;
@@ -355,6 +358,15 @@ pub(crate) fn cut_before(text: &str) -> usize {
                 return at;
             }
         }
+    }
+    let mut after = None;
+    for (at, c) in text.char_indices().rev().take_while(|(at, _)| *at >= least) {
+        match after {
+            Some(sign) if c.is_alphabetic() => return sign,
+            _ => {}
+        }
+        let is_sign = !c.is_alphanumeric() && !c.is_whitespace() && c != '\'';
+        after = is_sign.then_some(at);
     }
     bytes.len()
 }

@@ -1,8 +1,9 @@
 //! Token files: a header, the ids of one split as u16 or u32, and where each document starts.
 //!
 //! Layout, little-endian: 64 bytes of header (magic 8, version 4, id width in bytes 4, tokens 8,
-//! documents 8, bytes of text 8, vocabulary 8, XXH3 of all after the header 8, reserved 8), then the
-//! ids, zero padding to a multiple of 8, then one u64 per document: the position of its first id.
+//! documents 8, bytes of text 8, vocabulary 8, XXH3 of all after the header 8, reserved 8), then
+//! the ids, zero padding to a multiple of 8, then one u64 per document: the position of its first
+//! id.
 
 use crate::error::DataError;
 use crate::map::Mapping;
@@ -133,7 +134,8 @@ impl std::fmt::Debug for TokenStore {
 }
 
 impl TokenStore {
-    /// Opens a token file and verifies its checksum (reading it once, without keeping it in memory).
+    /// Opens a token file and verifies its checksum (reading it once, without keeping it in
+    /// memory).
     ///
     /// # Errors
     /// The file cannot be read, is of another version, cut short, or not what was written.
@@ -205,7 +207,8 @@ impl TokenStore {
         self.inner.vocabulary
     }
 
-    /// Position of the first token of document `number`; that of the end for `number == documents()`.
+    /// Position of the first token of document `number`; that of the end for `number ==
+    /// documents()`.
     ///
     /// # Panics
     /// If there is no such document.

@@ -18,6 +18,8 @@ const SAMPLE_MAX: u64 = 64 << 20;
 const SAMPLE_RUN: u64 = 64 << 10;
 /// Longest text encoded at once, in bytes.
 const PIECE: usize = 256 << 10;
+/// Longest run of one kind of character that is encoded whole, in bytes.
+const RUN_MAX: usize = 4 << 10;
 /// Text encoded between two writes, in bytes.
 const BATCH: usize = 8 << 20;
 
@@ -262,7 +264,10 @@ impl Output<'_> {
             .map_init(Scratch::default, |scratch, group| {
                 let encode = |job: &Job| {
                     let mut ids = Vec::new();
-                    tokenizer.encode_into(&job.text, scratch, &mut ids).map(|()| ids)
+                    let mut parts = manageable(&job.text);
+                    parts
+                        .try_for_each(|t| tokenizer.encode_into(t, scratch, &mut ids))
+                        .map(|()| ids)
                 };
                 group.iter().map(encode).collect()
             })
@@ -303,6 +308,30 @@ impl Output<'_> {
         }
         Ok(self.counts)
     }
+}
+
+/// Text with every run of more than [`RUN_MAX`] bytes of letters and digits, or of signs, cut:
+/// merging such a run whole takes long and gives no better tokens.
+fn manageable(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let (mut end, mut start, mut kind) = (rest.len(), 0, None);
+        for (at, c) in rest.char_indices() {
+            let next = (c.is_alphanumeric(), c.is_whitespace());
+            if kind != Some(next) {
+                (start, kind) = (at, Some(next));
+            } else if at - start > RUN_MAX {
+                end = at;
+                break;
+            }
+        }
+        let (part, after) = rest.split_at(end);
+        rest = after;
+        Some(part)
+    })
 }
 
 fn end_of_text(tokenizer: &Tokenizer) -> Result<u32, DataError> {

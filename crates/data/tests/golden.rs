@@ -1,7 +1,8 @@
-//! Our ids against those of Hugging Face `tokenizers` and `transformers` on the same tokenizer.json.
+//! Our ids against those of Hugging Face `tokenizers` and `transformers` on the same
+//! tokenizer.json.
 //!
-//! The golden files: `cargo test -p heldout-data --test golden -- --ignored`, then
-//! `python3 crates/data/tests/golden/make_tokenizers.py`.
+//! The golden files: `cargo test -p heldout-data --test golden -- --ignored`, then `python3
+//! crates/data/tests/golden/make_tokenizers.py`.
 
 use heldout_data::tokenizer::{END_OF_TEXT, Tokenizer, TokenizerKind};
 use serde_json::Value;

@@ -279,7 +279,7 @@ fn bad_input_is_named_with_its_place_and_the_next_step() {
     check(
         "a.jsonl",
         b"{\"text\": \"x\"}\n\n{\"txt\": \"y\", \"id\": 1}\n",
-        "a.jsonl:3: the record has no field \"text\"; it has \"txt\", \"id\". Did you mean \"txt\"?",
+        "a.jsonl:3: the record has no field \"text\"; it has \"txt\", \"id\". Did you mean \"txt\"",
     );
     check(
         "a.jsonl",
@@ -413,9 +413,10 @@ fn exact_and_near_duplicates_are_counted_and_removed_by_policy() {
 
 #[test]
 fn shared_passages_of_a_contiguous_text_are_reported() {
-    let passage = "It was a bright cold day in the month of spring, and all the clocks of the town were \
-        striking an hour that nobody had expected; so the people looked up, and wondered, and went on \
-        with whatever they had been doing before the bells had begun to ring over the roofs.";
+    let passage = "It was a bright cold day in the month of spring, and all the clocks of the \
+        town were striking an hour that nobody had expected; so the people looked up, and \
+        wondered, and went on with whatever they had been doing before the bells had begun to ring \
+        over the roofs.";
     let filler = |from: usize| {
         (from..from + 300).map(|i| format!("line {} of {}\n", i * i, i + 7)).collect::<String>()
     };
@@ -462,7 +463,8 @@ fn a_second_preparation_comes_from_the_cache_and_damage_is_repaired() {
     let names: Vec<_> =
         fs::read_dir(case.cache()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(names.len(), 1);
-    let damage: [(&str, &dyn Fn(&Path)); 5] = [
+    type Hurt<'a> = (&'a str, &'a dyn Fn(&Path));
+    let damage: [Hurt; 5] = [
         ("train.tokens", &|path| {
             let bytes = fs::read(path).unwrap();
             fs::write(path, &bytes[..bytes.len() - 3]).unwrap();

@@ -1,4 +1,5 @@
-//! Duplicates and leaks: found by hash and by similarity, reported with examples, removed by policy.
+//! Duplicates and leaks: found by hash and by similarity, reported with examples, removed by
+//! policy.
 
 mod near;
 mod passages;
@@ -208,8 +209,8 @@ fn judge_passages(share: f64, compare: &Compare, facts: &mut DataFacts) -> Resul
         )));
     }
     facts.notices.push(format!(
-        "held-out and training text share {} passage(s) word for word ({:.2}% of the held-out text; \
-         reported, not removed{})",
+        "held-out and training text share {} passage(s) word for word ({:.2}% of the held-out \
+         text; reported, not removed{})",
         facts.shared_passages,
         share * 100.0,
         if share >= CONTAINED { ": the held-out loss measures memory more than skill" } else { "" },

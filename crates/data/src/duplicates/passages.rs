@@ -1,10 +1,10 @@
 //! Verbatim passages that training and held-out text share, found by winnowed fingerprints.
 //!
 //! Schleimer, Wilkerson, Aiken 2003 ("Winnowing: local algorithms for document fingerprinting"): of
-//! the hashes of every K-byte window, the least in each run of W is kept, so any two texts that share
-//! K + W − 1 bytes share a fingerprint. The held-out fingerprints are held in memory (W grows with the
-//! held-out text so that they stay few), the training text streams past them, and each meeting is
-//! verified byte by byte.
+//! the hashes of every K-byte window, the least in each run of W is kept, so any two texts that
+//! share K + W − 1 bytes share a fingerprint. The held-out fingerprints are held in memory (W grows
+//! with the held-out text so that they stay few), the training text streams past them, and each
+//! meeting is verified byte by byte.
 
 use crate::error::DataError;
 use crate::facts::Origin;
@@ -139,7 +139,8 @@ pub(crate) fn find_passages(spool: &Spool, states: &States) -> Result<Shared, Da
     each_fingerprint(spool, &held_out, run, &mut |hash, at| {
         marks.push(Mark { hash, at, train: None });
     })?;
-    // Equal fingerprints form a chain through `marks`, so that every place is marked when one meets.
+    // Equal fingerprints form a chain through `marks`, so that every place is marked when one
+    // meets.
     let mut first: FastMap<u64, u32> = FastMap::default();
     let mut next = vec![u32::MAX; marks.len()];
     for (number, mark) in marks.iter().enumerate() {

@@ -1,11 +1,12 @@
-//! Texts as sets of word 5-grams, and signatures that tell similar sets without comparing all pairs.
+//! Texts as sets of word 5-grams, and signatures that tell similar sets without comparing all
+//! pairs.
 //!
 //! Broder 1997 ("On the resemblance and containment of documents"): similarity is the Jaccard index
 //! |A∩B| / |A∪B| of shingle sets. Signatures are one-permutation MinHash with optimal densification
 //! (Shrivastava 2017, arXiv 1703.04664): 80 bins, each holding the least hash that falls into it;
 //! an empty bin borrows from another one that both texts choose alike. Two bins agree with
-//! probability J. Sixteen bands of five bins make a pair of similarity J a candidate with probability
-//! about 1 − (1 − J⁵)¹⁶: 0.998 at 0.8, 0.40 at 0.5, 0.0002 at 0.1.
+//! probability J. Sixteen bands of five bins make a pair of similarity J a candidate with
+//! probability about 1 − (1 − J⁵)¹⁶: 0.998 at 0.8, 0.40 at 0.5, 0.0002 at 0.1.
 
 use heldout_base::rng::{Random, streams};
 use std::sync::LazyLock;
@@ -63,8 +64,8 @@ fn each_word(text: &str, mut visit: impl FnMut(u64)) {
     }
 }
 
-/// The shingle set of a text, sorted. A text of fewer than five words is one shingle; a text without
-/// words has none.
+/// The shingle set of a text, sorted. A text of fewer than five words is one shingle; a text
+/// without words has none.
 pub(crate) fn shingles(text: &str) -> Vec<u64> {
     let mut words = Vec::with_capacity(text.len() / 5);
     each_word(text, |word| words.push(word));

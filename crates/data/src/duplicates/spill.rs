@@ -54,7 +54,8 @@ impl Spill {
         Ok(())
     }
 
-    /// Calls `visit` with the documents, ascending, of every key that has at least two, in key order.
+    /// Calls `visit` with the documents, ascending, of every key that has at least two, in key
+    /// order.
     pub(crate) fn each_group(
         &mut self,
         visit: &mut dyn FnMut(&[u32]) -> Result<(), DataError>,

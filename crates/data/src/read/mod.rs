@@ -95,8 +95,8 @@ pub struct Document {
 const PART_MAX: usize = 8 << 20;
 
 /// Reads every document behind `names` (files, folders, patterns) in order and hands it to `visit`;
-/// a document longer than 8 MiB comes in parts, so memory stays bounded. `field` names the text of a
-/// record ("text" when `None`).
+/// a document longer than 8 MiB comes in parts, so memory stays bounded. `field` names the text of
+/// a record ("text" when `None`).
 ///
 /// # Errors
 /// Whatever is wrong with an input (file, line, expected, found), or the first error of `visit`.

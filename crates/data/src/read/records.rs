@@ -145,7 +145,8 @@ struct Metered {
 
 impl Read for Metered {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        // A JSON parser reads byte by byte and a CSV reader by blocks: both only need an upper bound.
+        // A JSON parser reads byte by byte and a CSV reader by blocks: both only need an upper
+        // bound.
         let n = {
             let available = self.source.fill_buf()?;
             let n = available.len().min(buffer.len());

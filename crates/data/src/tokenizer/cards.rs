@@ -21,7 +21,7 @@ pub static CARDS: &[Card] = &[
         stage: Stage::Data,
         purpose: "One token per character that occurs in the training text.",
         paper: "Karpathy 2015, \"The unreasonable effectiveness of recurrent neural networks\"",
-        when_to_use: "Small texts (up to some 10 MB) in an alphabetic script; comparisons with nanoGPT.",
+        when_to_use: "Texts up to some 10 MB in an alphabetic script; comparisons with nanoGPT.",
         when_to_avoid: "Large corpora: sequences get four to five times as long as with BPE. \
                         Characters unseen in training become one unknown token.",
         cost: "Longest sequences but for bytes; smallest embedding.",

@@ -106,8 +106,8 @@ pub(crate) fn word_piece(learned: &Learned, specials: &[&str], unknown: &str) ->
     document(model, pre, decoder, &placed)
 }
 
-/// Unigram over byte-level words: pieces with log-probabilities; every byte is a piece, so nothing is
-/// unknown.
+/// Unigram over byte-level words: pieces with log-probabilities; every byte is a piece, so nothing
+/// is unknown.
 pub(crate) fn unigram(pieces: &[(Vec<u8>, f64)], specials: &[&str]) -> Value {
     let mut rows: Vec<Value> =
         pieces.iter().map(|(bytes, score)| json!([to_alphabet(bytes), score])).collect();

@@ -1,8 +1,8 @@
 //! Learning byte-pair merges from counted words, the same on every run.
 //!
 //! Sennrich, Haddow, Birch 2016 (arXiv 1508.07909): again and again join the most frequent pair of
-//! neighbouring symbols. Ties go to the pair with the lower ids; words are taken in sorted order and
-//! nothing depends on the order of a hash map, so equal counts give an equal vocabulary.
+//! neighbouring symbols. Ties go to the pair with the lower ids; words are taken in sorted order
+//! and nothing depends on the order of a hash map, so equal counts give an equal vocabulary.
 
 use crate::fast_hash::FastMap;
 use std::cmp::Reverse;

@@ -1,8 +1,8 @@
 //! Text to token ids and back: five kinds trained here, and any Hugging Face tokenizer.json.
 //!
 //! Whatever the kind, the tokenizer *is* its tokenizer.json: training makes one and the loader runs
-//! it, so what a run exports gives the same ids elsewhere. Characters, bytes and GPT-2-like BPE run on
-//! code of our own; everything else runs on the `tokenizers` crate.
+//! it, so what a run exports gives the same ids elsewhere. Characters, bytes and GPT-2-like BPE run
+//! on code of our own; everything else runs on the `tokenizers` crate.
 
 mod bpe;
 mod cards;
@@ -107,9 +107,9 @@ const END_NAMES: [&str; 9] = [
 ];
 
 impl Tokenizer {
-    /// Trains a tokenizer of `kind` on `texts` with `vocabulary` tokens in all (ignored by `Char` and
-    /// `Byte`). `specials` are added after the learned tokens; usually [`END_OF_TEXT`] or nothing.
-    /// Equal texts give an equal tokenizer, on any number of threads.
+    /// Trains a tokenizer of `kind` on `texts` with `vocabulary` tokens in all (ignored by `Char`
+    /// and `Byte`). `specials` are added after the learned tokens; usually [`END_OF_TEXT`] or
+    /// nothing. Equal texts give an equal tokenizer, on any number of threads.
     ///
     /// # Errors
     /// A vocabulary that is too small for the alphabet or above [`VOCABULARY_MAX`]; no text at all;
@@ -124,8 +124,8 @@ impl Tokenizer {
         Self::from_value(json)
     }
 
-    /// Reads a tokenizer.json. Its end-of-text token is taken from a `tokenizer_config.json` beside it
-    /// (`eos_token`), else by its usual names.
+    /// Reads a tokenizer.json. Its end-of-text token is taken from a `tokenizer_config.json` beside
+    /// it (`eos_token`), else by its usual names.
     ///
     /// # Errors
     /// The file cannot be read, is no tokenizer.json, or names more than [`VOCABULARY_MAX`] tokens.
@@ -199,8 +199,8 @@ impl Tokenizer {
         Self::from_json(&tokenizer.to_string(false).map_err(failed)?)
     }
 
-    /// The ids of `text`; no special token is put around it, but one that is spelled out in it counts
-    /// as that token.
+    /// The ids of `text`; no special token is put around it, but one that is spelled out in it
+    /// counts as that token.
     ///
     /// # Errors
     /// A character that the vocabulary lacks, when there is no unknown token.
@@ -255,9 +255,9 @@ impl Tokenizer {
                 for c in text.chars() {
                     let id = ids.get(&c).copied().or(*unknown).ok_or_else(|| {
                         DataError::Tokenizer(format!(
-                            "the character {c:?} (U+{:04X}) does not occur in the training text, so \
-                             this character tokenizer has no token for it. Leave it out, or train \
-                             with tokenizer = \"byte\" or \"bpe\"",
+                            "the character {c:?} (U+{:04X}) does not occur in the training text, \
+                             so this character tokenizer has no token for it. Leave it out, or \
+                             train with tokenizer = \"byte\" or \"bpe\"",
                             c as u32
                         ))
                     })?;
@@ -314,8 +314,8 @@ impl Tokenizer {
         &self.inner.json
     }
 
-    /// The text of a tokenizer_config.json that makes `transformers` load the tokenizer.json as it is
-    /// (`PreTrainedTokenizerFast`). `context` is the model's longest sequence.
+    /// The text of a tokenizer_config.json that makes `transformers` load the tokenizer.json as it
+    /// is (`PreTrainedTokenizerFast`). `context` is the model's longest sequence.
     pub fn config_json(&self, context: usize) -> String {
         let name = |id: Option<u32>| {
             let found = self.inner.specials.iter().find(|(_, s)| Some(*s) == id);

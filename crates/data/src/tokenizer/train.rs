@@ -9,9 +9,12 @@ use crate::error::DataError;
 use crate::fast_hash::FastMap;
 use rayon::prelude::*;
 use serde_json::Value;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Longest word that is learned from, in bytes; longer ones are cut.
 const WORD_MAX: usize = 256;
+/// Most bytes of distinct words that are learned from; this bounds memory.
+const SYMBOLS_MAX: usize = 12 << 20;
 /// Text counted at a time, in bytes.
 const BATCH: usize = 8 << 20;
 
@@ -74,8 +77,8 @@ fn check_size(kind: TokenizerKind, vocabulary: usize, specials: usize) -> Result
     }
     if vocabulary > VOCABULARY_MAX {
         return Err(DataError::Tokenizer(format!(
-            "a vocabulary of {vocabulary} is above the limit of {VOCABULARY_MAX}: it and the model's \
-             embedding would not fit in memory. Common sizes are 1,000 to 100,000"
+            "a vocabulary of {vocabulary} is above the limit of {VOCABULARY_MAX}: it and the \
+             model's embedding would not fit in memory. Common sizes are 1,000 to 100,000"
         )));
     }
     Ok(())
@@ -133,9 +136,23 @@ fn count_words(kind: TokenizerKind, texts: &mut Texts<'_>) -> Result<Sorted, Dat
             *total.entry(word).or_default() += n;
         }
     }
-    let mut sorted: Vec<_> = total.into_iter().collect();
+    Ok(most_frequent(total))
+}
+
+/// The most frequent words, as many as [`SYMBOLS_MAX`] allows, sorted. Scripts without spaces have
+/// almost as many words as text; of equally frequent ones a fixed random choice is kept.
+fn most_frequent(counts: Counts) -> Sorted {
+    let mut sorted: Sorted = counts.into_iter().collect();
+    sorted.sort_by_cached_key(|(word, n)| (u64::MAX - n, xxh3_64(word)));
+    let mut symbols = 0;
+    let kept = sorted.iter().take_while(|(word, _)| {
+        symbols += word.len();
+        symbols <= SYMBOLS_MAX
+    });
+    let kept = kept.count();
+    sorted.truncate(kept);
     sorted.sort_unstable();
-    Ok(sorted)
+    sorted
 }
 
 fn count(kind: TokenizerKind, text: &str, counts: &mut Counts) {

@@ -2,8 +2,8 @@
 //!
 //! Start from the substrings of frequent words, fit their probabilities by expectation-maximisation
 //! over all cuts of all words, drop the pieces whose loss costs least, and repeat until the size is
-//! reached. The steps (and constants) follow sentencepiece's description; sums run over a fixed number
-//! of shards in a fixed order, so the result does not depend on the number of threads.
+//! reached. The steps (and constants) follow sentencepiece's description; sums run over a fixed
+//! number of shards in a fixed order, so the result does not depend on the number of threads.
 
 use crate::fast_hash::FastMap;
 use rayon::prelude::*;
@@ -13,6 +13,8 @@ const PIECE_MAX: usize = 16;
 /// Words that give their substrings as first pieces, and words fitted, the most frequent ones.
 const SEED_WORDS: usize = 100_000;
 const FITTED_WORDS: usize = 400_000;
+/// Distinct substrings counted; this bounds memory.
+const SUBSTRINGS_MAX: usize = 4 << 20;
 /// First pieces for each piece wanted.
 const SEEDS_PER_PIECE: usize = 12;
 /// E and M steps between two prunings, and the share kept by one.
@@ -188,6 +190,9 @@ fn seeds(words: &Words, size: usize) -> (Vec<Vec<u8>>, Vec<f64>) {
     let mut counts: FastMap<&[u8], f64> = FastMap::default();
     let mut bytes = [1.0; 256];
     for (word, count) in words.iter().take(SEED_WORDS) {
+        if counts.len() > SUBSTRINGS_MAX {
+            break;
+        }
         word.iter().for_each(|b| bytes[usize::from(*b)] += count);
         // Pieces start and end between characters.
         let mut edges: Vec<usize> = (0..word.len()).filter(|i| (word[*i] as i8) >= -64).collect();
