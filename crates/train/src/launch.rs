@@ -11,6 +11,7 @@ use crate::checkpointing::{self, Standing};
 use crate::control::{Control, Observer};
 use crate::error::TrainError;
 use crate::evaluation::{bits_per_byte, score};
+use crate::horizon::Horizon;
 use crate::job::{Job, Setup, prepare_job};
 use crate::recipe::{Recipe, to_toml};
 use crate::recorder::Recorder;
@@ -186,7 +187,11 @@ impl Run<'_> {
             tokens_train: setup.data.facts.tokens_train,
             tokens_valid: setup.data.facts.tokens_validation,
             vocabulary: config.vocabulary as u64,
-            horizon: self.state.progress.forecast.steps,
+            // Not known where time is the limit.
+            horizon: match setup.horizon {
+                Horizon::Steps(steps) => steps,
+                Horizon::Seconds(_) => 0,
+            },
             precision: setup.recipe.run.precision.clone(),
             device: setup.device.describe(),
             resumed_at,

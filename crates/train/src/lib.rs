@@ -4,6 +4,7 @@
 //! and fills in everything else, [`train`] runs the loop into a run folder, [`resume`] goes on with
 //! it. [`Observer`] sees every event as it is recorded; [`Control`] asks a run to stop.
 
+mod advise;
 mod checkpointing;
 mod control;
 mod error;
@@ -22,6 +23,7 @@ mod state;
 mod trainer;
 mod validation;
 
+pub use advise::{Advice, Regime, advise};
 pub use control::{Control, Observer};
 pub use error::{ExitKind, TrainError};
 pub use evaluate::{Evaluation, Split, evaluate_files, evaluate_run};

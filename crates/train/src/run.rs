@@ -2,13 +2,16 @@
 
 use std::time::Instant;
 
+use heldout_base::durable::Naming;
 use heldout_data::{Batch, Prefetch};
 use heldout_kernels::{NoiseKey, PassKind, Tape};
 use heldout_model::Tokens;
 use heldout_optim::clip::Clipped;
 use heldout_optim::guard::Verdict;
 use heldout_record::checkpoint::{self, Checkpoint};
-use heldout_record::{CheckpointRecord, Event, GuardRecord, RunDir, StepRecord, StopReason};
+use heldout_record::{
+    CheckpointRecord, Event, GuardRecord, RecordError, RunDir, StepRecord, StopReason,
+};
 use heldout_regularize::at::At;
 use heldout_regularize::plan::Average;
 
@@ -326,6 +329,9 @@ impl<'a> Run<'a> {
         let progress = &mut self.state.progress;
         (progress.seconds, progress.saved_at_seconds) = (seconds, seconds);
         progress.averages = self.state.averages.iter().map(|a| a.counts()).collect();
+        // Staging would make a folder that vanished anew, without the papers that belong in it.
+        let recipe = self.folder.recipe();
+        std::fs::metadata(&recipe).naming("find", &recipe).map_err(RecordError::from)?;
         // What a resume keeps of the metrics must not be older than the checkpoint.
         self.recorder.sync()?;
         let (model, tokenizer) = (&self.setup.model, &self.setup.data.tokenizer);

@@ -1,0 +1,161 @@
+//! What every technique of the catalogue must hold: off leaves no trace, the same seed gives the
+//! same bits, a stop leaves no trace, training still works.
+
+mod support;
+
+use heldout_record::Event;
+use heldout_regularize::{CATALOGUE, Entry, Settings, Value};
+use heldout_train::TrainError;
+use support::*;
+
+/// The technique's example as a command-line setting.
+fn example(entry: &Entry) -> String {
+    let value = |value: &Value| match value {
+        Value::Number(number) => number.to_string(),
+        Value::Text(text) => format!("\"{text}\""),
+        other => panic!("{}: no way to write {other:?} yet", entry.name()),
+    };
+    let Settings { main, knobs } = entry.example_settings();
+    let text = match main {
+        Some(main) => value(&main),
+        None => {
+            let knobs: Vec<_> = knobs.iter().map(|(k, v)| format!("{k} = {}", value(v))).collect();
+            format!("{{ {} }}", knobs.join(", "))
+        }
+    };
+    format!("regularize.{}={text}", entry.name())
+}
+
+fn off(entry: &Entry) -> String {
+    format!("regularize.{}=off", entry.name())
+}
+
+/// Techniques that act on something else than the course of the weights.
+const WATCHERS: [&str; 3] = ["early-stopping", "explosion-guard", "ema"];
+
+#[test]
+fn off_is_absent_bit_for_bit() {
+    // Those that the defaults bring in are absent only when they are switched off.
+    let by_default = [
+        "weight-tying",
+        "dropout",
+        "weight-decay",
+        "gradient-clipping",
+        "explosion-guard",
+        "early-stopping",
+        "shuffle",
+    ];
+    let plain = run("plain", &[]);
+    let all_off: Vec<String> =
+        CATALOGUE.iter().filter(|e| !by_default.contains(&e.name())).map(off).collect();
+    let settings: Vec<&str> = all_off.iter().map(String::as_str).collect();
+    assert!(settings.len() >= 8, "{settings:?}");
+    let switched_off = run("all off", &settings);
+    assert_same_run(&plain.path, &switched_off.path, "off");
+}
+
+#[test]
+fn every_technique_is_reproducible_resumable_and_alive() {
+    let plain = run("plain", &[]);
+    for entry in CATALOGUE {
+        let name = entry.name();
+        let setting = example(entry);
+        let settings = [setting.as_str()];
+        let done = run(name, &settings);
+        let receipts: Vec<_> = done
+            .events
+            .iter()
+            .filter_map(|e| match e {
+                Event::Receipt(receipt) if receipt.technique == name => Some(receipt),
+                _ => None,
+            })
+            .collect();
+        assert!(!receipts.is_empty(), "{name} shows no receipt");
+        assert!(receipts.iter().all(|r| !r.statement.is_empty()), "{name}");
+        let again = run(name, &settings);
+        assert_same_run(&done.path, &again.path, &format!("{name} twice"));
+        let stopped = run_until(name, &settings, 14);
+        go_on(&stopped).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_same_run(&done.path, &stopped, &format!("{name} stopped and resumed"));
+        assert_learns(&done, name);
+        // Where the example is what the tiny recipe does anyway, its absence must differ.
+        let mut without = bits(&plain.path.join("last"));
+        if losses(&plain.path) == losses(&done.path) {
+            without = bits(&run("without", &[&off(entry)]).path.join("last"));
+        }
+        if !WATCHERS.contains(&name) {
+            assert_ne!(bits(&done.path.join("last")), without, "{name} changes nothing");
+        }
+    }
+}
+
+fn assert_learns(done: &Done, name: &str) {
+    let losses: Vec<f64> = done
+        .events
+        .iter()
+        .filter_map(|e| match e {
+            Event::Evaluation(e) => Some(e.loss_valid),
+            _ => None,
+        })
+        .collect();
+    let (first, best) = (losses[0], done.outcome.best.expect("a best").loss_valid);
+    // Chance is the logarithm of some thirty characters.
+    assert!(best < first && best < 3.1, "{name}: {losses:?}");
+}
+
+#[test]
+fn all_techniques_work_together() {
+    let all: Vec<String> = CATALOGUE.iter().map(example).collect();
+    // l2 and coupled decay would be the same, decoupled decay beside l2 is allowed.
+    let settings: Vec<&str> = all.iter().map(String::as_str).collect();
+    let done = run("together", &settings);
+    assert_learns(&done, "together");
+}
+
+#[test]
+fn a_schedule_moves_a_knob() {
+    let constant = run("constant", &["regularize.dropout=0.3"]);
+    let falling = run(
+        "falling",
+        &["regularize.dropout={ rate = { peak = 0.3, shape = \"linear\", end = 0.0 } }"],
+    );
+    let first = |d: &Done| losses(&d.path)[0].clone();
+    assert_eq!(first(&constant), first(&falling), "they start alike");
+    assert_ne!(losses(&constant.path), losses(&falling.path));
+}
+
+#[test]
+fn settings_without_effect_are_errors_at_their_place() {
+    let check = |settings: &[&str], part: &str| {
+        let error = job(settings).err().unwrap_or_else(|| panic!("accepted: {settings:?}"));
+        assert!(matches!(error, TrainError::Recipe(_)), "{error:?}");
+        let error = error.to_string();
+        assert!(error.contains(part) && error.contains("command line:1:"), "{error}");
+    };
+    check(&["regularize.dropout=0"], "no effect");
+    check(&["regularize.l1=0"], "no effect");
+    check(&["model.family=llama", "regularize.l2={ strength = 0.1, on = \"bias\" }"], "no effect");
+}
+
+#[test]
+fn penalties_and_smoothing_are_in_the_objective_but_never_in_the_evaluation() {
+    let of = |settings: &[&str]| {
+        let done = run("objective", settings);
+        let step = done.events.iter().find_map(|e| match e {
+            Event::Step(step) => Some(step.clone()),
+            _ => None,
+        });
+        step.expect("a first step")
+    };
+    let plain = of(&[]);
+    assert!((plain.objective - plain.loss_train).abs() < 1e-9);
+    let l1 = "regularize.l1={ strength = 0.01, method = \"subgradient\" }";
+    for setting in [l1, "regularize.l2=0.01"] {
+        let penalized = of(&[setting]);
+        assert_eq!(penalized.loss_train.to_bits(), plain.loss_train.to_bits(), "{setting}");
+        assert!(penalized.objective > plain.objective, "{setting}");
+    }
+    let smoothed = of(&["regularize.label-smoothing=0.1"]);
+    assert_eq!(smoothed.loss_train.to_bits(), plain.loss_train.to_bits());
+    assert!((smoothed.objective - plain.objective).abs() > 1e-6);
+}
