@@ -10,7 +10,7 @@
 use crate::device::Device;
 use crate::math::exp;
 use crate::ops::HeadShape;
-use crate::ops::attention_forms::{Heads, as_columns, as_rows, pair, transposed};
+use crate::ops::attention_forms::{Heads, as_columns, as_rows, transposed};
 use crate::ops::dropout::{FactorLanes, Site};
 use crate::ops::tile::{self, Engine, Into, Left, Right, Size, Units};
 use crate::parallel;
@@ -117,12 +117,11 @@ impl Strip<'_> {
         self.count.next_multiple_of(LANES)
     }
 
-    /// The dropout factors of 16 queries from lane `first` on.
-    #[inline(always)]
-    pub fn factors(&self, site: Site, first: usize) -> FactorLanes<LANES> {
+    /// The dropout factors of the strip's queries.
+    pub fn factors(&self, site: Option<Site>) -> Option<FactorLanes<QUERIES>> {
         let shape = self.heads.shape;
-        let row = self.row * shape.seq_len + self.start + first;
-        FactorLanes::new(|lane| site.query(row + lane, shape.heads))
+        let row = self.row * shape.seq_len + self.start;
+        site.map(|site| FactorLanes::new(|lane| site.query(row + lane, shape.heads)))
     }
 
     /// What lies where in the block of keys from `first_key` on, `past` keys preceding the first
@@ -141,7 +140,7 @@ pub(crate) struct Block {
     pub first_key: usize,
     /// Keys that precede the strip's first query: lane q sees keys 0..=before + q.
     before: usize,
-    lanes: usize,
+    pub lanes: usize,
 }
 
 impl Block {
@@ -159,6 +158,7 @@ impl Block {
 
     /// Calls `body(keys, lane)` for runs of keys that begin at the same vector of lanes: first
     /// all that concern every vector, then groups along the diagonal.
+    #[inline(always)]
     pub fn runs(&self, mut body: impl FnMut(std::ops::Range<usize>, usize)) {
         let every = (self.before + LANES).saturating_sub(self.first_key);
         let every = every.next_multiple_of(LANES).min(self.keys);
@@ -171,7 +171,7 @@ impl Block {
         }
     }
 
-    /// scores `[keys, QUERIES]` ← rows · transposedᵀ where lanes may see keys, −∞ where they do
+    /// scores `[keys, QUERIES]` ← rows · transposed where lanes may see keys, −∞ where they do
     /// not but share a vector with one that does.
     pub fn scores(
         &self,
@@ -194,7 +194,7 @@ impl Block {
         self.first_lane(key / LANES * LANES) / LANES * LANES
     }
 
-    /// c `[keys, QUERIES]` ← rows · transposedᵀ, for the lanes of each run.
+    /// c `[keys, QUERIES]` ← rows · transposed, for the lanes of each run.
     pub fn product(
         &self,
         engine: Engine,
@@ -273,11 +273,12 @@ pub(crate) fn attend<'s>(
         shrink: [1.0; QUERIES],
     };
     let reach = past + strip.start + strip.count;
+    let factors = strip.factors(site);
     for first_key in (0..reach).step_by(KEYS) {
         let block = strip.block(past, first_key);
         let keys = &attended.keys[first_key * engine.units.along(width)..];
         block.scores(engine, scores, keys, queries, width);
-        normalise(attended, strip, block, site, scores, &mut running);
+        normalise(attended, block, factors.as_ref(), scores, &mut running);
         if first_key > 0 {
             for (output, shrink) in outputs.chunks_exact_mut(width).zip(running.shrink) {
                 output.iter_mut().for_each(|output| *output *= shrink);
@@ -295,84 +296,59 @@ pub(crate) fn attend<'s>(
     outputs
 }
 
-/// A vector of lanes.
-pub(crate) type Line = [f32; LANES];
-
 /// Scores become unnormalised, dropped-out probabilities, in units for [`Block::weighted`].
 fn normalise(
     attended: &Attended,
-    strip: &Strip,
     block: Block,
-    site: Option<Site>,
+    factors: Option<&FactorLanes<QUERIES>>,
     scores: &mut [f32],
     running: &mut Running,
 ) {
     let engine = attended.engine;
     let scale = 1.0 / (attended.width as f32).sqrt();
-    let (lines, _) = scores.as_chunks_mut::<LANES>();
-    running.shrink.fill(1.0);
     dispatch(
         engine.isa,
         #[inline(always)]
         || {
-            for vector in 0..strip.lanes() / LANES {
+            let mut largest = [f32::NEG_INFINITY; QUERIES];
+            let (lines, _) = scores.as_chunks::<LANES>();
+            let vectors = largest.as_chunks_mut::<LANES>().0.iter_mut().take(block.lanes / LANES);
+            for (vector, largest) in vectors.enumerate() {
                 let seen = block.seen((vector + 1) * LANES);
-                if seen == 0 {
-                    continue;
-                }
-                let span = vector * LANES..(vector + 1) * LANES;
-                let maxima = line(&running.maxima[span.clone()]);
-                let sums = line(&running.sums[span.clone()]);
-                let largest = largest(lines, vector, seen);
-                let new: Line = per_lane(|lane| maxima[lane].max(largest[lane] * scale));
-                let shrink: Line = per_lane(|lane| exp(maxima[lane] - new[lane]));
-                let old: Line = per_lane(|lane| sums[lane] * shrink[lane]);
-                let weigh = Weigh { vector, seen, scale, maxima: new, units: engine.units };
-                let sums = match site {
-                    None => weigh.run(
-                        lines,
-                        old,
-                        #[inline(always)]
-                        |_, _| 1.0,
-                    ),
-                    Some(site) => {
-                        let factors = strip.factors(site, vector * LANES);
-                        weigh.run(
-                            lines,
-                            old,
-                            #[inline(always)]
-                            |lane, key| factors.at(lane, block.first_key + key),
-                        )
-                    }
-                };
-                running.maxima[span.clone()].copy_from_slice(&new);
-                running.sums[span.clone()].copy_from_slice(&sums);
-                running.shrink[span].copy_from_slice(&shrink);
+                *largest = largest_of(lines, vector, seen);
             }
+            running.raise(&largest[..block.lanes], scale);
+            block.runs(
+                #[inline(always)]
+                |keys, lane| {
+                    let maxima = &running.maxima[lane..block.lanes];
+                    let sums = &mut running.sums[lane..block.lanes];
+                    for key in keys {
+                        let at = key * QUERIES;
+                        let scores = &mut scores[at + lane..at + block.lanes];
+                        weigh(scores, maxima, sums, scale);
+                        if let Some(factors) = factors {
+                            let mut row = [0.0; QUERIES];
+                            let row = &mut row[..scores.len()];
+                            factors.column(block.first_key + key, lane, row);
+                            scores.iter_mut().zip(row).for_each(|(score, f)| *score *= *f);
+                        }
+                    }
+                },
+            );
         },
     );
+    if engine.units != Units::F32 {
+        pair_keys(engine, block, scores);
+    }
 }
 
-/// A vector of 16 values.
+/// The largest score of a vector of lanes over the first `seen` keys, four keys at a time.
 #[inline(always)]
-pub(crate) fn line(values: &[f32]) -> Line {
-    *values.first_chunk().expect("a whole vector")
-}
-
-/// A vector made lane by lane.
-#[inline(always)]
-pub(crate) fn per_lane(value: impl Fn(usize) -> f32) -> Line {
-    std::array::from_fn(value)
-}
-
-/// Lines of scores per key.
-pub(crate) const STRIDE: usize = QUERIES / LANES;
-
-/// The largest score of each lane over the first `seen` keys, four keys at a time.
-#[inline(always)]
-fn largest(lines: &[Line], vector: usize, seen: usize) -> Line {
-    let mut most = [[f32::NEG_INFINITY; LANES]; 4];
+fn largest_of(lines: &[[f32; LANES]], vector: usize, seen: usize) -> [f32; LANES] {
+    const STRIDE: usize = QUERIES / LANES;
     let larger = |a: f32, b: f32| if b > a { b } else { a };
+    let mut most = [[f32::NEG_INFINITY; LANES]; 4];
     let (fours, rest) = lines[..seen * STRIDE].as_chunks::<{ 4 * STRIDE }>();
     for four in fours {
         for (key, most) in most.iter_mut().enumerate() {
@@ -381,64 +357,67 @@ fn largest(lines: &[Line], vector: usize, seen: usize) -> Line {
             }
         }
     }
-    let [mut first, b, c, d] = most;
+    let [mut all, b, c, d] = most;
     for key in rest.chunks_exact(STRIDE) {
-        for (first, score) in first.iter_mut().zip(&key[vector]) {
-            *first = larger(*first, *score);
+        for (all, score) in all.iter_mut().zip(&key[vector]) {
+            *all = larger(*all, *score);
         }
     }
-    per_lane(|lane| larger(larger(first[lane], b[lane]), larger(c[lane], d[lane])))
-}
-
-/// e^(score·scale − maximum) of one vector of lanes.
-struct Weigh {
-    vector: usize,
-    seen: usize,
-    scale: f32,
-    maxima: Line,
-    units: Units,
-}
-
-impl Weigh {
-    /// Replaces scores by weights times factors; returns the sums of the weights plus `sums`.
-    #[inline(always)]
-    fn run(&self, lines: &mut [Line], sums: Line, factor: impl Fn(usize, usize) -> f32) -> Line {
-        let mut sums = sums;
-        match self.units {
-            Units::F32 => {
-                for (key, lines) in lines[..self.seen * STRIDE].chunks_exact_mut(STRIDE).enumerate()
-                {
-                    let weights = self.weights(&lines[self.vector], &mut sums);
-                    lines[self.vector] = per_lane(|lane| weights[lane] * factor(lane, key));
-                }
-            }
-            Units::Pairs | Units::PairsEmulated => {
-                for first in (0..self.seen).step_by(2) {
-                    let low = self.weights(&lines[first * STRIDE + self.vector], &mut sums);
-                    let high = if first + 1 < self.seen {
-                        self.weights(&lines[(first + 1) * STRIDE + self.vector], &mut sums)
-                    } else {
-                        [0.0; LANES]
-                    };
-                    let to = &mut lines[first / 2 * STRIDE + self.vector];
-                    *to = per_lane(|lane| {
-                        let low = low[lane] * factor(lane, first);
-                        pair(low, high[lane] * factor(lane, first + 1))
-                    });
-                }
-            }
+    for others in [b, c, d] {
+        for (all, other) in all.iter_mut().zip(others) {
+            *all = larger(*all, other);
         }
-        sums
     }
+    all
+}
 
-    /// The weights of one key, added to the sums.
+impl Running {
+    /// Takes the largest scores of a block into account.
     #[inline(always)]
-    fn weights(&self, scores: &Line, sums: &mut Line) -> Line {
-        let weights = per_lane(|lane| masked_exp(scores[lane], self.scale, self.maxima[lane]));
-        for (sum, weight) in sums.iter_mut().zip(weights) {
-            *sum += weight;
+    fn raise(&mut self, largest: &[f32], scale: f32) {
+        let state = self.maxima.iter_mut().zip(&mut self.sums).zip(&mut self.shrink);
+        for (((maximum, sum), shrink), largest) in state.zip(largest) {
+            let new = (largest * scale).max(*maximum);
+            *shrink = exp(*maximum - new);
+            *sum *= *shrink;
+            *maximum = new;
         }
-        weights
+    }
+}
+
+/// One key's scores become weights, which are added to the sums.
+#[inline(always)]
+fn weigh(scores: &mut [f32], maxima: &[f32], sums: &mut [f32], scale: f32) {
+    for ((score, maximum), sum) in scores.iter_mut().zip(maxima).zip(sums) {
+        *score = masked_exp(*score, scale, *maximum);
+        *sum += *score;
+    }
+}
+
+/// Rows of weights become rows of units in place: each key's paired with the next one's.
+fn pair_keys(engine: Engine, block: Block, scores: &mut [f32]) {
+    for unit in 0..block.keys.div_ceil(2) {
+        let mut units = [0.0f32; QUERIES];
+        pair_rows(engine, block, scores, unit, &mut units);
+        scores[unit * QUERIES..(unit + 1) * QUERIES].copy_from_slice(&units);
+    }
+}
+
+/// units ← the rows of keys 2·unit and 2·unit + 1, the latter 0 where the block ends.
+pub(crate) fn pair_rows(
+    engine: Engine,
+    block: Block,
+    rows: &[f32],
+    unit: usize,
+    units: &mut [f32],
+) {
+    let low = &rows[2 * unit * QUERIES..][..block.lanes];
+    let units = &mut units[..block.lanes];
+    if 2 * unit + 1 < block.keys {
+        let high = &rows[(2 * unit + 1) * QUERIES..][..block.lanes];
+        tile::pack_across(engine, low, high, units);
+    } else {
+        tile::pack_across(engine, low, &[0.0; QUERIES][..block.lanes], units);
     }
 }
 

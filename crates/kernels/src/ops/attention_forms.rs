@@ -7,8 +7,7 @@
 
 use crate::ops::HeadShape;
 use crate::ops::attention::QUERIES;
-use crate::ops::tile::{Engine, Units};
-use crate::simd::dispatch;
+use crate::ops::tile::{self, Engine, Units};
 
 /// One sequence's rows of the fused tensor.
 pub(crate) struct Heads<'a> {
@@ -61,45 +60,26 @@ impl<'a> Rows<'a> {
     fn row(&self, index: usize) -> &'a [f32] {
         &self.data[index * self.stride..index * self.stride + self.width]
     }
+
+    /// Asks for a row that will be read soon, if there is one.
+    #[inline(always)]
+    fn prefetch(&self, index: usize) {
+        if index < self.count {
+            tile::prefetch(self.row(index));
+        }
+    }
 }
 
-/// A value's upper 16 bits, rounded to nearest, ties to even.
-#[inline(always)]
-fn rounded(value: f32) -> u32 {
-    let bits = value.to_bits();
-    bits.wrapping_add(0x7FFF + ((bits >> 16) & 1)) >> 16
-}
-
-/// Two values as a pair of bf16, the lower half first.
-#[inline(always)]
-pub(crate) fn pair(low: f32, high: f32) -> f32 {
-    f32::from_bits(rounded(high) << 16 | rounded(low))
-}
+/// Rows between the one in use and the one asked for.
+const AHEAD: usize = 16;
 
 /// `[count, along(width)]`: values paired along the row; an odd last one is paired with 0.
 pub(crate) fn as_rows(engine: Engine, from: Rows, to: &mut [f32]) {
     let units = engine.units.along(from.width);
-    let each = to[..from.count * units].chunks_exact_mut(units);
-    dispatch(
-        engine.isa,
-        #[inline(always)]
-        || {
-            for (index, to) in each.enumerate() {
-                let row = from.row(index);
-                if engine.units == Units::F32 {
-                    to.copy_from_slice(row);
-                    continue;
-                }
-                let (pairs, rest) = row.as_chunks::<2>();
-                for (to, [low, high]) in to.iter_mut().zip(pairs) {
-                    *to = pair(*low, *high);
-                }
-                if let ([low], Some(to)) = (rest, to.last_mut()) {
-                    *to = pair(*low, 0.0);
-                }
-            }
-        },
-    );
+    for (index, to) in to[..from.count * units].chunks_exact_mut(units).enumerate() {
+        from.prefetch(index + AHEAD);
+        tile::pack_along(engine, from.row(index), to);
+    }
 }
 
 /// `[along(count), width]`: each row paired with the next; an odd last one is paired with 0.
@@ -108,24 +88,18 @@ pub(crate) fn as_columns(engine: Engine, from: Rows, to: &mut [f32]) {
         return as_rows(engine, from, to);
     }
     let units = engine.units.along(from.count);
-    let each = to[..units * from.width].chunks_exact_mut(from.width);
-    dispatch(
-        engine.isa,
-        #[inline(always)]
-        || {
-            for (index, to) in each.enumerate() {
-                let low = from.row(2 * index);
-                if 2 * index + 1 < from.count {
-                    let high = from.row(2 * index + 1);
-                    for ((to, low), high) in to.iter_mut().zip(low).zip(high) {
-                        *to = pair(*low, *high);
-                    }
-                } else {
-                    to.iter_mut().zip(low).for_each(|(to, low)| *to = pair(*low, 0.0));
-                }
-            }
-        },
-    );
+    for (index, to) in to[..units * from.width].chunks_exact_mut(from.width).enumerate() {
+        from.prefetch(2 * index + AHEAD);
+        from.prefetch(2 * index + 1 + AHEAD);
+        let low = from.row(2 * index);
+        if 2 * index + 1 < from.count {
+            tile::pack_across(engine, low, from.row(2 * index + 1), to);
+        } else {
+            // Twice the same row, then the upper halves cleared.
+            tile::pack_across(engine, low, low, to);
+            to.iter_mut().for_each(|to| *to = f32::from_bits(to.to_bits() & 0xFFFF));
+        }
+    }
 }
 
 /// `[along(width), QUERIES]`: units paired along the row, then transposed; lanes beyond the rows
@@ -134,10 +108,6 @@ pub(crate) fn transposed(engine: Engine, from: Rows, to: &mut [f32], staging: &m
     assert!(from.count <= QUERIES, "a strip holds at most {QUERIES} rows");
     let units = engine.units.along(from.width);
     let lanes = from.count.next_multiple_of(16);
-    if engine.units == Units::F32 && from.count == lanes {
-        transpose(engine, from, to);
-        return;
-    }
     as_rows(engine, from, staging);
     staging[from.count * units..lanes * units].fill(0.0);
     transpose(engine, Rows { data: staging, stride: units, count: lanes, width: units }, to);

@@ -84,17 +84,19 @@ pub(crate) struct FactorLanes<const N: usize> {
 
 impl<const N: usize> FactorLanes<N> {
     /// Gathers the rows that `factors` yields for 0..N.
-    #[inline(always)]
     pub fn new(factors: impl Fn(usize) -> Factors) -> Self {
         let keys: [[u32; 2]; N] = std::array::from_fn(|lane| factors(lane).row.keys());
         FactorLanes { first: factors(0), keys: [keys.map(|k| k[0]), keys.map(|k| k[1])] }
     }
 
-    /// The factor of a row and a column.
+    /// out ← the factors of one column for as many rows from `first` on.
     #[inline(always)]
-    pub fn at(&self, lane: usize, column: usize) -> f32 {
-        let row = self.first.row.with_keys([self.keys[0][lane], self.keys[1][lane]]);
-        row.factor(column as u32 & self.first.columns)
+    pub fn column(&self, column: usize, first: usize, out: &mut [f32]) {
+        let column = column as u32 & self.first.columns;
+        let [key0, key1] = self.keys.each_ref().map(|keys| &keys[first..first + out.len()]);
+        for ((out, key0), key1) in out.iter_mut().zip(key0).zip(key1) {
+            *out = self.first.row.with_keys([*key0, *key1]).factor(column);
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 use crate::device::{Device, Isa, Precision};
+use crate::simd::dispatch;
 
 /// What a four-byte unit of A and B is, and who multiplies it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,6 +129,77 @@ pub(crate) fn product(
     #[cfg(not(target_arch = "x86_64"))]
     unsafe {
         portable(raw, m, n, engine.units);
+    }
+}
+
+/// A value's upper 16 bits, rounded to nearest, ties to even.
+#[inline(always)]
+fn rounded(value: f32) -> u32 {
+    let bits = value.to_bits();
+    bits.wrapping_add(0x7FFF + ((bits >> 16) & 1)) >> 16
+}
+
+/// Two values as a pair of bf16, the lower half first.
+#[inline(always)]
+fn pair(low: f32, high: f32) -> f32 {
+    f32::from_bits(rounded(high) << 16 | rounded(low))
+}
+
+/// Asks for the cache lines of a row that will be read soon: rows of a head lie in pages of
+/// their own, which the processor does not foresee.
+#[inline(always)]
+pub(crate) fn prefetch(row: &[f32]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in row.chunks(16) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: prefetching reads nothing, and the address is inside the row.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = row;
+}
+
+/// to ← units along `from`: values, or pairs of neighbours; an odd last one is paired with 0.
+pub(crate) fn pack_along(engine: Engine, from: &[f32], to: &mut [f32]) {
+    assert_eq!(to.len(), engine.units.along(from.len()), "units of a row");
+    match engine.units {
+        Units::F32 => to.copy_from_slice(from),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `Engine::of` found native pairs.
+        Units::Pairs => unsafe { super::tile_x86::pack_along(from, to) },
+        _ => dispatch(
+            engine.isa,
+            #[inline(always)]
+            || {
+                let (pairs, rest) = from.as_chunks::<2>();
+                for (to, [low, high]) in to.iter_mut().zip(pairs) {
+                    *to = pair(*low, *high);
+                }
+                if let ([low], Some(to)) = (rest, to.last_mut()) {
+                    *to = pair(*low, 0.0);
+                }
+            },
+        ),
+    }
+}
+
+/// to[i] ← the pair of low[i] and high[i], all equally long; never f32 units.
+pub(crate) fn pack_across(engine: Engine, low: &[f32], high: &[f32], to: &mut [f32]) {
+    assert!(low.len() == to.len() && high.len() == to.len(), "pairs of two rows");
+    match engine.units {
+        Units::F32 => unreachable!("f32 units are not paired"),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `Engine::of` found native pairs.
+        Units::Pairs => unsafe { super::tile_x86::pack_across(low, high, to) },
+        _ => dispatch(
+            engine.isa,
+            #[inline(always)]
+            || {
+                for ((to, low), high) in to.iter_mut().zip(low).zip(high) {
+                    *to = pair(*low, *high);
+                }
+            },
+        ),
     }
 }
 

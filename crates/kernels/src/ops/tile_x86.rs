@@ -104,6 +104,51 @@ pub(super) unsafe fn transpose16(
     }
 }
 
+/// to ← pairs of neighbours in from, `to.len()` of them.
+///
+/// # Safety
+/// Needs AVX-512F and AVX512-BF16.
+#[target_feature(enable = "avx512f,avx512bf16")]
+pub(super) unsafe fn pack_along(from: &[f32], to: &mut [f32]) {
+    for (from, to) in from.chunks(32).zip(to.chunks_mut(16)) {
+        let low = (1u64 << from.len().min(16)) - 1;
+        let high = (1u64 << from.len().saturating_sub(16)) - 1;
+        let stored = (1u64 << to.len()) - 1;
+        // SAFETY: the masks cut loads and stores at the ends of the slices.
+        unsafe {
+            let first = _mm512_maskz_loadu_ps(low as __mmask16, from.as_ptr());
+            let second = _mm512_maskz_loadu_ps(high as __mmask16, from.as_ptr().wrapping_add(16));
+            let pairs = _mm512_cvtne2ps_pbh(second, first);
+            let pairs = std::mem::transmute::<__m512bh, __m512>(pairs);
+            _mm512_mask_storeu_ps(to.as_mut_ptr(), stored as __mmask16, pairs);
+        }
+    }
+}
+
+/// to[i] ← the pair (low[i], high[i]); the slices are equally long.
+///
+/// # Safety
+/// Needs AVX-512F, AVX-512BW and AVX512-BF16.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub(super) unsafe fn pack_across(low: &[f32], high: &[f32], to: &mut [f32]) {
+    // The halves follow each other; 16-bit words i and 16 + i become neighbours.
+    let order: [u16; 32] = std::array::from_fn(|i| (i / 2 + i % 2 * 16) as u16);
+    // SAFETY: the array is 512 bits.
+    let order = unsafe { _mm512_loadu_si512(order.as_ptr().cast()) };
+    for ((low, high), to) in low.chunks(16).zip(high.chunks(16)).zip(to.chunks_mut(16)) {
+        let mask = ((1u64 << to.len()) - 1) as __mmask16;
+        // SAFETY: the mask cuts loads and stores at the ends of the slices.
+        unsafe {
+            let low = _mm512_maskz_loadu_ps(mask, low.as_ptr());
+            let high = _mm512_maskz_loadu_ps(mask, high.as_ptr());
+            let halves = _mm512_cvtne2ps_pbh(high, low);
+            let halves = std::mem::transmute::<__m512bh, __m512i>(halves);
+            let pairs = _mm512_permutexvar_epi16(order, halves);
+            _mm512_mask_storeu_ps(to.as_mut_ptr(), mask, _mm512_castsi512_ps(pairs));
+        }
+    }
+}
+
 /// Tiles of up to four 512-bit vectors: `$panels` walks C, `$tile` computes R rows of V vectors
 /// of which the last is cut by a mask.
 macro_rules! tiles512 {
