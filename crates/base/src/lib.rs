@@ -1,4 +1,5 @@
-//! What std lacks and two crates need: counter-based rng, schedules, technique cards, durable files.
+//! What std lacks and two crates need: counter-based rng, schedules, technique cards, durable
+//! files.
 
 pub mod card;
 pub mod durable;

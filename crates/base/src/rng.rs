@@ -129,7 +129,8 @@ impl Random {
         (self.bits64(index) >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
     }
 
-    /// Standard normal (Box and Muller 1958, in f64; the tails reach 8.5 σ). The same bits everywhere.
+    /// Standard normal (Box and Muller 1958, in f64; the tails reach 8.5 σ). The same bits
+    /// everywhere.
     #[inline]
     pub fn normal(&self, index: u64) -> f64 {
         let [cosine, sine] = self.normal_pair(index >> 1);
