@@ -14,7 +14,7 @@ use std::ops::Range;
 use super::buffer::{LOCAL, SHARED};
 use super::finish::{Block, Finish};
 use super::pack::{Panel, Rows, emulate};
-use super::tile::{Emulate, Kernels, Tile};
+use super::tile::{Emulate, Kernels, Left, Tile};
 use super::{Accumulate, Mat};
 use crate::device::{Device, Isa};
 
@@ -51,27 +51,6 @@ unsafe impl Sync for Packed {}
 impl Packed {
     fn at(self, units: usize) -> *mut u32 {
         self.0.wrapping_add(units)
-    }
-}
-
-/// Part of a for one block of K, as tiles read it.
-#[derive(Clone, Copy)]
-enum Left {
-    /// Rows `step` units apart.
-    Rows { start: *const u32, step: usize },
-    /// Panels of as many rows as a full tile has, of `depth` steps of `step` units.
-    Panels { start: *const u32, rows: usize, step: usize, depth: usize },
-}
-
-impl Left {
-    /// Where a tile that starts at `row` reads: its start, row distance, and step along K.
-    fn tile(self, row: usize) -> (*const u32, usize, usize) {
-        match self {
-            Left::Rows { start, step } => (start.wrapping_add(row * step), step, 1),
-            Left::Panels { start, rows, step, depth } => {
-                (start.wrapping_add(row / rows * step * depth + row % rows), 1, step)
-            }
-        }
     }
 }
 
@@ -296,7 +275,7 @@ impl Product<'_> {
 
     fn rows_in_place(&self, row: usize, block: usize) -> Left {
         let start = self.a.at(row, self.depth_of(block).start).cast();
-        Left::Rows { start, step: self.a.row_stride }
+        Left::Any { start, row: self.a.row_stride, step: 1 }
     }
 
     /// Distance of packed rows: odd in cache lines, so that they spread over the cache's sets.
@@ -316,7 +295,7 @@ impl Product<'_> {
     fn left_at(&self, start: *const u32, block: usize) -> Left {
         let depth = self.depth_of(block).len().div_ceil(self.kernels.pair);
         if self.a.col_stride == 1 {
-            Left::Rows { start, step: self.row_step() }
+            Left::Any { start, row: self.row_step(), step: 1 }
         } else {
             let rows = self.kernels.rows;
             Left::Panels { start, rows, step: rows.next_multiple_of(self.kernels.lanes), depth }
@@ -329,7 +308,7 @@ impl Product<'_> {
         // SAFETY: the rows lie inside a, and the caller made room for them.
         unsafe {
             match left {
-                Left::Rows { step, .. } => {
+                Left::Any { row: step, .. } => {
                     (self.kernels.packers.rows)(&Rows {
                         out,
                         step,

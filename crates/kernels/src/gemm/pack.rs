@@ -166,7 +166,7 @@ pub(super) mod avx512 {
 
     const LANES: usize = 16;
     /// How many values along K a copy asks for in advance.
-    const AHEAD: usize = 16;
+    const AHEAD: usize = 8;
 
     /// How values become units of 32 bits.
     ///
@@ -290,29 +290,62 @@ pub(super) mod avx512 {
         unsafe { transpose::<Pair>(panel) }
     }
 
+    /// Whole panels first, then what is left for the last.
     #[inline(always)]
     unsafe fn copy<U: Unit>(panel: &Panel) {
+        let whole = panel.lanes / panel.height;
+        let (done, left) = (whole * panel.height, panel.lanes % panel.height);
+        // SAFETY: two parts of the same panels.
+        unsafe {
+            copy_alike::<U>(panel, whole);
+            if left > 0 {
+                let out = panel.lane(done);
+                let from = panel.from.wrapping_add(done);
+                copy_alike::<U>(&Panel { out, from, height: left, ..*panel }, 1);
+            }
+        }
+    }
+
+    /// `panels` panels of as many lanes each. The loops are kept this bare on purpose: with more
+    /// between the loads, too few of them are under way at a time when a is far away.
+    #[inline(always)]
+    unsafe fn copy_alike<U: Unit>(panel: &Panel, panels: usize) {
+        let masks = [first(panel.height), first(panel.height.saturating_sub(LANES))];
+        let vectors = panel.height.div_ceil(LANES);
         for k in (0..panel.depth).step_by(U::PAIR) {
-            let from = panel.from.wrapping_add(k * panel.k_stride);
-            let ahead = from.wrapping_add(AHEAD * panel.k_stride);
+            let mut from = panel.from.wrapping_add(k * panel.k_stride);
             let mut out = panel.out.wrapping_add(k / U::PAIR * panel.step);
-            for first_lane in (0..panel.lanes).step_by(panel.height) {
-                let lanes = panel.height.min(panel.lanes - first_lane);
-                for j in (0..lanes).step_by(LANES) {
-                    let mask = first(lanes - j);
-                    // SAFETY: inside the panel; the mask holds back lanes beyond it.
-                    unsafe {
-                        for pair in 0..U::PAIR {
-                            let ahead = ahead.wrapping_add(pair * panel.k_stride + first_lane + j);
-                            _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
-                        }
-                        let from = from.add(first_lane + j);
-                        let units = U::across(from, panel.k_stride, panel.depth - k, mask);
-                        _mm512_storeu_epi32(out.add(j).cast(), units);
+            let left = panel.depth - k;
+            for _ in 0..panels {
+                // SAFETY: inside the panels; the masks hold back lanes beyond them.
+                unsafe {
+                    copy_vector::<U>(panel, out, from, left, masks[0]);
+                    if vectors == 2 {
+                        copy_vector::<U>(panel, out.add(LANES), from.add(LANES), left, masks[1]);
                     }
                 }
+                from = from.wrapping_add(panel.height);
                 out = out.wrapping_add(panel.next);
             }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn copy_vector<U: Unit>(
+        panel: &Panel,
+        out: *mut u32,
+        from: *const f32,
+        left: usize,
+        mask: __mmask16,
+    ) {
+        // SAFETY: the caller's promise; a prefetch is harmless anywhere.
+        unsafe {
+            for pair in 0..U::PAIR {
+                let ahead = from.wrapping_add((AHEAD + pair) * panel.k_stride);
+                _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+            }
+            let units = U::across(from, panel.k_stride, left, mask);
+            _mm512_storeu_epi32(out.cast(), units);
         }
     }
 
@@ -379,18 +412,25 @@ pub(super) mod avx512 {
 
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
     unsafe fn bf16_rows(rows: &Rows) {
+        let whole = rows.depth / (2 * LANES) * (2 * LANES);
+        let left = rows.depth - whole;
         for i in 0..rows.rows {
-            for k in (0..rows.depth).step_by(2 * LANES) {
-                let left = rows.depth - k;
-                // SAFETY: inside the rows; masks hold back what lies beyond.
-                unsafe {
-                    let from = rows.from.add(i * rows.row_stride + k);
+            let from = rows.from.wrapping_add(i * rows.row_stride);
+            let out = rows.out.wrapping_add(i * rows.step);
+            // SAFETY: inside the rows; masks hold back what lies beyond.
+            unsafe {
+                for k in (0..whole).step_by(2 * LANES) {
+                    let from = from.add(k);
                     let ahead = from.wrapping_add(rows.row_stride);
                     _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
                     _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(LANES).cast());
-                    let units = Pair::along(from, left);
-                    let out = rows.out.add(i * rows.step + k / 2);
-                    _mm512_mask_storeu_epi32(out.cast(), first(left.div_ceil(2)), units);
+                    let (low, high) = (_mm512_loadu_ps(from), _mm512_loadu_ps(from.add(LANES)));
+                    _mm512_storeu_epi32(out.add(k / 2).cast(), to_bf16(high, low));
+                }
+                if left > 0 {
+                    let units = Pair::along(from.add(whole), left);
+                    let mask = first(left.div_ceil(2));
+                    _mm512_mask_storeu_epi32(out.add(whole / 2).cast(), mask, units);
                 }
             }
         }

@@ -3,7 +3,7 @@
 
 use super::buffer::Buffer;
 use super::pack::{Panel, Rows, emulate};
-use super::tile::{Emulate, Kernels, Tile, kernels};
+use super::tile::{Emulate, Kernels, Left, Tile, kernels};
 use super::{Accumulate, Mat};
 use crate::device::{Device, Isa, Precision};
 
@@ -49,7 +49,7 @@ impl Small {
         assert!(ldc >= cols && c.len() >= (rows - 1) * ldc + cols, "c is too small");
         let (a, b) = (a.checked(), b.checked());
         let depth = a.cols.div_ceil(self.kernels.pair);
-        let (a_start, a_row, a_step) = self.left(&a);
+        let left = self.left(&a);
         let (b_start, b_panel, b_step) = self.right(&b);
         let width = self.kernels.cols();
         for (panel, col) in (0..cols).step_by(width).enumerate() {
@@ -57,9 +57,10 @@ impl Small {
             let mut row = 0;
             while row < rows {
                 let (height, kernels) = self.kernels.next(rows - row);
+                let (a, a_row, a_step) = left.tile(row);
                 let tile = Tile {
                     depth,
-                    a: a_start.wrapping_add(row * a_row),
+                    a,
                     a_row,
                     a_step,
                     b: b_start.wrapping_add(panel * b_panel),
@@ -83,29 +84,28 @@ impl Small {
         self.kernels.pair == 1 && self.kernels.emulate == Emulate::No
     }
 
-    /// a as tiles read it: start, row distance, step along K.
-    fn left(&mut self, a: &Mat) -> (*const u32, usize, usize) {
+    /// a as tiles read it.
+    fn left(&mut self, a: &Mat) -> Left {
+        let (units, rows) = (a.cols.div_ceil(self.kernels.pair), self.kernels.rows);
         if self.reads_in_place() {
-            return (a.at(0, 0).cast(), a.row_stride, a.col_stride);
+            return Left::Any { start: a.at(0, 0).cast(), row: a.row_stride, step: a.col_stride };
         }
-        let units = a.cols.div_ceil(self.kernels.pair);
         if a.col_stride == 1 {
-            let step = units.next_multiple_of(16) + 16;
+            let step = (units.div_ceil(16) | 1) * 16;
             let out = self.left.room(a.rows * step);
-            let (rows, depth) = (a.rows, a.cols);
-            let job = Rows { out, step, from: a.at(0, 0), row_stride: a.row_stride, depth, rows };
+            let (from, row_stride) = (a.at(0, 0), a.row_stride);
+            let job = Rows { out, step, from, row_stride, depth: a.cols, rows: a.rows };
             // SAFETY: a was checked, and there is room.
             unsafe {
                 (self.kernels.packers.rows)(&job);
-                emulate(self.isa, self.kernels.emulate, out, rows * step);
+                emulate(self.isa, self.kernels.emulate, out, a.rows * step);
             }
-            return (out, step, 1);
+            return Left::Any { start: out, row: step, step: 1 };
         }
-        let step = a.rows.next_multiple_of(16);
-        let out = self.left.room(units * step);
-        // All rows make one panel.
-        self.pack(out, step, &a.t(), step);
-        (out, 1, step)
+        let step = rows.next_multiple_of(self.kernels.lanes);
+        let out = self.left.room(a.rows.div_ceil(rows) * step * units);
+        self.pack(out, step, &a.t(), rows);
+        Left::Panels { start: out, rows, step, depth: units }
     }
 
     /// b as tiles read it: start, distance of panels, step along K.

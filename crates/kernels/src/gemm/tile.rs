@@ -28,6 +28,29 @@ pub(super) struct Tile {
     pub accumulate: Accumulate,
 }
 
+/// Rows of a for some units of K, as tiles read them.
+#[derive(Clone, Copy)]
+pub(super) enum Left {
+    /// Rows `row` units apart, units along K `step` apart.
+    Any { start: *const u32, row: usize, step: usize },
+    /// Panels of as many rows as a full tile has, of `depth` steps of `step` units.
+    Panels { start: *const u32, rows: usize, step: usize, depth: usize },
+}
+
+impl Left {
+    /// Where a tile that starts at `row` reads: its start, row distance, and step along K.
+    pub fn tile(self, row: usize) -> (*const u32, usize, usize) {
+        match self {
+            Left::Any { start, row: stride, step } => {
+                (start.wrapping_add(row * stride), stride, step)
+            }
+            Left::Panels { start, rows, step, depth } => {
+                (start.wrapping_add(row / rows * step * depth + row % rows), 1, step)
+            }
+        }
+    }
+}
+
 /// A compiled register tile.
 ///
 /// # Safety
