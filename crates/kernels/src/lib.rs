@@ -5,6 +5,7 @@
 //! transformer is: it sees tensors, heads and rows.
 
 mod arena;
+mod pages;
 mod parallel;
 
 pub mod device;
