@@ -35,7 +35,8 @@ impl DerefMut for Buffer {
 
 impl Buffer {
     fn new(class: usize) -> Buffer {
-        let memory = vec![0.0f32; class + LINE];
+        let mut memory = vec![0.0f32; class + LINE];
+        crate::pages::advise_huge(&mut memory);
         // `align_offset` may refuse; the buffer is then merely unaligned.
         let start = memory.as_ptr().align_offset(LINE * size_of::<f32>());
         let start = if start < LINE { start } else { 0 };
