@@ -147,3 +147,42 @@ impl Site {
         Factors { row: self.mask.row(index), columns }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOISE: NoiseKey = NoiseKey { seed: 1, step: 2, first_sequence: 3 };
+
+    fn dropout(p: f32) -> Option<Dropout> {
+        Some(Dropout { p, stream: 4, sharing: Sharing::Element })
+    }
+
+    #[test]
+    fn absent_means_absent() {
+        assert!(Site::new(None, Some(NOISE), 8).is_none());
+        assert!(Site::new(dropout(0.0), Some(NOISE), 8).is_none());
+        assert!(Site::new(dropout(0.5), None, 8).is_none());
+        assert!(Site::new(dropout(0.5), Some(NOISE), 8).is_some());
+    }
+
+    #[test]
+    #[should_panic(expected = "not in [0, 1)")]
+    fn everything_cannot_be_dropped() {
+        Site::new(dropout(1.0), Some(NOISE), 8);
+    }
+
+    #[test]
+    fn lanes_hold_the_factors_of_their_rows() {
+        for sharing in [Sharing::Element, Sharing::Time, Sharing::Row] {
+            let asked = Some(Dropout { p: 0.4, stream: 4, sharing });
+            let site = Site::new(asked, Some(NOISE), 8).unwrap();
+            let lanes = FactorLanes::<16>::new(|lane| site.query(5 + lane, 3));
+            let mut column = [0.0; 12];
+            lanes.column(7, 2, &mut column);
+            for (lane, factor) in column.iter().enumerate() {
+                assert_eq!(*factor, site.query(7 + lane, 3).at(7));
+            }
+        }
+    }
+}
