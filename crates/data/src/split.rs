@@ -94,45 +94,30 @@ pub(crate) fn split(
         return contiguous(spool, part_of_input, shares);
     }
     let mut states = States { of: Vec::with_capacity(spool.documents as usize) };
-    let mut keys = Vec::new();
+    let mut count = 0;
     spool.each_record(&mut |_, record| {
         let part = part_of_input[record.input as usize];
         states.of.push(part as u8);
-        if part == Part::Train {
-            keys.push(match shares.manner {
-                ShareManner::Hash => xxh3_64_with_seed(&record.hash.to_le_bytes(), seed),
-                // Later documents sort lower: the tail goes to the held-out splits.
-                ShareManner::Tail => u64::MAX - keys.len() as u64,
-            });
-        }
+        count += u64::from(part == Part::Train);
         Ok(())
     })?;
-    let count = keys.len() as f64;
-    let mut sorted = keys.clone();
-    sorted.sort_unstable();
     let taken = |share: f64| match share {
         0.0 => 0,
-        share => ((share * count).round() as usize).max(1),
+        share => ((share * count as f64).round() as u64).max(1),
     };
-    let (for_test, for_validation) = (taken(shares.test), taken(shares.validation));
-    if for_test + for_validation >= keys.len() && for_test + for_validation > 0 {
+    let (for_test, for_both) = (taken(shares.test), taken(shares.test) + taken(shares.validation));
+    if for_both >= count && for_both > 0 {
         return Err(DataError::Split(format!(
-            "{} document(s) ({}) are too few to hold {} out. Give more documents, name a \
-             validation file, or set boundary = \"contiguous\" to hold out the end of the text",
-            keys.len(),
+            "{count} document(s) ({}) are too few to hold {for_both} out. Give more documents, \
+             name a validation file, or set boundary = \"contiguous\" to hold out the end of the \
+             text",
             decision.reason,
-            for_test + for_validation,
         )));
     }
-    let limit = |n: usize| if n == 0 { None } else { Some(sorted[n - 1]) };
-    let (test_limit, limit) = (limit(for_test), limit(for_test + for_validation));
-    let mut next = keys.iter();
-    for state in states.of.iter_mut().filter(|s| **s == Part::Train as u8) {
-        let key = next.next().expect("one key per training document");
-        if test_limit.is_some_and(|l| *key <= l) {
-            *state = Part::Test as u8;
-        } else if limit.is_some_and(|l| *key <= l) {
-            *state = Part::Validation as u8;
+    if for_both > 0 {
+        match shares.manner {
+            ShareManner::Hash => by_hash(spool, &mut states, count, [for_test, for_both], seed)?,
+            ShareManner::Tail => by_place(&mut states, [for_test, for_both]),
         }
     }
     let sentence = match (shares.manner, shares.validation > 0.0) {
@@ -143,6 +128,56 @@ pub(crate) fn split(
         (ShareManner::Tail, true) => format!("the last documents: {}", percent(shares)),
     };
     Ok(Splitted { states, sentence })
+}
+
+/// Up to so many documents the share is met exactly, by rank of their hash keys; above, memory
+/// would grow with them and the keys' own spread is even enough (within 0.1% of the share).
+const RANKED_MAX: u64 = 4 << 20;
+
+/// Sends the documents with the lowest keys to test and the next ones to validation; `held_out`
+/// counts test, and test with validation.
+fn by_hash(
+    spool: &Spool,
+    states: &mut States,
+    count: u64,
+    held_out: [u64; 2],
+    seed: u64,
+) -> Result<(), DataError> {
+    let key = |record: &Record| xxh3_64_with_seed(&record.hash.to_le_bytes(), seed);
+    let mut keys = Vec::new();
+    if count <= RANKED_MAX {
+        spool.each_record(&mut |number, record| {
+            if states.part(number) == Part::Train {
+                keys.push(key(record));
+            }
+            Ok(())
+        })?;
+        keys.sort_unstable();
+    }
+    let [test, both] = held_out.map(|n| match n {
+        0 => None,
+        n if count <= RANKED_MAX => Some(keys[n as usize - 1]),
+        n => Some((n as f64 / count as f64 * u64::MAX as f64) as u64),
+    });
+    spool.each_record(&mut |number, record| {
+        if states.part(number) == Part::Train {
+            let key = key(record);
+            if test.is_some_and(|limit| key <= limit) {
+                states.of[number as usize] = Part::Test as u8;
+            } else if both.is_some_and(|limit| key <= limit) {
+                states.of[number as usize] = Part::Validation as u8;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Sends the last documents to test and those before them to validation.
+fn by_place(states: &mut States, [test, both]: [u64; 2]) {
+    let train = states.of.iter_mut().rev().filter(|state| **state == Part::Train as u8);
+    for (place, state) in train.enumerate().take(both as usize) {
+        *state = if (place as u64) < test { Part::Test } else { Part::Validation } as u8;
+    }
 }
 
 fn percent(shares: Shares) -> String {

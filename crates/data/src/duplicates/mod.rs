@@ -101,7 +101,7 @@ pub(crate) fn find(
     })?;
     drop(spill);
     count_and_remove(states, compare.policy, facts);
-    let shared = passages::find_passages(spool, states)?;
+    let shared = passages::find_passages(spool, states, progress)?;
     facts.shared_passages = shared.passages;
     facts.shared_passage_bytes = shared.bytes;
     facts.shared_passage_minimum = shared.minimum;

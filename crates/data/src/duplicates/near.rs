@@ -72,7 +72,7 @@ fn sign_batch(batch: &[(u32, String)], spill: &mut Spill) -> Result<(), DataErro
     let keys: Vec<_> =
         batch.par_iter().with_min_len(16).map(|(_, text)| band_keys(&shingles(text))).collect();
     for ((document, _), keys) in batch.iter().zip(keys) {
-        for key in keys.into_iter().flatten() {
+        for key in keys {
             spill.push(key, *document)?;
         }
     }

@@ -9,6 +9,7 @@
 use crate::error::DataError;
 use crate::facts::Origin;
 use crate::fast_hash::FastMap;
+use crate::prepare::Progress;
 use crate::split::{Part, REMOVED, States};
 use crate::spool::{Record, Spool};
 
@@ -22,6 +23,8 @@ const FINGERPRINTS_MAX: u64 = 2 << 20;
 const VERIFIED_MAX: usize = 50_000;
 /// A passage of fewer distinct bytes is a ruler or a blank, not text.
 const DISTINCT_MIN: usize = 12;
+/// Bytes between two reports of progress.
+const REPORT_EACH: u64 = 64 << 20;
 const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// What the two sides share.
@@ -125,7 +128,11 @@ struct Mark {
 }
 
 /// Looks for passages shared by training (what is not removed) and held-out text.
-pub(crate) fn find_passages(spool: &Spool, states: &States) -> Result<Shared, DataError> {
+pub(crate) fn find_passages(
+    spool: &Spool,
+    states: &States,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Shared, DataError> {
     let held_out = |number: u64| states.part(number) != Part::Train;
     let trains = |number: u64| !held_out(number) && !states.has(number, REMOVED);
     let mut held_out_bytes = 0;
@@ -136,6 +143,7 @@ pub(crate) fn find_passages(spool: &Spool, states: &States) -> Result<Shared, Da
     let run = RUN_MIN.max((2 * held_out_bytes).div_ceil(FINGERPRINTS_MAX) as usize);
     let minimum = (WINDOW + run - 1) as u64;
     let mut marks: Vec<Mark> = Vec::new();
+    let total = spool.bytes()?;
     each_fingerprint(spool, &held_out, run, &mut |hash, at| {
         marks.push(Mark { hash, at, train: None });
     })?;
@@ -149,9 +157,14 @@ pub(crate) fn find_passages(spool: &Spool, states: &States) -> Result<Shared, Da
         }
     }
     let mut meetings: FastMap<u64, u64> = FastMap::default();
+    let mut reported = 0;
     each_fingerprint(spool, &trains, run, &mut |hash, at| {
         if first.contains_key(&hash) {
             meetings.entry(hash).or_insert(at);
+        }
+        if at >= reported + REPORT_EACH {
+            reported = at;
+            progress(Progress::Comparing { done: at, total });
         }
     })?;
     for (hash, at) in &meetings {

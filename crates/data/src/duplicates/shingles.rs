@@ -105,10 +105,15 @@ static PROBES: LazyLock<Vec<[u8; 256]>> = LazyLock::new(|| {
     (0..BINS as u64).map(row).collect()
 });
 
-/// One key per band; equal keys make two texts candidates. `None` for a text without words.
-pub(crate) fn band_keys(shingles: &[u64]) -> Option<[u64; BANDS]> {
-    if shingles.is_empty() {
-        return None;
+/// Sets up to this size are similar only when they are equal: 3 of 4 is less than [`SIMILAR`].
+const SMALL: usize = 3;
+
+/// Keys of which similar texts very probably share one. None for a text without words, one for a
+/// small set (the set itself), else one per band.
+pub(crate) fn band_keys(shingles: &[u64]) -> Vec<u64> {
+    if shingles.len() <= SMALL {
+        let whole = shingles.iter().fold(SMALL as u64, |key, shingle| mix(key, *shingle));
+        return if shingles.is_empty() { Vec::new() } else { vec![whole] };
     }
     let mut bins = [EMPTY; BINS];
     for shingle in shingles {
@@ -120,12 +125,14 @@ pub(crate) fn band_keys(shingles: &[u64]) -> Option<[u64; BANDS]> {
     let filled = bins;
     for (bin, slot) in bins.iter_mut().enumerate().filter(|(_, slot)| **slot == EMPTY) {
         let donor = PROBES[bin].iter().map(|probe| filled[*probe as usize]).find(|v| *v != EMPTY);
-        // After 256 empty trials (a set of one or two shingles at most): any filled bin.
+        // After 256 empty trials (all but impossible): any filled bin.
         let any = || filled.iter().copied().find(|v| *v != EMPTY).expect("a shingle is there");
         *slot = donor.unwrap_or_else(any);
     }
-    Some(std::array::from_fn(|band| {
-        let rows = &bins[band * ROWS..(band + 1) * ROWS];
-        rows.iter().fold(mix(FACTOR, band as u64), |key, value| mix(key, *value))
-    }))
+    (0..BANDS)
+        .map(|band| {
+            let rows = &bins[band * ROWS..(band + 1) * ROWS];
+            rows.iter().fold(mix(FACTOR, band as u64), |key, value| mix(key, *value))
+        })
+        .collect()
 }
