@@ -164,7 +164,8 @@ fn main() {
     drop(pass);
     let evaluation = start.elapsed().as_secs_f64();
     println!(
-        "parameters {}, loss {:.4}, step {:.2} ms (best {:.2}), {:.0} tokens/s, evaluation {:.2} ms",
+        "parameters {}, loss {:.4}, step {:.2} ms (best {:.2}), {:.0} tokens/s, \
+         evaluation {:.2} ms",
         parameters.len(),
         first.1,
         1e3 * median,

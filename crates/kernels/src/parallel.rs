@@ -30,7 +30,12 @@ pub(crate) fn ranges(
     device.pool().run(tasks, &|task| body(run_of(task, grain, len)));
 }
 
-/// Calls `body(item, scratch)` for every item; each worker has its own equal part of `scratch`,
+/// Threads that [`with_scratch`] puts to work on so many items.
+pub(crate) fn workers(device: &Device, items: usize) -> usize {
+    device.threads().min(items).max(1)
+}
+
+/// Calls `body(item, scratch)` for every item; each of the [`workers`] has an equal part of `scratch`,
 /// with whatever an earlier item left there.
 pub(crate) fn with_scratch(
     device: &Device,
@@ -38,8 +43,8 @@ pub(crate) fn with_scratch(
     scratch: &mut [f32],
     body: impl Fn(usize, &mut [f32]) + Sync,
 ) {
-    let workers = device.threads().min(items).max(1);
-    let share = scratch.len() / device.threads().max(1);
+    let workers = workers(device, items);
+    let share = scratch.len() / workers;
     let scratch = Disjoint::new(scratch);
     let next = AtomicUsize::new(0);
     device.pool().run(workers, &|worker| {

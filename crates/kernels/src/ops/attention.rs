@@ -39,7 +39,8 @@ pub(crate) fn strip_scratch(width: usize) -> usize {
 /// Scratch for [`forward`], all workers together.
 pub(crate) fn forward_scratch(device: &Device, shape: HeadShape) -> usize {
     let (keys, width) = (shape.seq_len, shape.head_width);
-    device.threads() * (2 * (keys + 1) * width + strip_scratch(width))
+    let workers = parallel::workers(device, shape.batch * shape.kv_heads);
+    workers * (2 * (keys + 1) * width + strip_scratch(width))
 }
 
 /// y `[N, H·D]` and `logsumexp` `[B, H, T]` from qkv `[N, (H+2K)·D]`.

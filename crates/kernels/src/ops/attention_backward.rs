@@ -19,7 +19,8 @@ use crate::simd::dispatch;
 pub(crate) fn backward_scratch(device: &Device, shape: HeadShape) -> usize {
     let width = shape.head_width;
     let strip = QUERIES * (7 * width + 2 * KEYS + KEYS / 2);
-    device.threads() * (5 * (shape.seq_len + 1) * width + strip)
+    let workers = parallel::workers(device, shape.batch * shape.kv_heads);
+    workers * (5 * (shape.seq_len + 1) * width + strip)
 }
 
 /// What the forward pass left.

@@ -48,7 +48,8 @@ pub(crate) fn scratch_len(device: &Device, shape: HeadShape, cache: &KvLayer) ->
     let (keys, width) = (cache.len + shape.seq_len, shape.head_width);
     let few = keys + width;
     let many = 2 * (keys + 1) * width + strip_scratch(width) + shape.seq_len;
-    device.threads() * if shape.seq_len <= FEW { few } else { many }
+    let workers = parallel::workers(device, shape.batch * shape.kv_heads);
+    workers * if shape.seq_len <= FEW { few } else { many }
 }
 
 /// Appends the keys and values of qkv `[B·T, (H+2K)·D]` to the cache, then y `[B·T, H·D]` ←

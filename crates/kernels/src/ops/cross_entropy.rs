@@ -196,10 +196,10 @@ fn losses(
         Smoothing::Likeliest { k, .. } => k,
         _ => 0,
     };
-    let mut scratch: Buffer = arena.take(device.threads() * likeliest);
     let (logits, outcome) = (Disjoint::new(logits), Disjoint::new(outcome));
     let grain = parallel::grain_of(vocabulary);
     let items = targets.len().div_ceil(grain);
+    let mut scratch: Buffer = arena.take(parallel::workers(device, items) * likeliest);
     parallel::with_scratch(device, items, &mut scratch, |item, scratch| {
         for row in parallel::run_of(item, grain, targets.len()) {
             #[allow(unsafe_code)]
