@@ -174,10 +174,9 @@ pub(crate) fn find_passages(
             number = next[number as usize];
         }
     }
-    let ends = Ends::new(spool, states)?;
     let mut shared =
         Shared { passages: 0, bytes: 0, held_out_bytes, minimum, examples: Vec::new() };
-    measure(spool, &marks, &ends, &mut shared)?;
+    measure(spool, &marks, &mut shared)?;
     Ok(shared)
 }
 
@@ -216,36 +215,23 @@ fn each_block(
     Ok(())
 }
 
-/// Where documents start, to keep a passage inside its document.
-struct Ends {
-    /// Start of each kept document, ascending, with its end.
-    spans: Vec<(u64, u64)>,
-}
-
-impl Ends {
-    fn new(spool: &Spool, states: &States) -> Result<Self, DataError> {
-        let mut spans = Vec::new();
-        spool.each_record(&mut |number, record| {
-            if !states.has(number, REMOVED) {
-                spans.push((record.offset, record.offset + record.bytes));
-            }
-            Ok(())
-        })?;
-        Ok(Ends { spans })
+/// Start and end in the spool of the document that holds `at`.
+fn span(spool: &Spool, at: u64) -> Result<(u64, u64), DataError> {
+    let (mut low, mut high) = (0, spool.documents);
+    while high - low > 1 {
+        let middle = low + (high - low) / 2;
+        if spool.record(middle)?.offset <= at {
+            low = middle;
+        } else {
+            high = middle;
+        }
     }
-
-    fn of(&self, at: u64) -> (u64, u64) {
-        self.spans[self.spans.partition_point(|(start, _)| *start <= at) - 1]
-    }
+    let record = spool.record(low)?;
+    Ok((record.offset, record.offset + record.bytes))
 }
 
 /// Verifies the meetings in held-out order and sums up the passages.
-fn measure(
-    spool: &Spool,
-    marks: &[Mark],
-    ends: &Ends,
-    shared: &mut Shared,
-) -> Result<(), DataError> {
+fn measure(spool: &Spool, marks: &[Mark], shared: &mut Shared) -> Result<(), DataError> {
     let mut covered = 0;
     let mut places = Vec::new();
     for mark in marks {
@@ -256,7 +242,7 @@ fn measure(
             covered = mark.at + WINDOW as u64;
             continue;
         }
-        let Some((before, after)) = extend(spool, mark.at, train, ends)? else { continue };
+        let Some((before, after)) = extend(spool, mark.at, train)? else { continue };
         let start = (mark.at - before).max(covered);
         covered = mark.at + after;
         let length = covered - start;
@@ -277,14 +263,9 @@ fn measure(
 
 /// How far two places agree: bytes before the first, and bytes from it on; `None` for a chance
 /// meeting of hashes or a passage without text.
-fn extend(
-    spool: &Spool,
-    one: u64,
-    other: u64,
-    ends: &Ends,
-) -> Result<Option<(u64, u64)>, DataError> {
+fn extend(spool: &Spool, one: u64, other: u64) -> Result<Option<(u64, u64)>, DataError> {
     const STEP: u64 = 4096;
-    let (a, b) = (ends.of(one), ends.of(other));
+    let (a, b) = (span(spool, one)?, span(spool, other)?);
     let (room_before, room_after) = ((one - a.0).min(other - b.0), (a.1 - one).min(b.1 - other));
     let mut after = 0;
     loop {

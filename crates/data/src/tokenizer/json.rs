@@ -25,9 +25,16 @@ fn document(
            "decoder": decoder, "model": model})
 }
 
-fn byte_level(use_regex: bool) -> Value {
+/// Bytes as letters, words cut by GPT-2's pattern.
+fn byte_level() -> Value {
     json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
-           "use_regex": use_regex})
+           "use_regex": true})
+}
+
+/// Bytes as letters, the text uncut.
+fn byte_level_uncut() -> Value {
+    json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
+           "use_regex": false})
 }
 
 fn bpe_model(vocabulary: Map<String, Value>, merges: Vec<Value>, unknown: Option<&str>) -> Value {
@@ -64,7 +71,7 @@ pub(crate) fn characters(alphabet: &[char], specials: &[&str], unknown: Option<&
 pub(crate) fn bytes(specials: &[&str]) -> Value {
     let (map, placed) = vocabulary(BYTE_CHARACTERS.iter().map(char::to_string), specials);
     let model = bpe_model(map, Vec::new(), None);
-    document(model, byte_level(false), byte_level(true), &placed)
+    document(model, byte_level_uncut(), byte_level(), &placed)
 }
 
 /// Byte-level BPE as GPT-2's.
@@ -76,7 +83,7 @@ pub(crate) fn bpe(learned: &Learned, specials: &[&str]) -> Value {
         .map(|(left, right)| json!([names[*left as usize], names[*right as usize]]))
         .collect();
     let (map, placed) = vocabulary(names.iter().cloned(), specials);
-    document(bpe_model(map, merges, None), byte_level(true), byte_level(true), &placed)
+    document(bpe_model(map, merges, None), byte_level(), byte_level(), &placed)
 }
 
 /// The mark of a WordPiece that does not start a word.
@@ -98,11 +105,11 @@ pub(crate) fn word_piece(learned: &Learned, specials: &[&str], unknown: &str) ->
     let cut = format!(".{{1,{WORD_MAX}}}");
     let pre = json!({"type": "Sequence", "pretokenizers": [
         {"type": "Split", "pattern": {"String": "#"}, "behavior": "Isolated", "invert": false},
-        byte_level(true),
+        byte_level(),
         {"type": "Split", "pattern": {"Regex": cut}, "behavior": "Isolated", "invert": false}]});
     let strip =
         json!({"type": "Replace", "pattern": {"Regex": format!("^{INSIDE}")}, "content": ""});
-    let decoder = json!({"type": "Sequence", "decoders": [strip, byte_level(true)]});
+    let decoder = json!({"type": "Sequence", "decoders": [strip, byte_level()]});
     document(model, pre, decoder, &placed)
 }
 
@@ -117,7 +124,7 @@ pub(crate) fn unigram(pieces: &[(Vec<u8>, f64)], specials: &[&str]) -> Value {
         rows.push(json!([special, 0.0]));
     }
     let model = json!({"type": "Unigram", "unk_id": null, "vocab": rows, "byte_fallback": false});
-    document(model, byte_level(true), byte_level(true), &placed)
+    document(model, byte_level(), byte_level(), &placed)
 }
 
 /// A tokenizer that we run ourselves, told from its JSON.
