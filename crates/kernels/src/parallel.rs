@@ -35,8 +35,8 @@ pub(crate) fn workers(device: &Device, items: usize) -> usize {
     device.threads().min(items).max(1)
 }
 
-/// Calls `body(item, scratch)` for every item; each of the [`workers`] has an equal part of `scratch`,
-/// with whatever an earlier item left there.
+/// Calls `body(item, scratch)` for every item; each of the [`workers`] has an equal part of
+/// `scratch`, with whatever an earlier item left there.
 pub(crate) fn with_scratch(
     device: &Device,
     items: usize,
