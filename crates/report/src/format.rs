@@ -67,7 +67,8 @@ pub fn fixed(value: f64, decimals: usize) -> String {
     text
 }
 
-/// A learning rate or a strength: short in either notation, `0.001`, `3e-4`, `0.000312` → `3.12e-4`.
+/// A learning rate or a strength: short in either notation, `0.001`, `3e-4`, `0.000312` →
+/// `3.12e-4`.
 pub fn rate(value: f64) -> String {
     if value == 0.0 {
         return "0".to_owned();

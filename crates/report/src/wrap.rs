@@ -25,6 +25,30 @@ pub fn wrap(text: &str, width: usize, first: &str, rest: &str) -> Vec<String> {
     lines
 }
 
+/// Cuts a line at spaces into lines of at most `width` characters, keeping the spacing inside;
+/// all but the first start with `rest`. A word longer than a line stays whole.
+pub fn fold(text: &str, width: usize, rest: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut line = text.to_owned();
+    let mut indent = 0;
+    while line.chars().count() > width {
+        let spaces = line.char_indices().enumerate().filter(|(_, (_, c))| *c == ' ');
+        // The last space that fits, else the first one beyond, always behind the indent.
+        let behind = spaces.map(|(column, (at, _))| (column, at)).filter(|(_, at)| *at > indent);
+        let (fitting, beyond): (Vec<_>, Vec<_>) = behind.partition(|(column, _)| *column <= width);
+        let is_word_before = |at: &usize| !line[indent..*at].trim().is_empty();
+        let found = fitting.last().filter(|(_, at)| is_word_before(at)).or(beyond.first());
+        let Some((_, at)) = found.copied() else { break };
+        let tail = format!("{rest}{}", line[at..].trim_start());
+        line.truncate(at);
+        lines.push(line.trim_end().to_owned());
+        line = tail;
+        indent = rest.len();
+    }
+    lines.push(line);
+    lines
+}
+
 /// Cuts a line to `width` characters; what is left out is marked by an ellipsis.
 pub fn truncate(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
@@ -66,6 +90,16 @@ mod tests {
         assert_eq!(wrap("a/very/long/path b", 5, "", ""), ["a/very/long/path", "b"]);
         assert_eq!(wrap("", 5, "x ", ""), ["x "]);
         assert_eq!(wrap("a  b\nc", 80, "", ""), ["a b c"]);
+    }
+
+    #[test]
+    fn folds_long_lines_and_keeps_their_spacing() {
+        assert_eq!(fold("model    a b c d", 12, "  "), ["model    a b", "  c d"]);
+        assert_eq!(fold("short", 12, "  "), ["short"]);
+        assert_eq!(fold("averyveryverylongword b", 8, "  "), ["averyveryverylongword", "  b"]);
+        assert_eq!(fold("averyveryverylongword", 8, "  "), ["averyveryverylongword"]);
+        assert_eq!(fold("a bbbbbbbbbbbb cc", 6, "  "), ["a", "  bbbbbbbbbbbb", "  cc"]);
+        assert_eq!(fold("é é é é é", 3, ""), ["é é", "é é", "é"]);
     }
 
     #[test]

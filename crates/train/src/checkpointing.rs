@@ -1,7 +1,7 @@
 //! Saves and restores a run's state as checkpoints that open in `transformers` as they are.
 //!
-//! `model.safetensors` holds the weights that were better at the last evaluation (the raw ones or an
-//! average); `training_state.safetensors` holds the other sets, the optimizer's vectors, and the
+//! `model.safetensors` holds the weights that were better at the last evaluation (the raw ones or
+//! an average); `training_state.safetensors` holds the other sets, the optimizer's vectors, and the
 //! small numbers as JSON in its metadata. Everything streams from where it is: no copy is made.
 
 use std::collections::BTreeMap;

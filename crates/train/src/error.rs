@@ -37,7 +37,10 @@ pub enum TrainError {
     )]
     Memory { needed_gib: f64, available_gib: f64 },
     /// The checkpoint's files are whole, yet do not hold what they should.
-    #[error("{}: {problem}; resume from another checkpoint, or start the run anew", .path.display())]
+    #[error(
+        "{}: {problem}; resume from another checkpoint, or start the run anew",
+        .path.display()
+    )]
     State { path: PathBuf, problem: String },
     #[error(
         "the data of {} changed since the run began (content {found}, expected {expected}): \

@@ -1,8 +1,8 @@
 //! Recipe to plan to loop to evaluation to checkpoint.
 //!
-//! The way of a run: [`recipe::Recipe`] reads what the user wrote, [`prepare_job`] prepares the data
-//! and fills in everything else, [`train`] runs the loop into a run folder, [`resume`] goes on with
-//! it. [`Observer`] sees every event as it is recorded; [`Control`] asks a run to stop.
+//! The way of a run: [`recipe::Recipe`] reads what the user wrote, [`prepare_job`] prepares the
+//! data and fills in everything else, [`train`] runs the loop into a run folder, [`resume`] goes on
+//! with it. [`Observer`] sees every event as it is recorded; [`Control`] asks a run to stop.
 
 mod advise;
 mod checkpointing;

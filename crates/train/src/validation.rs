@@ -27,8 +27,11 @@ pub struct Validation {
     rows: usize,
 }
 
-/// Windows scored at a time: enough to keep every thread busy, few enough to stay in the caches.
+/// Tokens scored at a time: enough to keep every thread busy, few enough to stay in the caches.
 const EVALUATION_TOKENS: usize = 2048;
+/// Below this many tokens the products are too thin; above, an evaluation must not need more
+/// memory than a training step.
+const EVALUATION_TOKENS_MIN: usize = 512;
 
 impl Validation {
     pub fn new(setup: &Setup) -> Result<Validation, TrainError> {
@@ -40,7 +43,8 @@ impl Validation {
         };
         let count = recipe.evaluate.train_windows;
         let train = EvaluationWindows::sample(&setup.data.train, context, count, seed)?;
-        let rows = rows_at_once(context).min(recipe.batch.micro.max(1) * 4);
+        let enough = EVALUATION_TOKENS_MIN.div_ceil(context);
+        let rows = rows_at_once(context).min(recipe.batch.micro.max(enough));
         Ok(Validation { train, held_out, rows })
     }
 }
@@ -94,7 +98,8 @@ impl Run<'_> {
         }
         for one in &evaluated {
             let best = is_best && one.weights == lowest.weights;
-            self.recorder.event(Event::Evaluation(self.evaluation_record(one, best)))?;
+            let record = EvaluationRecord { best, ..self.evaluation_record(one) };
+            self.recorder.event(Event::Evaluation(record))?;
         }
         let ending = self.ask_stop_rules(loss);
         self.state.progress.ended = ending.clone();
@@ -117,7 +122,8 @@ impl Run<'_> {
         Evaluated { weights: set, train, valid, seconds: begin.elapsed().as_secs_f64() }
     }
 
-    fn evaluation_record(&self, one: &Evaluated, best: bool) -> EvaluationRecord {
+    /// What was measured; whether it is the best so far is the caller's to say.
+    fn evaluation_record(&self, one: &Evaluated) -> EvaluationRecord {
         let progress = &self.state.progress;
         let loss = one.valid.loss;
         EvaluationRecord {
@@ -134,7 +140,7 @@ impl Run<'_> {
             perplexity: loss.exp(),
             bits_per_byte: bits_per_byte(loss, self.setup.bytes_per_token()),
             weights: one.weights.word().into(),
-            best,
+            best: false,
             seconds: one.seconds,
         }
     }

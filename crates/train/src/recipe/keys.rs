@@ -90,44 +90,68 @@ macro_rules! keys {
 /// All keys with a fixed name.
 pub static KEYS: &[Key] = keys! {
     "data" "train" Takes::Texts("files, folders or globs"), "what to train on";
-    "data" "validation" Takes::Part, "held out to judge by: a share of the documents, the last part, or files";
+    "data" "validation" Takes::Part,
+        "held out to judge by: a share of the documents, the last part, or files";
     "data" "test" Takes::Part, "held out a second time, touched by nothing; left out by default";
     "data" "field" Takes::Text("a field's name"), "the text's field in JSON and CSV records";
-    "data" "boundary" Takes::Choice(&["auto", "blank-line", "record", "end-of-text", "file", "contiguous"]), "what ends a document";
-    "data" "tokenizer" Takes::Text("\"char\", \"byte\", \"bpe\", \"unigram\", \"wordpiece\", or the path of a tokenizer.json"), "trained on the training split, or read from a file";
-    "data" "vocabulary" Takes::Count { min: 2, max: 1_000_000 }, "tokens the trained tokenizer may have";
-    "data" "duplicates" Takes::Choice(&["remove-leaks", "remove-all", "report"]), "what happens to training documents that also stand in a held-out split";
+    "data" "boundary"
+        Takes::Choice(&["auto", "blank-line", "record", "end-of-text", "file", "contiguous"]),
+        "what ends a document";
+    "data" "tokenizer"
+        Takes::Text("\"char\", \"byte\", \"bpe\", \"unigram\", \"wordpiece\", or the path of a \
+            tokenizer.json"),
+        "trained on the training split, or read from a file";
+    "data" "vocabulary" Takes::Count { min: 2, max: 1_000_000 },
+        "tokens the trained tokenizer may have";
+    "data" "duplicates" Takes::Choice(&["remove-leaks", "remove-all", "report"]),
+        "what happens to training documents that also stand in a held-out split";
     "model" "family" Takes::Choice(&["gpt2", "llama"]), "the architecture";
-    "model" "from" Takes::Text("a Hugging Face folder or a run"), "weights to start from instead of random ones; the sizes come with them";
+    "model" "from" Takes::Text("a Hugging Face folder or a run"),
+        "weights to start from instead of random ones; the sizes come with them";
     "model" "layers" Takes::Count { min: 1, max: 1000 }, "blocks";
     "model" "heads" Takes::Count { min: 1, max: 1024 }, "attention heads; they divide the width";
-    "model" "kv-heads" Takes::Count { min: 1, max: 1024 }, "key and value heads of llama; they divide the heads";
+    "model" "kv-heads" Takes::Count { min: 1, max: 1024 },
+        "key and value heads of llama; they divide the heads";
     "model" "width" Takes::Count { min: 2, max: SIZE }, "channels between blocks";
-    "model" "hidden" Takes::Count { min: 1, max: 4 * SIZE }, "channels within the feed-forward part";
-    "model" "context" Takes::Count { min: 2, max: SIZE }, "positions the model sees, and the length of a training window";
+    "model" "hidden" Takes::Count { min: 1, max: 4 * SIZE },
+        "channels within the feed-forward part";
+    "model" "context" Takes::Count { min: 2, max: SIZE },
+        "positions the model sees, and the length of a training window";
     "model" "activation" Takes::Choice(&["gelu-tanh", "gelu-erf"]), "gpt2's nonlinearity";
     "model" "qk-norm" Takes::Flag, "llama with normalized queries and keys";
-    "model" "norm-epsilon" Takes::Number { above: 0.0, most: 0.1 }, "added to the variance in a norm";
-    "model" "rope-theta" Takes::Number { above: 1.0, most: 1e9 }, "base of llama's rotary positions";
-    "model" "init-std" Takes::Number { above: 0.0, most: 1.0 }, "standard deviation of the initial weights";
-    "optimizer" "name" Takes::Text("an optimizer; `heldout list optimizers` shows them"), "the update rule";
+    "model" "norm-epsilon" Takes::Number { above: 0.0, most: 0.1 },
+        "added to the variance in a norm";
+    "model" "rope-theta" Takes::Number { above: 1.0, most: 1e9 },
+        "base of llama's rotary positions";
+    "model" "init-std" Takes::Number { above: 0.0, most: 1.0 },
+        "standard deviation of the initial weights";
+    "optimizer" "name" Takes::Text("an optimizer; `heldout list optimizers` shows them"),
+        "the update rule";
     "optimizer" "learning-rate" Takes::Number { above: 0.0, most: 100.0 }, "the schedule's peak";
     "schedule" "horizon" Takes::Amount(HORIZON), "how long to train at most";
-    "schedule" "shape" Takes::Text("a schedule; `heldout list schedules` shows them"), "how the learning rate moves";
-    "schedule" "warmup" Takes::Amount(&[Unit::Steps, Unit::Share]), "linear rise from zero before the shape";
-    "batch" "size" Takes::CountOr { min: 1, max: SIZE, word: "full" }, "sequences per update, or the whole training split";
-    "batch" "micro" Takes::CountOr { min: 1, max: SIZE, word: "auto" }, "sequences at a time; the update does not depend on it, memory does";
+    "schedule" "shape" Takes::Text("a schedule; `heldout list schedules` shows them"),
+        "how the learning rate moves";
+    "schedule" "warmup" Takes::Amount(&[Unit::Steps, Unit::Share]),
+        "linear rise from zero before the shape";
+    "batch" "size" Takes::CountOr { min: 1, max: SIZE, word: "full" },
+        "sequences per update, or the whole training split";
+    "batch" "micro" Takes::CountOr { min: 1, max: SIZE, word: "auto" },
+        "sequences at a time; the update does not depend on it, memory does";
     "evaluate" "every" Takes::Amount(EVERY), "between two evaluations";
-    "evaluate" "windows" Takes::CountOr { min: 1, max: 1 << 32, word: "all" }, "validation windows scored at each evaluation";
-    "evaluate" "train-windows" Takes::Count { min: 1, max: 1 << 32 }, "training windows scored beside them, always the same ones";
+    "evaluate" "windows" Takes::CountOr { min: 1, max: 1 << 32, word: "all" },
+        "validation windows scored at each evaluation";
+    "evaluate" "train-windows" Takes::Count { min: 1, max: 1 << 32 },
+        "training windows scored beside them, always the same ones";
     "evaluate" "samples" Takes::Count { min: 0, max: 100 }, "texts generated at each evaluation";
     "evaluate" "sample-tokens" Takes::Count { min: 1, max: 100_000 }, "tokens of each such text";
     "run" "seed" Takes::Count { min: 0, max: i64::MAX as u64 }, "everything random follows from it";
     "run" "precision" Takes::Choice(&["auto", "f32", "bf16"]), "of the matrix products";
-    "run" "threads" Takes::CountOr { min: 1, max: 1024, word: "auto" }, "the result does not depend on it";
+    "run" "threads" Takes::CountOr { min: 1, max: 1024, word: "auto" },
+        "the result does not depend on it";
     "run" "checkpoint" Takes::Amount(EVERY), "between two checkpoints";
     "run" "keep" Takes::Count { min: 1, max: 1_000_000 }, "checkpoints kept besides the best";
-    "run" "histograms" Takes::Amount(&[Unit::Evaluations, Unit::Never]), "between two histograms of the weights for TensorBoard";
+    "run" "histograms" Takes::Amount(&[Unit::Evaluations, Unit::Never]),
+        "between two histograms of the weights for TensorBoard";
 };
 
 /// The fixed keys of one table.

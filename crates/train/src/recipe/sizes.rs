@@ -10,6 +10,8 @@ use super::error::RecipeError;
 use super::resolved::OriginSource;
 use super::section::Set;
 
+const USUAL: &str = "the family's usual choice";
+
 pub fn model(
     draft: &Draft,
     choices: &mut Choices,
@@ -49,7 +51,7 @@ pub fn model(
         }
         _ => ModelConfig::gpt2(tokens.vocabulary, context, layers, heads, width),
     };
-    let usual = "the family's usual choice";
+    let usual = USUAL;
     let (hidden, epsilon, std) = (config.hidden, config.norm_epsilon, config.init_std);
     config.hidden =
         choices.choose("model.hidden", &model.hidden, |h| h as usize, || by_default(hidden, usual));
@@ -61,6 +63,14 @@ pub fn model(
     );
     config.init_std =
         choices.choose("model.init-std", &model.init_std, |s| s as f32, || by_default(std, usual));
+    of_family(&mut config, draft, choices);
+    config.validate().map_err(|error| invalid_model(draft, error.to_string()))?;
+    Ok((config, context))
+}
+
+/// What only one of the families has.
+fn of_family(config: &mut ModelConfig, draft: &Draft, choices: &mut Choices) {
+    let (model, usual) = (&draft.model, USUAL);
     if config.family == Family::Llama {
         let (theta, norm) = (config.rope_theta, config.qk_norm);
         config.rope_theta = choices.choose(
@@ -83,8 +93,6 @@ pub fn model(
             || by_default(Activation::GeluTanh, usual),
         );
     }
-    config.validate().map_err(|error| invalid_model(draft, error.to_string()))?;
-    Ok((config, context))
 }
 
 /// The error of a model that cannot be built, at the first of its sizes that the user wrote.

@@ -260,7 +260,8 @@ fn a_resolved_recipe_reads_back_to_itself() {
         "[schedule]\nshape = \"plateau\"\npatience = 2\n[optimizer]\nname = \"muon\"\n",
         "[regularize]\ndropout = { peak = 0.2, shape = \"linear\", end = 0.5, warmup = \"5%\" }\n\
          ema = 0.99\nlabel-smoothing = { amount = 0.1, to = \"wrong\" }\nshuffle = false\n",
-        "[data]\nvalidation = \"last 5%\"\ntest = [\"a.txt\", \"b.txt\"]\n[batch]\nsize = \"full\"\n\
+        "[data]\nvalidation = \"last 5%\"\ntest = [\"a.txt\", \"b.txt\"]\n[batch]\nsize = \
+            \"full\"\n\
          [evaluate]\nevery = \"end\"\nsamples = 0\n[run]\nhistograms = \"2 evaluations\"\n",
     ];
     for text in texts {

@@ -1,4 +1,5 @@
-//! Tiny runs for the tests of this crate: a small corpus, a small model, and what a run left behind.
+//! Tiny runs for the tests of this crate: a small corpus, a small model, and what a run left
+//! behind.
 #![allow(dead_code)]
 
 use std::collections::BTreeMap;
