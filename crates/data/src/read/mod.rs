@@ -3,6 +3,8 @@
 mod open;
 mod plain;
 mod records;
+#[cfg(test)]
+mod tests;
 mod text;
 
 use crate::boundary::{Boundary, Cut, decide};
