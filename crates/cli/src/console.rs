@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write};
 
 use heldout_report::plot::Charset;
-use heldout_report::wrap::wrap;
+use heldout_report::wrap::{fold, wrap};
 
 use crate::args::Global;
 use crate::failure::Failure;
@@ -94,11 +94,17 @@ impl Console {
         Ok(writeln!(std::io::stdout(), "{text}")?)
     }
 
-    /// Says something about progress on stderr, unless quiet.
+    /// Says something about progress on stderr, unless quiet; folded to a terminal's width, whole
+    /// in a log.
     pub fn note(&self, text: &str) {
-        if self.verbosity > Verbosity::Quiet {
-            self.say(&Line::of(text, Paint::Plain));
+        if self.verbosity == Verbosity::Quiet {
+            return;
         }
+        let lines = match terminal::size() {
+            Some((width, _)) => fold(text, width.saturating_sub(1).max(20), "           "),
+            None => vec![text.to_owned()],
+        };
+        lines.into_iter().for_each(|line| self.say(&Line::of(line, Paint::Plain)));
     }
 
     /// Says something from the signal thread, even when quiet: the user asked for it just now.

@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 use crate::console::{Console, Output};
 use crate::failure::{DIVERGED, DONE, Failure};
 use crate::live::paint::{Line, Paint};
+use crate::picture;
 
 /// Rows of the picture below a finished run.
-const PICTURE_ROWS: usize = 14;
+pub const PICTURE_ROWS: usize = 14;
 
 /// Prints the result of the run in `run` and gives the exit code it deserves by itself.
 pub fn print(run: &RunDir, console: &Console) -> Result<i32, Failure> {
@@ -28,8 +29,10 @@ pub fn print(run: &RunDir, console: &Console) -> Result<i32, Failure> {
 fn print_text(run: &RunDir, summary: &RunSummary, console: &Console) -> Result<(), Failure> {
     console.out("")?;
     if summary.evaluations.len() > 1 {
-        let frame = frame(console);
-        summary.picture(&frame).iter().try_for_each(|line| console.out(line))?;
+        let mark = summary.best().map(|best| (best.step as f64, best.loss_valid));
+        let frame = picture::frame(console.width, PICTURE_ROWS, console.charset);
+        let lines = picture::draw(&summary.curves(), &Frame { mark, ..frame }, &Paint::Series);
+        lines.into_iter().try_for_each(|line| console.out_line(&line.trimmed()))?;
         console.out("")?;
     }
     print_table(&summary.table(), console)?;
@@ -46,19 +49,6 @@ fn print_text(run: &RunDir, summary: &RunSummary, console: &Console) -> Result<(
         console.out_line(&line)?;
     }
     Ok(())
-}
-
-/// The picture's frame for this console.
-pub fn frame(console: &Console) -> Frame {
-    Frame {
-        width: console.width,
-        height: PICTURE_ROWS,
-        charset: console.charset,
-        y_label: "nats/token".to_owned(),
-        x_label: "step".to_owned(),
-        x_max: None,
-        mark: None,
-    }
 }
 
 /// Prints labels and texts in two columns, wrapped.

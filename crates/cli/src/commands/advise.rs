@@ -1,14 +1,14 @@
 //! `heldout advise DATA`: what the data is like, and a recipe to start from, with reasons.
 
 use clap::Args;
-use heldout_report::format;
-use heldout_train::recipe::{Amount, OriginSource, ResolvedRecipe, to_toml};
-use heldout_train::{Job, prepare_job};
+use heldout_train::prepare_job;
+use heldout_train::recipe::{OriginSource, ResolvedRecipe, to_toml};
 use serde_json::{Value, json};
 
 use crate::console::{Console, Output};
 use crate::facts;
 use crate::failure::{DONE, Failure};
+use crate::interrupt::Interrupts;
 use crate::live::Live;
 use crate::live::paint::{Line, Paint};
 use crate::outcome::{print_table, shell_word};
@@ -28,11 +28,12 @@ pub struct Options {
 /// Looks, and prints the advice.
 pub fn run(options: Options, console: &Console) -> Result<i32, Failure> {
     let recipe = options.recipe.recipe()?;
+    Interrupts::install(console, Vec::new())?;
     let live = Live::start(console, &[""], None);
     let mut preparing = |progress| live.phase(&facts::progress(&progress));
     let job = prepare_job(&recipe, &places::cache(), &mut preparing)?;
     live.finish();
-    let regime = regime(&job);
+    let advice = heldout_train::advise(&job);
     let reasons = reasons(&job.recipe);
     if console.output == Output::Json {
         let reasons: Vec<Value> = reasons
@@ -41,14 +42,20 @@ pub fn run(options: Options, console: &Console) -> Result<i32, Failure> {
             .collect();
         console.out_json(&json!({
             "data": job.data.facts,
-            "regime": regime,
-            "recipe": to_toml(&job.recipe),
+            "regime": advice.regime,
+            "findings": advice.findings,
+            "advice": advice.advice,
+            "recipe": advice.recipe,
             "reasons": reasons,
         }))?;
         return Ok(DONE);
     }
     print_table(&facts::lines(&job.data.facts), console)?;
-    print_table(&[("regime".to_owned(), regime)], console)?;
+    print_table(&[("regime".to_owned(), advice.regime.sentence().to_owned())], console)?;
+    for (i, text) in advice.advice.into_iter().enumerate() {
+        let label = if i == 0 { "advice" } else { "" };
+        print_table(&[(label.to_owned(), text)], console)?;
+    }
     console.out("")?;
     console.out_line(&Line::of("proposed", Paint::Strong))?;
     for (key, value, why) in reasons {
@@ -61,36 +68,6 @@ pub fn run(options: Options, console: &Console) -> Result<i32, Failure> {
     console.out(&format!("\ntry next   heldout train {data}"))?;
     console.out(&format!("           heldout plan {data} > recipe.toml"))?;
     Ok(DONE)
-}
-
-/// How scarce the data is for the proposed model, in a sentence.
-fn regime(job: &Job) -> String {
-    let tokens = job.data.facts.tokens_train as f64;
-    let parameters = job.recipe.model.config.parameter_count() as f64;
-    let per_parameter = tokens / parameters;
-    let batch = job.recipe.batch.size.map(|size| (size * job.recipe.model.context) as f64);
-    let epochs = match job.recipe.schedule.horizon {
-        Amount::Epochs(epochs) => Some(epochs),
-        Amount::Steps(steps) => batch.map(|batch| steps as f64 * batch / tokens),
-        Amount::Tokens(seen) => Some(seen as f64 / tokens),
-        _ => None,
-    };
-    let ratio = format!(
-        "{} training tokens for {} parameters ({} each)",
-        format::short_count(tokens as u64),
-        format::short_count(parameters as u64),
-        format::fixed(per_parameter, 2)
-    );
-    let danger = match epochs {
-        Some(epochs) if epochs <= 1.5 => "every token is seen about once: little to overfit",
-        Some(epochs) if epochs <= 5.0 => "a few passes over the data: mild regularization",
-        Some(_) => "many passes over the same data: overfitting is the danger",
-        None => "the length is set by the clock",
-    };
-    match epochs {
-        Some(epochs) => format!("{ratio}, {epochs:.1} passes over them; {danger}"),
-        None => format!("{ratio}; {danger}"),
-    }
 }
 
 /// Key, value and reason of everything that was chosen for this data or machine.

@@ -14,6 +14,7 @@ use crate::console::{Console, Output};
 use crate::device_options::DeviceOptions;
 use crate::facts;
 use crate::failure::{DONE, Failure};
+use crate::interrupt::Interrupts;
 use crate::live::Live;
 use crate::outcome::print_table;
 use crate::places;
@@ -64,6 +65,7 @@ pub fn run(options: Options, console: &Console) -> Result<i32, Failure> {
             SplitArgument::Validation => Split::Validation,
             SplitArgument::Test => Split::Test,
         };
+        Interrupts::install(console, Vec::new())?;
         let live = Live::start(console, &[""], None);
         let mut preparing = |progress| live.phase(&facts::progress(&progress));
         evaluate_run(&run, split, &places::cache(), device, &mut preparing)?

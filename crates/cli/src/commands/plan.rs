@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::console::{Console, Output};
 use crate::facts;
 use crate::failure::{DONE, Failure};
+use crate::interrupt::Interrupts;
 use crate::live::Live;
 use crate::live::paint::{Line, Paint};
 use crate::places;
@@ -29,6 +30,7 @@ pub struct Options {
 /// Resolves, and prints the recipe and the plan.
 pub fn run(options: Options, console: &Console) -> Result<i32, Failure> {
     let recipe = options.recipe.recipe()?;
+    Interrupts::install(console, Vec::new())?;
     let live = Live::start(console, &[""], None);
     let mut preparing = |progress| live.phase(&facts::progress(&progress));
     let job = prepare_job(&recipe, &places::cache(), &mut preparing)?;

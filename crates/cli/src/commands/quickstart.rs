@@ -6,18 +6,20 @@ use clap::Args;
 use heldout_base::durable::write_file;
 use heldout_model::generate::{Sampling, generate};
 use heldout_record::{RecordError, RunDir, StopReason, read_metrics};
-use heldout_report::plot::{Series, Stroke, plot};
+use heldout_report::format;
+use heldout_report::plot::{Series, Stroke};
 use heldout_report::summary::RunSummary;
 use heldout_report::wrap::{columns, wrap};
 use heldout_train::session::Session;
-use heldout_train::{Control, Outcome, TrainError, prepare_job};
+use heldout_train::{Control, Job, Outcome, TrainError, prepare_job};
 
 use crate::console::{Console, Output};
 use crate::failure::{DONE, Failure, SIGNALLED};
 use crate::interrupt::Interrupts;
 use crate::live::paint::{Line, Paint};
 use crate::live::{LaneObserver, Live};
-use crate::outcome::{frame, shell_word};
+use crate::outcome::{PICTURE_ROWS, shell_word};
+use crate::picture;
 use crate::places::{self, NewFolder};
 use crate::quickstart::comparison::{Comparison, Figures};
 use crate::quickstart::{Corpus, Folder, NAMES, corpus, recipe, recipe_text};
@@ -56,8 +58,7 @@ pub fn run(options: Options, console: &Console) -> Result<i32, Failure> {
     let folder = Folder { root };
     let corpus = corpus(options.seed);
     write_texts(&folder, &corpus)?;
-    let entropy = entropy_per_token(&folder, &corpus, &options)?;
-    introduce(&folder, entropy, console);
+    let entropy = introduce(&folder, &corpus, &options, console)?;
     let live = Live::start(console, &NAMES, Some(("true entropy".to_owned(), entropy)));
     interrupts.run_started();
     let ended = train_both(&folder, &options, &live, &controls);
@@ -95,15 +96,6 @@ fn write_texts(folder: &Folder, corpus: &Corpus) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The true entropy in the unit of the losses: nats per token of our tokenizer.
-fn entropy_per_token(folder: &Folder, corpus: &Corpus, options: &Options) -> Result<f64, Failure> {
-    let recipe = recipe_of(0, folder, options)?;
-    let job = prepare_job(&recipe, &places::cache(), &mut |_| {})?;
-    // The very first token has nothing before it and is not scored.
-    let scored = job.data.facts.tokens_validation.saturating_sub(1).max(1);
-    Ok(corpus.nats_held_out / scored as f64)
-}
-
 fn recipe_of(
     index: usize,
     folder: &Folder,
@@ -115,13 +107,44 @@ fn recipe_of(
     made.map_err(|error| Failure::from(TrainError::from(error)))
 }
 
-fn introduce(folder: &Folder, entropy: f64, console: &Console) {
-    let text = format!(
-        "Training two models of the same size on the same small text, in {}. Nobody can predict \
-         its held-out part better than {entropy:.3} nats per token, its true entropy.",
+/// Says what is trained on what, and what sets the two apart; gives the true entropy in the unit
+/// of the losses, nats per token of our tokenizer.
+fn introduce(
+    folder: &Folder,
+    corpus: &Corpus,
+    options: &Options,
+    console: &Console,
+) -> Result<f64, Failure> {
+    let prepare = |index| -> Result<Job, Failure> {
+        let recipe = recipe_of(index, folder, options)?;
+        Ok(prepare_job(&recipe, &places::cache(), &mut |_| {})?)
+    };
+    let [plain, regularized] = [prepare(0)?, prepare(1)?];
+    let facts = &plain.data.facts;
+    // The very first token has nothing before it and is not scored.
+    let scored = facts.tokens_validation.saturating_sub(1).max(1);
+    let entropy = corpus.nats_held_out / scored as f64;
+    console.note(&format!(
+        "text       {} tokens drawn from a grammar to train on, {} held out; in {}",
+        format::count(facts.tokens_train),
+        format::count(facts.tokens_validation),
         folder.root.display()
-    );
-    wrap(&text, console.width, "", "").iter().for_each(|line| console.note(line));
+    ));
+    console.note(&format!(
+        "truth      {} nats per token: the held-out text's true entropy, which no model can beat",
+        format::nats(entropy)
+    ));
+    let parameters = plain.recipe.model.config.parameter_count() as u64;
+    console.note(&format!(
+        "models     two of {} parameters, the same but for what holds the second one back:",
+        format::short_count(parameters)
+    ));
+    let common = plain.techniques.plan.describe();
+    let own = regularized.techniques.plan.describe();
+    own.iter().filter(|line| !common.contains(line)).for_each(|line| {
+        console.note(&format!("           {line}"));
+    });
+    Ok(entropy)
 }
 
 /// Trains both at the same time; when one fails the other stops.
@@ -184,8 +207,10 @@ fn conclude(folder: &Folder, entropy: f64, console: &Console) -> Result<(), Fail
         return console.out_json(&value);
     }
     console.out("")?;
-    for line in plot(&curves(&summaries, entropy), &frame(console)) {
-        console.out(&line)?;
+    let frame = picture::frame(console.width, PICTURE_ROWS, console.charset);
+    let paint = |i| if i < NAMES.len() { Paint::Series(i + 1) } else { Paint::Faint };
+    for line in picture::draw(&curves(&summaries, entropy), &frame, &paint) {
+        console.out_line(&line.trimmed())?;
     }
     console.out("")?;
     for (i, line) in columns(&comparison.table()).iter().enumerate() {
@@ -197,8 +222,10 @@ fn conclude(folder: &Folder, entropy: f64, console: &Console) -> Result<(), Fail
         wrap(&paragraph, console.width, "", "").iter().try_for_each(|line| console.out(line))?;
     }
     console.out("\nThe regularized model writes:")?;
-    for line in wrap(&sample, console.width, "  ", "  ") {
-        console.out_line(&Line::of(line, Paint::Good))?;
+    for paragraph in sample {
+        for line in wrap(&paragraph, console.width, "  ", "  ") {
+            console.out_line(&Line::of(line, Paint::Good))?;
+        }
     }
     say_next(folder, console)
 }
@@ -219,23 +246,24 @@ fn curves(summaries: &[RunSummary], entropy: f64) -> Vec<Series> {
     series
 }
 
-/// A paragraph from the model at `run`, drawn as it predicts.
-fn sample(run: &Path) -> Result<String, Failure> {
+/// Paragraphs from the model at `run`, drawn as it predicts.
+fn sample(run: &Path) -> Result<Vec<String>, Failure> {
     let device = heldout_kernels::Device::cpu(1, heldout_kernels::Precision::F32);
     let mut session = Session::open(run, device.map_err(TrainError::from)?.into())?;
-    let start: Vec<u32> = session.tokenizer.eos().into_iter().collect();
-    let sampling = Sampling {
-        temperature: 1.0,
-        max_new_tokens: 80,
-        stop_tokens: start.clone(),
-        seed: 1,
-        ..Sampling::greedy(80)
-    };
+    let end = session.tokenizer.eos();
+    let start: Vec<u32> = end.into_iter().collect();
+    let sampling = Sampling { temperature: 1.0, seed: 1, ..Sampling::greedy(150) };
     let Session { model, weights, tape, .. } = &mut session;
     let mut go_on = |_| std::ops::ControlFlow::Continue(());
     let ids =
         generate(model, tape, weights, &start, &sampling, &mut go_on).map_err(TrainError::from)?;
-    Ok(session.tokenizer.decode(&ids).trim().to_owned())
+    let mut paragraphs: Vec<&[u32]> = ids.split(|id| Some(*id) == end).collect();
+    if paragraphs.len() > 1 {
+        // The last one was cut off.
+        paragraphs.pop();
+    }
+    let text = |ids: &[u32]| session.tokenizer.decode(ids).trim().to_owned();
+    Ok(paragraphs.into_iter().map(text).filter(|text| !text.is_empty()).take(3).collect())
 }
 
 fn say_next(folder: &Folder, console: &Console) -> Result<(), Failure> {

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 use heldout_record::RunDir;
-use heldout_train::Control;
+use heldout_train::recipe::{Amount, Recipe};
+use heldout_train::{Control, Progress};
 
 use crate::commands::train;
 use crate::console::Console;
@@ -25,14 +26,30 @@ pub struct Options {
     pub run: PathBuf,
 }
 
+/// The run's time, where that is its horizon.
+fn seconds_limit(run: &RunDir) -> Option<f64> {
+    let draft = Recipe::read(&run.recipe()).ok()?.draft().ok()?;
+    match draft.schedule.horizon?.value {
+        Amount::Seconds(seconds) => Some(seconds),
+        _ => None,
+    }
+}
+
 /// Resumes, and prints what came of it.
 pub fn run(options: Options, console: &Console) -> Result<i32, Failure> {
     let run = RunDir::open(&options.run)?;
     let control = Control::new();
     let interrupts = Interrupts::install(console, vec![control.clone()])?;
-    interrupts.run_started();
     let live = Live::start(console, &[""], None);
-    let mut preparing = |progress| live.phase(&facts::progress(&progress));
+    if let Some(seconds) = seconds_limit(&run) {
+        live.limit_seconds(seconds);
+    }
+    let mut preparing = |progress| {
+        live.phase(&facts::progress(&progress));
+        if matches!(progress, Progress::Ready { .. }) {
+            interrupts.run_started();
+        }
+    };
     let cache = places::cache();
     let mut observer = live.observer(0);
     let ended = heldout_train::resume(run.clone(), &cache, &mut preparing, &mut observer, &control);

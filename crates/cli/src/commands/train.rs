@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use heldout_record::{RunDir, StopReason};
+use heldout_train::recipe::Amount;
 use heldout_train::{Control, Job, Outcome, prepare_job};
 
 use crate::console::Console;
@@ -13,6 +14,7 @@ use crate::interrupt::Interrupts;
 use crate::live::Live;
 use crate::outcome;
 use crate::places::{self, NewFolder};
+use crate::readiness;
 use crate::recipe_options::RecipeOptions;
 
 /// Options of `heldout train`.
@@ -47,7 +49,11 @@ pub fn run(options: Options, console: &Console) -> Result<i32, Failure> {
     let live = Live::start(console, &[""], None);
     let mut preparing = |progress| live.phase(&facts::progress(&progress));
     let job = prepare_job(&recipe, &places::cache(), &mut preparing)?;
+    readiness::check(&job)?;
     tell_plan(&job, console);
+    if let Amount::Seconds(seconds) = job.recipe.schedule.horizon {
+        live.limit_seconds(seconds);
+    }
     let run = RunDir::create(&folder.root)?;
     interrupts.run_started();
     let mut observer = live.observer(0);

@@ -8,9 +8,11 @@ use serde_json::json;
 use crate::console::{Console, Output};
 use crate::facts;
 use crate::failure::{DONE, Failure};
+use crate::interrupt::Interrupts;
 use crate::live::Live;
 use crate::outcome::print_table;
 use crate::places;
+use crate::readiness;
 use crate::recipe_options::RecipeOptions;
 
 /// Options of `heldout validate`.
@@ -23,10 +25,12 @@ pub struct Options {
 /// Checks, and prints what was found.
 pub fn run(options: Options, console: &Console) -> Result<i32, Failure> {
     let recipe = options.recipe.recipe()?;
+    Interrupts::install(console, Vec::new())?;
     let live = Live::start(console, &[""], None);
     let mut preparing = |progress| live.phase(&facts::progress(&progress));
     let job = prepare_job(&recipe, &places::cache(), &mut preparing)?;
     live.finish();
+    readiness::check(&job)?;
     let parameters = job.recipe.model.config.parameter_count() as u64;
     if console.output == Output::Json {
         console.out_json(&json!({

@@ -2,11 +2,13 @@
 
 use heldout_record::EvaluationRecord;
 use heldout_report::format;
-use heldout_report::plot::{Charset, Frame, Ink, Series, Stroke, plot_cells};
+use heldout_report::plot::{Charset, Frame, Series, Stroke};
 use heldout_report::summary::plus_minus;
+use heldout_report::wrap::truncate;
 
 use super::paint::{Line, Paint};
 use super::state::{Lane, View};
+use crate::picture;
 
 /// Rows of the picture at most: more would push what was said out of sight.
 const PLOT_ROWS: usize = 16;
@@ -24,10 +26,18 @@ pub fn draw(view: &View, size: (usize, usize), charset: Charset, now: f64) -> Ve
         lines.push(bar(lane, i, view.lanes.len(), width, charset, now));
         lines.extend(figures(lane, width));
     }
-    let room = height.saturating_sub(lines.len());
+    let has_sample = view.lanes.len() == 1 && view.lanes[0].sample.is_some();
+    let room = height.saturating_sub(lines.len() + usize::from(has_sample));
     let has_curves = view.lanes.iter().any(|lane| !lane.evaluations.is_empty());
     if has_curves && room >= 6 && width >= 24 {
-        lines.extend(picture(view, width, room.min(PLOT_ROWS), charset));
+        lines.extend(curves(view, width, room.min(PLOT_ROWS), charset));
+    }
+    if let [Lane { sample: Some(sample), .. }] = view.lanes.as_slice()
+        && lines.len() < height
+    {
+        let mut line = Line::of(" writes ", Paint::Faint);
+        line.push(truncate(sample, width.saturating_sub(line.width())), Paint::Plain);
+        lines.push(line);
     }
     lines.truncate(height);
     lines.into_iter().map(|line| line.cut(width)).collect()
@@ -36,8 +46,11 @@ pub fn draw(view: &View, size: (usize, usize), charset: Charset, now: f64) -> Ve
 /// `━━━━━━╸────  63%  step 1,260/2,000  epoch 2.1  4 min 02 s left`.
 fn bar(lane: &Lane, index: usize, lanes: usize, width: usize, charset: Charset, now: f64) -> Line {
     let mut parts = vec![format!("{:3.0}%", (lane.progress() * 100.0).floor())];
-    let horizon = format::count(lane.horizon());
-    parts.push(format!("step {}/{horizon}", format::count(lane.step_count())));
+    let step = format::count(lane.step_count());
+    parts.push(match lane.seconds_limit {
+        Some(_) => format!("step {step}"),
+        None => format!("step {step}/{}", format::count(lane.horizon())),
+    });
     if let Some(step) = &lane.step {
         parts.push(format!("epoch {:.1}", step.epoch));
     }
@@ -115,7 +128,7 @@ fn losses(lane: &Lane, latest: &EvaluationRecord) -> Vec<(String, Paint)> {
 }
 
 /// All curves; with two lanes each lane has a colour, and its training curve is dashed.
-fn picture(view: &View, width: usize, rows: usize, charset: Charset) -> Vec<Line> {
+fn curves(view: &View, width: usize, rows: usize, charset: Charset) -> Vec<Line> {
     let lanes = view.lanes.len();
     let mut series: Vec<Series> = view.lanes.iter().flat_map(Lane::curves).collect();
     if let Some(last) = series.last_mut().filter(|_| lanes > 1) {
@@ -130,37 +143,13 @@ fn picture(view: &View, width: usize, rows: usize, charset: Charset) -> Vec<Line
         [only] => only.summary().best().map(|best| (best.step as f64, best.loss_valid)),
         _ => None,
     };
-    let frame = Frame {
-        width,
-        height: rows,
-        charset,
-        y_label: "nats/token".to_owned(),
-        x_label: "step".to_owned(),
-        x_max: (horizon > 0.0).then_some(horizon),
-        mark,
-    };
-    plot_cells(&series, &frame)
-        .into_iter()
-        .map(|row| {
-            let mut line = Line::default();
-            for cell in row {
-                let paint = match cell.ink {
-                    Ink::Blank => Paint::Plain,
-                    Ink::Frame => Paint::Faint,
-                    Ink::Label => Paint::Plain,
-                    Ink::Mark => Paint::Good,
-                    Ink::Series(i) if i / 2 >= lanes => Paint::Faint,
-                    Ink::Series(i) if lanes > 1 => curve_paint(i / 2, lanes),
-                    Ink::Series(i) => Paint::Series(i),
-                };
-                match line.0.last_mut() {
-                    Some((text, last)) if *last == paint => text.push(cell.glyph),
-                    _ => line.push(cell.glyph, paint),
-                }
-            }
-            line
-        })
-        .collect()
+    let x_max = (horizon > 0.0).then_some(horizon);
+    let frame = Frame { x_max, mark, ..picture::frame(width, rows, charset) };
+    picture::draw(&series, &frame, &|i| match i {
+        i if i / 2 >= lanes => Paint::Faint,
+        i if lanes > 1 => curve_paint(i / 2, lanes),
+        i => Paint::Series(i),
+    })
 }
 
 fn curve_paint(lane: usize, lanes: usize) -> Paint {

@@ -37,6 +37,8 @@ pub struct LaneObserver {
     shared: Arc<Shared>,
     lane: usize,
     plain: Option<plain::PlainLines>,
+    /// Seconds of training, where time is the horizon.
+    limit: Option<f64>,
 }
 
 impl Live {
@@ -73,10 +75,16 @@ impl Live {
         }
     }
 
+    /// Time is the horizon: the runs end after so many seconds of training.
+    pub fn limit_seconds(&self, seconds: f64) {
+        self.shared.lock().limit_seconds(seconds);
+    }
+
     /// The observer of the run at `lane`.
     pub fn observer(&self, lane: usize) -> LaneObserver {
-        let plain = self.painter.is_none().then(plain::PlainLines::default);
-        LaneObserver { shared: Arc::clone(&self.shared), lane, plain }
+        let limit = self.shared.lock().seconds_limit;
+        let plain = self.painter.is_none().then(|| plain::PlainLines::new(limit));
+        LaneObserver { shared: Arc::clone(&self.shared), lane, plain, limit }
     }
 
     /// Takes the frame away; what happened is told by the summary.
@@ -127,10 +135,22 @@ impl Observer for LaneObserver {
         };
         let console = &self.shared.console;
         let verbosity = console.verbosity;
+        // Side by side, what the runs say at their start would drown what they have in common.
+        let is_told = match event {
+            Event::Started(_) | Event::Receipt(_) | Event::Notice(_) => {
+                name.is_empty() || verbosity == Verbosity::Verbose
+            }
+            _ => verbosity > Verbosity::Quiet,
+        };
         let lines = match &mut self.plain {
             _ if verbosity == Verbosity::Quiet => Vec::new(),
+            None if !is_told => Vec::new(),
+            Some(plain) if !is_told => {
+                plain.lines(event, now, verbosity);
+                Vec::new()
+            }
             Some(plain) => plain.lines(event, now, verbosity),
-            None => plain::lasting(event, verbosity),
+            None => plain::lasting(event, verbosity, self.limit),
         };
         for line in lines {
             let line = if name.is_empty() { line } else { format!("{name}: {line}") };

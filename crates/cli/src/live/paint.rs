@@ -79,6 +79,18 @@ impl Line {
         self
     }
 
+    /// The line without spaces at its end.
+    pub fn trimmed(mut self) -> Line {
+        while let Some((text, _)) = self.0.last_mut() {
+            text.truncate(text.trim_end().len());
+            if !text.is_empty() {
+                break;
+            }
+            self.0.pop();
+        }
+        self
+    }
+
     /// The line as bytes for the terminal.
     pub fn render(&self, colors: Colors) -> String {
         let mut out = String::new();
@@ -113,6 +125,9 @@ mod tests {
         assert_eq!(line.width(), 8);
         assert_eq!(line.clone().cut(5).text(), "ab中");
         assert_eq!(line.clone().cut(0).text(), "");
+        let mut padded = Line::of("a ", Paint::Plain);
+        padded.push("  ", Paint::Faint);
+        assert_eq!(padded.trimmed(), Line::of("a", Paint::Plain));
         assert_eq!(line.cut(99).text(), "ab中文字");
     }
 

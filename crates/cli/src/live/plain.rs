@@ -6,6 +6,7 @@ use heldout_report::summary::plus_minus;
 
 use heldout_report::wrap::truncate;
 
+use super::state::sample_line;
 use crate::console::Verbosity;
 
 /// Seconds between two lines of progress.
@@ -18,12 +19,19 @@ const SAMPLE_CHARACTERS: usize = 160;
 #[derive(Default)]
 pub struct PlainLines {
     horizon: u64,
+    /// Seconds of training, where time is the horizon.
+    limit: Option<f64>,
     /// When the run started on the observer's clock, and at which step.
     clock: Option<(f64, u64)>,
     said_at: Option<f64>,
 }
 
 impl PlainLines {
+    /// For runs that end after `limit` seconds of training, or at their horizon in steps.
+    pub fn new(limit: Option<f64>) -> PlainLines {
+        PlainLines { limit, ..PlainLines::default() }
+    }
+
     /// The lines for an event at `now` seconds.
     pub fn lines(&mut self, event: &Event, now: f64, verbosity: Verbosity) -> Vec<String> {
         match event {
@@ -44,22 +52,37 @@ impl PlainLines {
                 self.said_at = Some(now);
                 return vec![self.evaluation(evaluation)];
             }
+            Event::Sample(sample) => {
+                let text = truncate(&sample_line(sample), SAMPLE_CHARACTERS);
+                return vec![format!("sample at step {}: {text}", format::count(sample.step))];
+            }
             _ => {}
         }
-        lasting(event, verbosity)
+        lasting(event, verbosity, self.limit)
+    }
+
+    /// `step 1,260/2,000`.
+    fn place(&self, step: u64) -> String {
+        let step = format::count(step);
+        match self.limit {
+            Some(_) => format!("step {step}"),
+            None => format!("step {step}/{}", format::count(self.horizon)),
+        }
     }
 
     fn progress(&self, step: &StepRecord, now: f64) -> String {
         let speed = format::count(step.tokens_per_second.round() as u64);
         let mut line = format!(
-            "step {}/{}  epoch {:.2}  loss {}  rate {}  {speed} tokens/s",
-            format::count(step.step),
-            format::count(self.horizon),
+            "{}  epoch {:.2}  loss {}  rate {}  {speed} tokens/s",
+            self.place(step.step),
             step.epoch,
             format::nats(step.objective),
             format::rate(step.learning_rate),
         );
-        if let Some((began, from)) = self.clock
+        if let Some(limit) = self.limit {
+            let left = (limit - step.seconds).max(0.0);
+            line.push_str(&format!("  {} left", format::duration(left)));
+        } else if let Some((began, from)) = self.clock
             && step.step > from
         {
             let pace = (now - began) / (step.step - from) as f64;
@@ -72,9 +95,8 @@ impl PlainLines {
     fn evaluation(&self, e: &EvaluationRecord) -> String {
         let weights = if e.weights == "raw" { String::new() } else { format!(" ({})", e.weights) };
         format!(
-            "step {}/{}  epoch {:.2}  held-out {}  train {}  gap {}{weights}{}",
-            format::count(e.step),
-            format::count(self.horizon),
+            "{}  epoch {:.2}  held-out {}  train {}  gap {}{weights}{}",
+            self.place(e.step),
             e.epoch,
             plus_minus(e.loss_valid, e.loss_valid_se),
             plus_minus(e.loss_train, e.loss_train_se),
@@ -85,9 +107,9 @@ impl PlainLines {
 }
 
 /// The lines that stay whether or not there is a live view: the start, receipts, guards, notices.
-pub fn lasting(event: &Event, verbosity: Verbosity) -> Vec<String> {
+pub fn lasting(event: &Event, verbosity: Verbosity, limit: Option<f64>) -> Vec<String> {
     match event {
-        Event::Started(started) => start(started),
+        Event::Started(started) => start(started, limit),
         Event::Receipt(receipt) => {
             vec![format!("✓ {}: {}", receipt.technique, receipt.statement)]
         }
@@ -95,12 +117,6 @@ pub fn lasting(event: &Event, verbosity: Verbosity) -> Vec<String> {
             vec![format!("guard, step {}: {}; {}", guard.step, guard.cause, guard.action)]
         }
         Event::Notice(notice) => vec![notice.text.clone()],
-        Event::Sample(sample) => {
-            let text = format!("{}{}", sample.prompt, sample.text);
-            let words: Vec<&str> = text.split_whitespace().collect();
-            let text = truncate(&words.join(" "), SAMPLE_CHARACTERS);
-            vec![format!("sample at step {}: {text}", format::count(sample.step))]
-        }
         Event::Checkpoint(checkpoint) if verbosity == Verbosity::Verbose => {
             let best = if checkpoint.best { " (best)" } else { "" };
             vec![format!("checkpoint {}{best}", checkpoint.path)]
@@ -109,7 +125,7 @@ pub fn lasting(event: &Event, verbosity: Verbosity) -> Vec<String> {
     }
 }
 
-fn start(started: &Started) -> Vec<String> {
+fn start(started: &Started, limit: Option<f64>) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(step) = started.resumed_at {
         lines.push(format!("going on from step {}", format::count(step)));
@@ -122,7 +138,10 @@ fn start(started: &Started) -> Vec<String> {
         format::count(started.tokens_valid),
         format::count(started.vocabulary),
     ));
-    let steps = format::count(started.horizon);
-    lines.push(format!("length     {steps} steps, on {}", started.device));
+    let length = match limit {
+        Some(seconds) => format::duration(seconds),
+        None => format!("{} steps", format::count(started.horizon)),
+    };
+    lines.push(format!("length     {length}, on {}", started.device));
     lines
 }

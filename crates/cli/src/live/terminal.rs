@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use unicode_width::UnicodeWidthChar;
 
@@ -19,6 +20,9 @@ const SHOW_CURSOR: &str = "\x1b[?25h";
 const HOLD: &str = "\x1b[?2026h";
 const RELEASE: &str = "\x1b[?2026l";
 const LINES_KEPT: usize = 200;
+
+/// Set when the terminal was given back for good: no frame is drawn any more.
+static CLOSED: AtomicBool = AtomicBool::new(false);
 
 static SCREEN: Mutex<Screen> = Mutex::new(Screen::new());
 
@@ -52,9 +56,11 @@ impl Screen {
         out.push('\r');
     }
 
-    fn start_over(&self, out: &mut String) {
+    /// Clears the visible screen and writes as many of the latest lines as fit above a frame of
+    /// `rows`.
+    fn start_over(&self, rows: usize, out: &mut String) {
         out.push_str("\x1b[2J\x1b[H");
-        let mut room = self.size.1.saturating_sub(self.frame.len() + 1);
+        let mut room = self.size.1.saturating_sub(rows + 1);
         let mut latest = Vec::new();
         for line in self.said.iter().rev() {
             let rows = rows_of(line, self.size.0);
@@ -116,10 +122,14 @@ pub fn say(line: &str) {
 /// be narrower than the terminal.
 pub fn draw(lines: &[Line], size: (usize, usize), colors: Colors) {
     let mut screen = lock();
+    if CLOSED.load(Ordering::Relaxed) {
+        return;
+    }
     let mut out = String::from(HOLD);
+    let frame: Vec<String> = lines.iter().map(|line| line.render(colors)).collect();
     if screen.is_live && screen.size != size {
         screen.size = size;
-        screen.start_over(&mut out);
+        screen.start_over(frame.len(), &mut out);
     } else if screen.is_live {
         screen.erase(&mut out);
     } else {
@@ -127,7 +137,7 @@ pub fn draw(lines: &[Line], size: (usize, usize), colors: Colors) {
         screen.is_live = true;
         screen.size = size;
     }
-    screen.frame = lines.iter().map(|line| line.render(colors)).collect();
+    screen.frame = frame;
     screen.paint(&mut out);
     out.push_str(RELEASE);
     send(&out);
@@ -149,6 +159,7 @@ pub fn clear() {
 /// Leaves the frame as it is and gives the terminal back: for a panic or a hard stop. Works even
 /// while another thread holds the screen.
 pub fn restore() {
+    CLOSED.store(true, Ordering::Relaxed);
     let Ok(mut screen) = SCREEN.try_lock() else {
         if std::io::stderr().is_terminal() {
             send(&format!("{RELEASE}{SHOW_CURSOR}\r\n"));

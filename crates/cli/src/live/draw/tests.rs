@@ -1,6 +1,6 @@
 //! The view of a synthetic run at several sizes, as text.
 
-use heldout_record::{Event, Started, StepRecord, StopReason, Stopped};
+use heldout_record::{Event, SampleRecord, Started, StepRecord, StopReason, Stopped};
 
 use super::*;
 
@@ -31,6 +31,9 @@ fn feed(view: &mut View, lane: usize, until: u64, harm: f64) {
             ..Default::default()
         };
         view.observe(lane, &Event::Evaluation(evaluation), now);
+        let text = "sees\nthe cat".to_owned();
+        let sample = SampleRecord { step, prompt: "the king ".to_owned(), text };
+        view.observe(lane, &Event::Sample(sample), now);
     }
 }
 
@@ -96,4 +99,15 @@ fn no_size_breaks_it() {
             draw(&view, (width, height), Charset::Ascii, 0.0);
         }
     }
+}
+
+#[test]
+fn time_may_be_the_horizon() {
+    let mut view = single(1300);
+    view.limit_seconds(400.0); // The test looks one second before the last event.
+    let record = StepRecord { step: 1310, seconds: 100.0, ..Default::default() };
+    view.observe(0, &Event::Step(record), 131.0);
+    let text = text(&view, 80, 24, Charset::Unicode);
+    assert!(text.contains(" 25%  step 1,310  epoch 0.0  5 min 01 s left"), "{text}");
+    assert_eq!(view.horizon(), 5300);
 }
