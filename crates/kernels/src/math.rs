@@ -78,7 +78,10 @@ pub fn ln(x: f32) -> f32 {
     let e = (bits.wrapping_sub(SQRT_HALF) as i32) >> 23;
     let f = f32::from_bits(bits.wrapping_sub((e as u32) << 23)) - 1.0;
     let e = (if tiny { e.wrapping_sub(23) } else { e }) as f32;
-    let q = polynomial!(f; 0.333_333_3, -0.250_008_23, 0.200_012_25, -0.166_233_52, 0.142_017_84, -0.131_602_56, 0.127_614_2, -0.076_341_08);
+    let q = polynomial!(
+        f; 0.333_333_3, -0.250_008_23, 0.200_012_25, -0.166_233_52, 0.142_017_84, -0.131_602_56,
+        0.127_614_2, -0.076_341_08
+    );
     let square = f * f;
     let low = multiply_add(e, LN2_LOW, square * f * q) - 0.5 * square;
     let finite = multiply_add(e, LN2_HIGH, f + low);
@@ -122,7 +125,10 @@ fn exp_minus_square(factor: f32, z: f32) -> f32 {
 #[inline(always)]
 fn erfc_positive(z: f32, exponential: f32) -> f32 {
     let t = 1.0 / (1.0 + 0.35 * z);
-    let q = polynomial!(t; 0.197_483_76, 0.197_138_7, 0.187_899_63, 0.151_198_97, 0.146_005_48, 0.087_086_67, -0.027_786_803, 0.181_521_73, -0.158_953_88, 0.038_405_742);
+    let q = polynomial!(
+        t; 0.197_483_76, 0.197_138_7, 0.187_899_63, 0.151_198_97, 0.146_005_48, 0.087_086_67,
+        -0.027_786_803, 0.181_521_73, -0.158_953_88, 0.038_405_742
+    );
     q * t * exponential
 }
 
@@ -131,8 +137,10 @@ fn erfc_positive(z: f32, exponential: f32) -> f32 {
 pub fn erf(x: f32) -> f32 {
     let z = clamp(x.abs(), 0.0, 10.0);
     let square = z * z;
-    let small = z
-        * polynomial!(square; FRAC_2_SQRT_PI, -0.376_126_26, 0.112_835_854, -0.026_853_811, 0.005_188_325_4, -0.000_801_017_45, 7.853_798e-5);
+    let small = z * polynomial!(
+        square; FRAC_2_SQRT_PI, -0.376_126_26, 0.112_835_854, -0.026_853_811, 0.005_188_325_4,
+        -0.000_801_017_45, 7.853_798e-5
+    );
     let large = 1.0 - erfc_positive(z, exp_minus_square(1.0, z));
     (if z < 1.0 { small } else { large }).copysign(x)
 }

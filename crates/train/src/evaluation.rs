@@ -4,7 +4,7 @@
 //! gap and nothing else. The standard error treats each window as one cluster (a ratio estimator
 //! over windows): tokens of one window share their text, so their losses are not independent.
 
-use heldout_data::{Batch, EvaluationWindows};
+use heldout_data::{Batch, EvaluationWindows, IGNORE};
 use heldout_kernels::{LossSpec, PassKind, Smoothing, Tape};
 use heldout_model::{Model, NoiseRates, Tokens};
 
@@ -35,11 +35,21 @@ pub fn score(
     windows: &EvaluationWindows,
     rows: usize,
 ) -> Score {
+    let rows = rows.min(windows.len());
     let mut tally = Tally::default();
-    for batch in windows.batches(rows) {
+    for mut batch in windows.batches(rows) {
+        pad(&mut batch, rows);
         tally.add(model, tape, parameters, &batch);
     }
     tally.score()
+}
+
+/// Fills a short last batch up with rows that are not scored: the tape keeps its buffers by size,
+/// and a batch of another size would need a second set of them.
+fn pad(batch: &mut Batch, rows: usize) {
+    batch.ids.resize(rows * batch.seq_len, 0);
+    batch.targets.resize(rows * batch.seq_len, IGNORE);
+    batch.batch = rows;
 }
 
 /// Losses of the windows scored so far.
@@ -66,7 +76,7 @@ impl Tally {
     /// Takes values of single tokens: one for each position of the batch.
     pub fn add_losses(&mut self, values: &[f32], batch: &Batch) {
         let rows = values.chunks(batch.seq_len).zip(batch.targets.chunks(batch.seq_len));
-        self.clusters.extend(rows.map(cluster));
+        self.clusters.extend(rows.map(cluster).filter(|cluster| cluster.count > 0));
     }
 
     /// The mean of everything so far.
@@ -78,7 +88,7 @@ impl Tally {
 fn cluster((losses, targets): (&[f32], &[u32])) -> Cluster {
     let mut cluster = Cluster { sum: 0.0, sum_squares: 0.0, count: 0 };
     for (loss, target) in losses.iter().zip(targets) {
-        if *target != heldout_data::IGNORE {
+        if *target != IGNORE {
             let loss = f64::from(*loss);
             cluster.sum += loss;
             cluster.sum_squares += loss * loss;

@@ -335,7 +335,7 @@ impl Run<'_> {
         let weights = checkpointing::read_model(&result.folder, &self.setup.model)?;
         let context = self.setup.recipe.model.context;
         let windows = heldout_data::EvaluationWindows::whole(&self.setup.data.validation, context)?;
-        let rows = crate::validation::rows_at_once(context);
+        let rows = self.validation.rows;
         let score = score(&self.setup.model, &mut self.tape, &weights, &windows, rows);
         self.state.parameters = weights;
         let text = format!(

@@ -24,14 +24,11 @@ pub struct Validation {
     /// The held-out split, or a fixed sample of it.
     held_out: EvaluationWindows,
     /// Windows at a time.
-    rows: usize,
+    pub rows: usize,
 }
 
 /// Tokens scored at a time: enough to keep every thread busy, few enough to stay in the caches.
 const EVALUATION_TOKENS: usize = 2048;
-/// Below this many tokens the products are too thin; above, an evaluation must not need more
-/// memory than a training step.
-const EVALUATION_TOKENS_MIN: usize = 512;
 
 impl Validation {
     pub fn new(setup: &Setup) -> Result<Validation, TrainError> {
@@ -43,10 +40,23 @@ impl Validation {
         };
         let count = recipe.evaluate.train_windows;
         let train = EvaluationWindows::sample(&setup.data.train, context, count, seed)?;
-        let enough = EVALUATION_TOKENS_MIN.div_ceil(context);
-        let rows = rows_at_once(context).min(recipe.batch.micro.max(enough));
+        let rows = evaluation_rows(setup);
         Ok(Validation { train, held_out, rows })
     }
+}
+
+/// Buffers of evaluations beside those of training may take this much.
+const EVALUATION_BYTES: usize = 256 << 20;
+
+/// As many windows at a time as are quick; of a large model no more than training takes, so that
+/// its buffers do for both.
+fn evaluation_rows(setup: &Setup) -> usize {
+    let (config, recipe) = (&setup.model.config, &setup.recipe);
+    let rows = rows_at_once(recipe.model.context);
+    if config.activation_bytes(rows, recipe.model.context) <= EVALUATION_BYTES {
+        return rows;
+    }
+    rows.min(recipe.batch.micro)
 }
 
 /// How many windows of `context` tokens to score at a time.
