@@ -131,7 +131,8 @@ fn plain_story(plain: &Figures, entropy: f64) -> String {
     let heart = if plain.train_last < entropy {
         let below = format::nats(plain.train_last);
         format!(
-            " Its training loss fell to {below}, below the true entropy: it knows its text by heart."
+            " Its training loss fell to {below}, below the true entropy: it knows its text by \
+             heart."
         )
     } else {
         String::new()

@@ -125,7 +125,8 @@ gap       0.300 ± 0.011 nats/token, like for like
 speed     20,000 tokens/s over 1,300 steps, 1 min 35 s
 guard     acted once, last at step 700: loss 9.1, z = 12, update skipped
 ended     at step 1,300: no improvement for 5 evaluations
-verdict   overfitting since step 200: held-out loss rose 0.350 nats above its best, the gap went from 0.300 to 1.250";
+verdict   overfitting since step 200: held-out loss rose 0.350 nats above its best, \
+the gap went from 0.300 to 1.250";
     assert_eq!(crate::wrap::columns(&rows).join("\n"), expected);
 }
 
