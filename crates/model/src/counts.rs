@@ -76,15 +76,10 @@ impl ModelConfig {
         // The embedding, the final norm, and gradients of the residual stream.
         let row = self.layers * block + in_flight + 5 * c;
         let tokens = batch * seq_len;
-        // The loss works through equal chunks of rows.
-        let chunks = tokens.div_ceil((LOGITS_CHUNK / self.vocabulary).max(1));
-        let logits = tokens.div_ceil(chunks.max(1)) * self.vocabulary;
+        let logits = heldout_kernels::chunk_rows(tokens, self.vocabulary) * self.vocabulary;
         (tokens * row + logits) * size_of::<f32>()
     }
 }
-
-/// The most logits that the loss holds at a time (32 MiB).
-const LOGITS_CHUNK: usize = 8 << 20;
 
 #[cfg(test)]
 mod tests {

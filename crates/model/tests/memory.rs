@@ -12,7 +12,7 @@ fn cases() -> Vec<(&'static str, ModelConfig, usize, usize)> {
         ("gpt2 deep", ModelConfig::gpt2(500, 128, 8, 4, 64), 4, 128),
         ("gpt2 short", ModelConfig::gpt2(300, 128, 2, 4, 256), 2, 32),
         ("gpt2 large vocabulary", ModelConfig::gpt2(8000, 64, 2, 4, 128), 4, 64),
-        ("gpt2 logits in chunks", ModelConfig::gpt2(50257, 64, 1, 2, 8), 3, 64),
+        ("gpt2 logits in chunks", ModelConfig::gpt2(50257, 64, 1, 2, 8), 6, 64),
         ("gpt2 one layer", ModelConfig::gpt2(65, 128, 1, 2, 64), 8, 128),
         ("llama", ModelConfig::llama(300, 128, 4, 4, 2, 128), 4, 128),
         (

@@ -151,7 +151,12 @@ pub fn boundary(name: &str) -> Boundary {
 fn tokenizer_path(name: &str) -> Result<PathBuf, TrainError> {
     let path = PathBuf::from(name);
     if path.is_dir() {
-        return Ok(path.join("tokenizer.json"));
+        let own = path.join("tokenizer.json");
+        return Ok(if own.is_file() {
+            own
+        } else {
+            session::model_folder(&path)?.join("tokenizer.json")
+        });
     }
     if path.is_file() || path.extension().is_some_and(|e| e == "json") {
         return Ok(path);

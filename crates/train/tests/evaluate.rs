@@ -120,7 +120,7 @@ fn training_goes_on_from_a_models_weights() {
     let mut recipe = heldout_train::recipe::Recipe::parse(
         "[data]\nvalidation = \"last 10%\"\nduplicates = \"report\"\n[batch]\nsize = 8\n\
          [optimizer]\nlearning-rate = 1e-9\n[schedule]\nhorizon = \"1 steps\"\n\
-         [model]\ncontext = 16\n",
+         [model]\ncontext = 16\n[regularize]\nweight-decay = false\n",
         "from.toml",
     )
     .expect("a recipe");
@@ -140,15 +140,22 @@ fn training_goes_on_from_a_models_weights() {
 
 #[test]
 fn advice_names_the_regime_and_gives_a_recipe_that_runs() {
-    let job = job(&["schedule.horizon=200 epochs"]).expect("a job");
-    let advice = advise(&job);
+    // Large enough not to count as tiny, whatever the horizon.
+    let data = support::write_corpus("advice.txt", 2000).display().to_string();
+    let job = |horizon: &str| {
+        let mut recipe = support::recipe(&[horizon]);
+        recipe.set_data(std::slice::from_ref(&data)).expect("a path");
+        heldout_train::prepare_job(&recipe, &cache(), &mut |_| {}).expect("a job")
+    };
+    let advice = advise(&job("schedule.horizon=200 epochs"));
     assert_eq!(advice.regime, Regime::FixedData);
     assert!(advice.findings.iter().any(|t| t.contains("training tokens")));
     assert!(advice.advice.iter().any(|t| t.contains("dropout")));
     let recipe = heldout_train::recipe::Recipe::parse(&advice.recipe, "advice.toml");
     recipe.expect("it is TOML").draft().expect("it is a recipe");
-    let short = support::job(&["schedule.horizon=1 epochs"]).expect("a job");
-    assert_eq!(advise(&short).regime, Regime::OnePass);
+    assert_eq!(advise(&job("schedule.horizon=1 epochs")).regime, Regime::OnePass);
+    let tiny = support::job(&["schedule.horizon=200 epochs"]).expect("a job");
+    assert_eq!(advise(&tiny).regime, Regime::Tiny);
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::simd::dispatch;
 pub const IGNORE: u32 = u32::MAX;
 
 /// Most bytes of logits that exist at once. Every chunk reads the head twice and its gradient
-/// once more, so with 50,000 classes half the size costs a tenth of the step.
+/// once more, so with 50,000 classes half the size makes the step slower (LOG.md).
 const CHUNK_BYTES: usize = 64 << 20;
 
 /// The target distribution q of a token t.
@@ -154,8 +154,8 @@ fn check(targets: &[u32], vocabulary: usize, spec: &LossSpec) {
     assert!(vocabulary >= needed, "smoothing over wrong classes needs at least two");
 }
 
-/// Rows per chunk: equal chunks of at most [`CHUNK_BYTES`] of logits.
-fn chunk_rows(rows: usize, vocabulary: usize) -> usize {
+/// Rows of logits that the loss holds at a time: equal chunks of at most 64 MiB.
+pub fn chunk_rows(rows: usize, vocabulary: usize) -> usize {
     let most = (CHUNK_BYTES / (vocabulary * size_of::<f32>())).max(1);
     rows.div_ceil(rows.div_ceil(most).max(1)).max(1)
 }

@@ -42,11 +42,9 @@ pub fn data(
         &from.tokenizer,
         |t| t,
         || match &comes_with {
-            Some(folder) => Because(
-                format!("{}/tokenizer.json", folder.trim_end_matches('/')),
-                OriginSource::Default,
-                "it comes with the model".into(),
-            ),
+            Some(folder) => {
+                Because(folder.clone(), OriginSource::Default, "it comes with the model".into())
+            }
             None => Because(kind.to_string(), OriginSource::Data, why),
         },
     );
