@@ -120,7 +120,8 @@ fn training_goes_on_from_a_models_weights() {
     let mut recipe = heldout_train::recipe::Recipe::parse(
         "[data]\nvalidation = \"last 10%\"\nduplicates = \"report\"\n[batch]\nsize = 8\n\
          [optimizer]\nlearning-rate = 1e-9\n[schedule]\nhorizon = \"1 steps\"\n\
-         [model]\ncontext = 16\n[regularize]\nweight-decay = false\n",
+         [model]\ncontext = 16\n[regularize]\nweight-decay = false\n\
+         [run]\nprecision = \"f32\"\n[evaluate]\nwindows = \"all\"\n",
         "from.toml",
     )
     .expect("a recipe");
