@@ -37,7 +37,7 @@ pub struct Stream(pub u32);
 pub mod streams {
     use super::Stream;
 
-    /// Initial weights; `step` is the position of the tensor in the layout.
+    /// Initial weights; `step` is a hash of the tensor's name.
     pub const INIT: Stream = Stream(1);
     /// Order of documents within an epoch.
     pub const ORDER: Stream = Stream(2);
