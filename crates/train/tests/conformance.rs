@@ -3,8 +3,9 @@
 
 mod support;
 
+use heldout_model::Tied;
 use heldout_record::Event;
-use heldout_regularize::{CATALOGUE, Entry, Settings, Value};
+use heldout_regularize::{Assembled, CATALOGUE, Entry, Plan, Settings, Value};
 use heldout_train::TrainError;
 use support::*;
 
@@ -35,23 +36,59 @@ const WATCHERS: [&str; 3] = ["early-stopping", "explosion-guard", "ema"];
 
 #[test]
 fn off_is_absent_bit_for_bit() {
-    // Those that the defaults bring in are absent only when they are switched off.
-    let by_default = [
-        "weight-tying",
-        "dropout",
-        "weight-decay",
-        "gradient-clipping",
-        "explosion-guard",
-        "early-stopping",
-        "shuffle",
-    ];
-    let plain = run("plain", &[]);
-    let all_off: Vec<String> =
-        CATALOGUE.iter().filter(|e| !by_default.contains(&e.name())).map(off).collect();
+    // Absent: the trainer is handed a plan that no technique has touched.
+    let all_off: Vec<String> = CATALOGUE.iter().map(off).collect();
     let settings: Vec<&str> = all_off.iter().map(String::as_str).collect();
-    assert!(settings.len() >= 8, "{settings:?}");
+    let mut absent = job(&settings).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(absent.techniques.plan, Plan::default());
+    absent.recipe.model.config.tied = Tied::No;
+    absent.techniques = Assembled { plan: Plan::default(), techniques: Vec::new() };
+    let absent = run_job("absent", absent);
     let switched_off = run("all off", &settings);
-    assert_same_run(&plain.path, &switched_off.path, "off");
+    assert_same_run(&absent.path, &switched_off.path, "all off");
+    assert!(!switched_off.events.iter().any(|e| matches!(e, Event::Receipt(_))));
+}
+
+#[test]
+fn one_technique_off_leaves_the_others_as_they_are() {
+    let all: Vec<String> = CATALOGUE.iter().map(example).collect();
+    let plan_of = |settings: &[String]| {
+        let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+        job(&settings).unwrap_or_else(|e| panic!("{e}")).techniques.plan
+    };
+    let whole = plan_of(&all);
+    for entry in CATALOGUE {
+        let mut settings = all.clone();
+        settings.push(off(entry));
+        let mut without = serde_json::to_value(&whole).expect("a plan is JSON");
+        remove_owner(&mut without, entry.name());
+        let off = serde_json::to_value(plan_of(&settings)).expect("a plan is JSON");
+        assert_eq!(off, without, "{} off", entry.name());
+    }
+}
+
+/// Takes out of a plan what `name` has put there.
+fn remove_owner(plan: &mut serde_json::Value, name: &str) {
+    let is_owned = |slot: &serde_json::Value| slot.get("owner").is_some_and(|o| o == name);
+    match plan {
+        serde_json::Value::Array(list) => {
+            list.retain(|slot| !is_owned(slot));
+            list.iter_mut().for_each(|slot| remove_owner(slot, name));
+        }
+        serde_json::Value::Object(fields) if fields.keys().any(|key| key == "sites") => {
+            let sites = fields["sites"].as_object_mut().expect("sites by name");
+            sites.retain(|_, slot| !is_owned(slot));
+        }
+        serde_json::Value::Object(fields) => {
+            for slot in fields.values_mut() {
+                if is_owned(slot) {
+                    *slot = serde_json::Value::Null;
+                }
+                remove_owner(slot, name);
+            }
+        }
+        _ => {}
+    }
 }
 
 #[test]

@@ -138,11 +138,19 @@ pub struct Done {
 }
 
 pub fn try_run(name: &str, settings: &[&str]) -> Result<Done, TrainError> {
+    try_run_job(name, job(settings)?)
+}
+
+fn try_run_job(name: &str, job: Job) -> Result<Done, TrainError> {
     let path = run_path(name);
     let run = RunDir::create(&path)?;
     let mut events = Events::default();
-    let outcome = train(job(settings)?, run, Vec::new(), &mut events, &Control::new())?;
+    let outcome = train(job, run, Vec::new(), &mut events, &Control::new())?;
     Ok(Done { path, outcome, events: events.0 })
+}
+
+pub fn run_job(name: &str, job: Job) -> Done {
+    try_run_job(name, job).unwrap_or_else(|e| panic!("{name}: {e}"))
 }
 
 pub fn run(name: &str, settings: &[&str]) -> Done {
