@@ -20,6 +20,7 @@ pub mod simd;
 pub mod tape;
 #[cfg(test)]
 mod testing;
+mod values;
 
 pub use device::{Device, DeviceError, Isa, Precision};
 pub use math::Activation;
@@ -31,3 +32,4 @@ pub use ops::norm::Norm;
 pub use parameters::{Layout, Parameter, Role, Weight};
 pub use pool::{Pool, default_threads};
 pub use tape::{AttentionNoise, Pass, PassKind, Tape, Var};
+pub use values::{View, ViewMut};

@@ -90,6 +90,20 @@ pub fn ln(x: f32) -> f32 {
     if x == f32::INFINITY { x } else { value }
 }
 
+/// The nearest bf16, ties to even, as its 16 bits; a NaN stays one.
+#[inline(always)]
+pub fn to_bf16(x: f32) -> u16 {
+    let bits = x.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1));
+    (if x.is_nan() { bits | 0x0040_0000 } else { rounded } >> 16) as u16
+}
+
+/// The value of a bf16, exactly.
+#[inline(always)]
+pub fn from_bf16(bits: u16) -> f32 {
+    f32::from_bits(u32::from(bits) << 16)
+}
+
 /// Hyperbolic tangent, to 2e-7.
 #[inline(always)]
 pub fn tanh(x: f32) -> f32 {

@@ -16,7 +16,7 @@ mod profile;
 use std::sync::Arc;
 
 use crate::arena::{Arena, Buffer};
-use crate::device::Device;
+use crate::device::{Device, Precision};
 use crate::math::Activation;
 use crate::ops::attention_cached::KvLayer;
 use crate::ops::cross_entropy::{LossReport, LossSpec};
@@ -24,7 +24,8 @@ use crate::ops::dropout::{Dropout, NoiseKey, Site};
 use crate::ops::norm::Norm;
 use crate::ops::{HeadShape, attention, embedding, rotary};
 use crate::parameters::Weight;
-use node::{Node, Op, Tensor};
+use crate::values::{Storage, Values};
+use node::{Node, Op, Storages, Tensor};
 
 pub use node::Var;
 pub use profile::{Profile, Span, Total};
@@ -111,8 +112,8 @@ impl Tape {
             }
         }
         for tensor in tensors.drain(..) {
-            for buffer in [tensor.value, tensor.gradient].into_iter().flatten() {
-                arena.give(buffer);
+            for values in [tensor.value, tensor.gradient].into_iter().flatten() {
+                values.give(arena);
             }
         }
         arena.give(std::mem::take(token_nll));
@@ -177,10 +178,10 @@ impl Pass<'_> {
     /// The values of a variable, row-major.
     ///
     /// # Panics
-    /// If an op has taken over its memory, or backward or [`Pass::keep_only`] has released it.
+    /// If an op has taken over its memory, or backward or [`Pass::keep_only`] has released it, or
+    /// if it is kept in bf16, as in training in that precision.
     pub fn value(&self, v: Var) -> &[f32] {
-        let tensor = &self.tape.tensors[v.0];
-        tensor.value.as_ref().expect("the variable's value was taken over or released")
+        self.tape.tensors[v.0].value().as_floats()
     }
 
     /// Releases the values of all variables but `kept` in evaluation, so that the next layer
@@ -194,7 +195,7 @@ impl Pass<'_> {
             if !kept.contains(&Var(index))
                 && let Some(value) = tensor.value.take()
             {
-                arena.give(value);
+                value.give(arena);
             }
         }
     }
@@ -209,7 +210,21 @@ impl Pass<'_> {
         assert_eq!(gradient.len(), rows * cols, "add_gradient: size of the gradient");
         let mut buffer = self.tape.arena.take(gradient.len());
         buffer.copy_from_slice(gradient);
-        self.accumulate(v, buffer);
+        self.accumulate(v, Values::floats(buffer));
+    }
+
+    /// How this pass stores what only products and attention read.
+    fn narrow(&self) -> Storage {
+        match self.tape.device.precision() {
+            Precision::Bf16 if self.is_training() => Storage::Halves,
+            _ => Storage::Floats,
+        }
+    }
+
+    /// The storage of an op's output whose kernels take one type: its input's.
+    fn like(&self, x: Var) -> Storages {
+        let storage = self.tape.tensors[x.0].storage.value;
+        Storages { value: storage, gradient: storage }
     }
 
     fn site(&self, dropout: Option<Dropout>) -> Option<Site> {
@@ -243,7 +258,7 @@ impl Pass<'_> {
             embedding::Sites { output: self.site(dropout), tokens: self.site(token_dropout) };
         let ids = self.tape.arena.take_ids(ids);
         let rows = ids.len();
-        let out = self.tensor(rows, tokens.cols);
+        let out = self.tensor(rows, tokens.cols, Storages::default());
         self.record(Op::Embedding { tokens, ids, positions, sites }, out, out)
     }
 
@@ -259,11 +274,15 @@ impl Pass<'_> {
         let (rows, cols) = self.shape(x);
         assert_eq!(gain.len(), cols, "norm: length of the gain");
         assert!(bias.is_none_or(|bias| bias.len() == cols), "norm: length of the bias");
-        let out = self.tensor(rows, cols);
+        let storage = Storages { value: self.narrow(), gradient: Storage::Floats };
+        let out = self.tensor(rows, cols, storage);
         self.record(Op::Norm { kind, gain, bias, epsilon }, x, out)
     }
 
     /// dropout(activation(x·Wᵀ + b)): `[N, out]` from `[N, in]`; `weight` is `[out, in]`.
+    ///
+    /// Where training keeps activations in bf16, outputs wider than their inputs are (queries,
+    /// keys and values; hidden layers), the others are not (what joins the residual stream).
     pub fn linear(
         &mut self,
         x: Var,
@@ -275,7 +294,9 @@ impl Pass<'_> {
         let (rows, cols) = self.shape(x);
         assert_eq!(weight.cols, cols, "linear: width of the weight");
         assert!(bias.is_none_or(|bias| bias.len() == weight.rows), "linear: length of the bias");
-        let out = self.tensor(rows, weight.rows);
+        let widens = weight.rows > weight.cols || activation != Activation::None;
+        let value = if widens { self.narrow() } else { Storage::Floats };
+        let out = self.tensor(rows, weight.rows, Storages { value, gradient: self.narrow() });
         let site = self.site(dropout);
         self.record(Op::Linear { weight, bias, activation, site }, x, out)
     }
@@ -284,7 +305,7 @@ impl Pass<'_> {
     pub fn swiglu(&mut self, gate_up: Var, dropout: Option<Dropout>) -> Var {
         let (rows, cols) = self.shape(gate_up);
         assert!(cols.is_multiple_of(2), "swiglu: {cols} columns are not gate and up");
-        let out = self.tensor(rows, cols / 2);
+        let out = self.tensor(rows, cols / 2, self.like(gate_up));
         let site = self.site(dropout);
         self.record(Op::Swiglu { site }, gate_up, out)
     }
@@ -300,7 +321,7 @@ impl Pass<'_> {
         epsilon: f32,
     ) -> Var {
         self.assert_heads(qkv, shape);
-        let out = self.tensor(shape.rows(), shape.cols());
+        let out = self.tensor(shape.rows(), shape.cols(), self.like(qkv));
         self.record(Op::HeadNorm { shape, q_gain, k_gain, epsilon }, qkv, out)
     }
 
@@ -308,14 +329,14 @@ impl Pass<'_> {
     /// `first_position..`. Takes over the memory of `qkv`.
     pub fn rotary(&mut self, qkv: Var, shape: HeadShape, theta: f32, first_position: usize) -> Var {
         self.assert_heads(qkv, shape);
-        let out = self.tensor(shape.rows(), shape.cols());
+        let out = self.tensor(shape.rows(), shape.cols(), self.like(qkv));
         self.record(Op::Rotary { shape, theta, first_position }, qkv, out)
     }
 
     /// Causal attention, scale 1/√D: `[N, H·D]` from `qkv` `[N, (H+2K)·D]`.
     pub fn attention(&mut self, qkv: Var, shape: HeadShape, noise: AttentionNoise) -> Var {
         self.assert_heads(qkv, shape);
-        let out = self.tensor(shape.rows(), shape.heads * shape.head_width);
+        let out = self.tensor(shape.rows(), shape.heads * shape.head_width, self.like(qkv));
         let sites = attention::Sites {
             probabilities: self.site(noise.probabilities),
             heads: self.site(noise.heads),
@@ -328,7 +349,7 @@ impl Pass<'_> {
         assert_ne!(x, branch, "residual: a branch is another variable than x");
         assert_eq!(self.shape(x), self.shape(branch), "residual: shapes of x and branch");
         let (rows, cols) = self.shape(x);
-        let out = self.tensor(rows, cols);
+        let out = self.tensor(rows, cols, Storages::default());
         let site = self.site(dropout);
         self.record(Op::Residual { branch, site, scale }, x, out)
     }

@@ -1,8 +1,9 @@
 //! Products against a triple loop in f64: shapes × layouts × instruction sets × precisions ×
 //! threads, and the same bits for any number of threads.
 
-use heldout_kernels::gemm::{Accumulate, Epilogue, Mat, Small, matmul};
-use heldout_kernels::{Activation, Device, Isa, Precision};
+use heldout_kernels::gemm::{Accumulate, Epilogue, Mat, Pre, matmul, matmul_into};
+use heldout_kernels::math::{from_bf16, to_bf16};
+use heldout_kernels::{Activation, Device, Isa, Precision, View, ViewMut};
 
 /// Numbers in [−1, 1) that look random.
 fn values(len: usize, seed: u64) -> Vec<f32> {
@@ -49,6 +50,14 @@ struct Case {
     accumulate: Accumulate,
 }
 
+fn element(of: &Mat, row: usize, col: usize) -> f32 {
+    let at = row * of.row_stride + col * of.col_stride;
+    match of.data {
+        View::Floats(data) => data[at],
+        View::Halves(data) => from_bf16(data[at]),
+    }
+}
+
 fn bf16(x: f32) -> f32 {
     half::bf16::from_f32(x).to_f32()
 }
@@ -63,8 +72,8 @@ fn reference(case: &Case, a: &Mat, b: &Mat, old: &[f32], precision: Precision) -
             let start = if case.accumulate == Accumulate::Add { old[i * (n + 2) + j] } else { 0.0 };
             let mut sums = (f64::from(start), f64::from(start.abs()));
             for p in 0..k {
-                let x = round(a.data[i * a.row_stride + p * a.col_stride]);
-                let y = round(b.data[p * b.row_stride + j * b.col_stride]);
+                let x = round(element(a, i, p));
+                let y = round(element(b, p, j));
                 sums.0 += x * y;
                 sums.1 += (x * y).abs();
             }
@@ -80,8 +89,8 @@ fn check(case: &Case) {
     let (a_row, a_col, a_len) = layout(case.a, m, k);
     let (b_row, b_col, b_len) = layout(case.b, k, n);
     let (a, b, old) = (values(a_len, 1), values(b_len, 2), values(m * ldc, 3));
-    let a = Mat { data: &a, rows: m, cols: k, row_stride: a_row, col_stride: a_col };
-    let b = Mat { data: &b, rows: k, cols: n, row_stride: b_row, col_stride: b_col };
+    let a = Mat { data: View::Floats(&a), rows: m, cols: k, row_stride: a_row, col_stride: a_col };
+    let b = Mat { data: View::Floats(&b), rows: k, cols: n, row_stride: b_row, col_stride: b_col };
     for precision in [Precision::F32, Precision::Bf16] {
         let expected = reference(case, &a, &b, &old, precision);
         for isa in isas() {
@@ -108,6 +117,67 @@ fn check(case: &Case) {
                     "{}",
                     name()
                 );
+            }
+        }
+    }
+}
+
+/// bf16 operands and results against f32 ones that hold the same values.
+fn check_halves(size: (usize, usize, usize), layouts: (Layout, Layout)) {
+    let (m, n, k) = size;
+    let (a_row, a_col, a_len) = layout(layouts.0, m, k);
+    let (b_row, b_col, b_len) = layout(layouts.1, k, n);
+    let narrow = |len, seed| values(len, seed).into_iter().map(to_bf16).collect::<Vec<u16>>();
+    let wide = |halves: &[u16]| halves.iter().map(|x| from_bf16(*x)).collect::<Vec<f32>>();
+    let (a_halves, b_halves) = (narrow(a_len, 1), narrow(b_len, 2));
+    let (a_wide, b_wide) = (wide(&a_halves), wide(&b_halves));
+    let a = |data| Mat { data, rows: m, cols: k, row_stride: a_row, col_stride: a_col };
+    let b = |data| Mat { data, rows: k, cols: n, row_stride: b_row, col_stride: b_col };
+    let precisions = [Precision::F32, Precision::Bf16];
+    for (precision, isa) in
+        precisions.into_iter().flat_map(|p| isas().into_iter().map(move |i| (p, i)))
+    {
+        let device = Device::cpu_with_isa(2, precision, isa).unwrap();
+        let name = format!("{size:?} {layouts:?} {isa:?} {precision:?}");
+        let (into, none) = (Accumulate::Overwrite, || Epilogue::None);
+        let mut expected = vec![0.0; m * n];
+        matmul(
+            &device,
+            &mut expected,
+            n,
+            a(View::Floats(&a_wide)),
+            b(View::Floats(&b_wide)),
+            into,
+            none(),
+        );
+        for (a_data, b_data) in [
+            (View::Halves(&a_halves), View::Halves(&b_halves)),
+            (View::Halves(&a_halves), View::Floats(&b_wide)),
+            (View::Floats(&a_wide), View::Halves(&b_halves)),
+        ] {
+            let mut c = vec![0.0; m * n];
+            matmul(&device, &mut c, n, a(a_data), b(b_data), into, none());
+            for (c, expected) in c.iter().zip(&expected) {
+                assert!((c - expected).abs() <= 1e-6 * (k as f32 + 1.0), "{name}: {c} {expected}");
+            }
+            let mut rounded = vec![0u16; m * n];
+            let out = ViewMut::Halves(&mut rounded);
+            matmul_into(&device, out, n, a(a_data), b(b_data), into, none());
+            for (rounded, expected) in rounded.iter().zip(&expected) {
+                let error = (from_bf16(*rounded) - expected).abs();
+                assert!(error <= expected.abs() / 256.0 + 1e-6 * (k as f32 + 1.0), "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn halves_are_the_values_they_hold() {
+    let layouts = [Layout::Rows, Layout::Gaps, Layout::Columns, Layout::Both];
+    for size in [(1, 1, 1), (13, 31, 64), (15, 33, 47), (64, 70, 34), (40, 20, 900)] {
+        for a in layouts {
+            for b in layouts {
+                check_halves(size, (a, b));
             }
         }
     }
@@ -207,59 +277,23 @@ fn epilogues_follow_the_product() {
             matmul(&device, &mut plain, n, a, b, Accumulate::Overwrite, Epilogue::None);
             for activation in activations {
                 let (mut c, mut pre) = (vec![0.0; m * n], vec![0.0; m * n]);
+                let pre_floats = Some(Pre::Floats(&mut pre));
                 let epilogue =
-                    Epilogue::BiasActivation { bias: Some(&bias), activation, pre: Some(&mut pre) };
+                    Epilogue::BiasActivation { bias: Some(&bias), activation, pre: pre_floats };
                 matmul(&device, &mut c, n, a, b, Accumulate::Overwrite, epilogue);
+                let mut halves = vec![0u16; m * n];
+                let pre_halves = Some(Pre::Halves(&mut halves));
+                let epilogue =
+                    Epilogue::BiasActivation { bias: Some(&bias), activation, pre: pre_halves };
+                let mut again = vec![0.0; m * n];
+                matmul(&device, &mut again, n, a, b, Accumulate::Overwrite, epilogue);
+                assert_eq!(c, again);
                 for (at, plain) in plain.iter().enumerate() {
                     let expected = plain + bias[at % n];
-                    assert_eq!(pre[at], expected);
-                    let error = (c[at] - activation.value(expected)).abs();
+                    assert!((pre[at] - expected).abs() <= 1e-5, "{} {expected}", pre[at]);
+                    assert_eq!(halves[at], to_bf16(pre[at]));
+                    let error = (c[at] - activation.value(pre[at])).abs();
                     assert!(error <= 1e-6 * expected.abs().max(1.0), "{activation:?} {isa:?}");
-                }
-            }
-        }
-    }
-}
-
-#[test]
-fn small_products_agree_with_the_triple_loop() {
-    let layouts = [Layout::Rows, Layout::Gaps, Layout::Columns, Layout::Both];
-    for size in [(1, 1, 1), (64, 64, 64), (32, 16, 128), (33, 65, 17), (7, 100, 0), (61, 40, 31)] {
-        for (a, b) in layouts.iter().flat_map(|&a| layouts.map(|b| (a, b))) {
-            for accumulate in [Accumulate::Overwrite, Accumulate::Add] {
-                check_small(&Case { size, a, b, accumulate });
-            }
-        }
-    }
-}
-
-fn check_small(case: &Case) {
-    let (m, n, k) = case.size;
-    let ldc = n + 2;
-    let (a_row, a_col, a_len) = layout(case.a, m, k);
-    let (b_row, b_col, b_len) = layout(case.b, k, n);
-    let (a, b, old) = (values(a_len, 1), values(b_len, 2), values(m * ldc, 3));
-    let a = Mat { data: &a, rows: m, cols: k, row_stride: a_row, col_stride: a_col };
-    let b = Mat { data: &b, rows: k, cols: n, row_stride: b_row, col_stride: b_col };
-    for precision in [Precision::F32, Precision::Bf16] {
-        let expected = reference(case, &a, &b, &old, precision);
-        for isa in isas() {
-            let device = Device::cpu_with_isa(1, precision, isa).unwrap();
-            let mut small = Small::new(&device);
-            for alpha in [1.0, 0.125] {
-                let mut c = old.clone();
-                small.product(&mut c, ldc, alpha, a, b, case.accumulate);
-                for (at, (expected, magnitude)) in expected.iter().enumerate() {
-                    let at = at / n * ldc + at % n;
-                    let added = case.accumulate == Accumulate::Add;
-                    let old = if added { f64::from(old[at]) } else { 0.0 };
-                    let expected = old + f64::from(alpha) * (expected - old);
-                    let error = (f64::from(c[at]) - expected).abs();
-                    let size = case.size;
-                    assert!(error <= 1e-6 * (magnitude + 1.0), "{size:?} {isa:?} {precision:?}");
-                }
-                for row in 0..m {
-                    assert_eq!(c[row * ldc + n..][..2], old[row * ldc + n..][..2]);
                 }
             }
         }

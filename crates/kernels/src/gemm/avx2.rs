@@ -39,7 +39,14 @@ unsafe fn tile<const R: usize, const V: usize>(tile: &Tile) {
         for r in 0..R {
             _mm_prefetch::<_MM_HINT_T0>(tile.c.add(r * tile.ldc).cast());
         }
-        let mut sums = [[_mm256_setzero_ps(); V]; R];
+        let mut start = [_mm256_setzero_ps(); V];
+        if !tile.bias.is_null() {
+            start = std::array::from_fn(|v| {
+                let mask = if v + 1 == V { mask } else { first_lanes(LANES) };
+                _mm256_maskload_ps(tile.bias.add(v * LANES), mask)
+            });
+        }
+        let mut sums = [start; R];
         let (mut a, mut b) = (tile.a.cast::<f32>(), tile.b.cast::<f32>());
         for _ in 0..tile.depth {
             let columns: [__m256; V] = std::array::from_fn(|v| {
@@ -58,12 +65,11 @@ unsafe fn tile<const R: usize, const V: usize>(tile: &Tile) {
             a = a.wrapping_add(tile.a_step);
             b = b.wrapping_add(tile.b_step);
         }
-        let alpha = _mm256_set1_ps(tile.alpha);
         for (r, sums) in sums.iter().enumerate() {
             for (v, sum) in sums.iter().enumerate() {
                 let mask = if v + 1 == V { mask } else { first_lanes(LANES) };
                 let at = tile.c.add(r * tile.ldc + v * LANES);
-                let mut value = _mm256_mul_ps(alpha, *sum);
+                let mut value = *sum;
                 if tile.accumulate == Accumulate::Add {
                     value = _mm256_add_ps(_mm256_maskload_ps(at, mask), value);
                 }

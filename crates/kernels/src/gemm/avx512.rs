@@ -99,7 +99,11 @@ unsafe fn product<const R: usize, const V: usize, D: Dot>(tile: &Tile) {
         for r in 0..R {
             _mm_prefetch::<_MM_HINT_T0>(tile.c.add(r * tile.ldc).cast());
         }
-        let mut sums = [[_mm512_setzero_ps(); V]; R];
+        let mut start = [_mm512_setzero_ps(); V];
+        if !tile.bias.is_null() {
+            start = load_columns::<V>(tile.bias.cast(), mask).map(|v| _mm512_castsi512_ps(v));
+        }
+        let mut sums = [start; R];
         let (mut a, mut b) = (tile.a, tile.b);
         for _ in 0..tile.depth {
             let columns = load_columns::<V>(b, mask);
@@ -112,12 +116,11 @@ unsafe fn product<const R: usize, const V: usize, D: Dot>(tile: &Tile) {
             a = a.wrapping_add(tile.a_step);
             b = b.wrapping_add(tile.b_step);
         }
-        let alpha = _mm512_set1_ps(tile.alpha);
         for (r, sums) in sums.iter().enumerate() {
             for (v, sum) in sums.iter().enumerate() {
                 let mask = if v + 1 == V { mask } else { 0xffff };
                 let at = tile.c.add(r * tile.ldc + v * LANES);
-                let mut value = _mm512_mul_ps(alpha, *sum);
+                let mut value = *sum;
                 if tile.accumulate == Accumulate::Add {
                     value = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, at), value);
                 }

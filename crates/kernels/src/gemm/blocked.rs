@@ -17,11 +17,14 @@ use super::pack::{Panel, Rows, emulate};
 use super::tile::{Emulate, Kernels, Left, Tile};
 use super::{Accumulate, Mat};
 use crate::device::{Device, Isa};
+use crate::values::Storage;
 
 /// Longest block along K, in units.
 const DEPTH: usize = 384;
 /// Most units of the shared operand that are packed at a time: 8 MiB of the third-level cache.
 const SHARED_UNITS: usize = 2 << 20;
+/// Values of the largest tile.
+const TILE: usize = 14 * 32;
 /// Most full tiles in a task, by rows and by columns.
 const TASK_TILES: usize = 8;
 /// Products below so many multiply-adds are not worth waking another thread for.
@@ -34,6 +37,8 @@ pub(super) struct Product<'a> {
     pub a: Mat<'a>,
     pub b: Mat<'a>,
     pub c: *mut f32,
+    /// Where values go as bf16 instead of to c; K is then one block.
+    pub narrow: Option<*mut u16>,
     pub ldc: usize,
     pub accumulate: Accumulate,
     pub finish: Finish<'a>,
@@ -184,6 +189,7 @@ impl Product<'_> {
         let depth = self.depth_of(part.block).len().div_ceil(self.kernels.pair);
         let width = self.kernels.cols();
         let accumulate = if part.block > 0 { Accumulate::Add } else { self.accumulate };
+        let mut scratch = [0.0f32; TILE];
         for (number, col) in part.cols.clone().step_by(width).enumerate() {
             let cols = width.min(part.cols.end - col);
             let b = columns.wrapping_add(number * width * self.block_units());
@@ -191,38 +197,36 @@ impl Product<'_> {
             while row < part.rows.end {
                 let (height, kernels) = self.kernels.next(part.rows.end - row);
                 let (a, a_row, a_step) = left.tile(row - part.rows.start);
-                let c = self.c.wrapping_add(row * self.ldc + col);
-                let (b_step, ldc) = (width, self.ldc);
-                let tile = Tile {
-                    depth,
-                    a,
-                    a_row,
-                    a_step,
-                    b,
-                    b_step,
-                    c,
-                    ldc,
-                    cols,
-                    alpha: 1.0,
-                    accumulate,
+                let (c, ldc) = match self.narrow {
+                    None => (self.c.wrapping_add(row * self.ldc + col), self.ldc),
+                    Some(_) => (scratch.as_mut_ptr(), width),
                 };
+                let b_step = width;
+                let bias =
+                    if part.block == 0 { self.finish.bias_at(col) } else { std::ptr::null() };
+                let tile =
+                    Tile { depth, a, a_row, a_step, b, b_step, c, ldc, cols, bias, accumulate };
                 // SAFETY: the tile lies inside a, the packed columns and c, and c's part is
                 // this task's; the device has the instructions of its kernels.
                 unsafe { kernels[usize::from(cols > self.kernels.lanes)](&tile) };
+                if part.block + 1 == self.blocks() {
+                    let out = self.narrow.map(|all| all.wrapping_add(row * self.ldc + col));
+                    let (offset, stride) = (row * self.ldc + col, self.ldc);
+                    let block = Block { c, offset, ldc, stride, rows: height, col, cols, out };
+                    // SAFETY: as above.
+                    unsafe { self.finish.activate(&block) };
+                }
                 row += height;
             }
-            if part.block + 1 == self.blocks() {
-                let offset = part.rows.start * self.ldc + col;
-                let c = self.c.wrapping_add(offset);
-                let (ldc, rows) = (self.ldc, part.rows.len());
-                // SAFETY: as above.
-                unsafe { self.finish.apply(&Block { c, offset, ldc, rows, col, cols }) };
-            }
         }
+        self.finish.publish();
     }
 
     /// Number of blocks of K; one, though empty, if K is 0.
     fn blocks(&self) -> usize {
+        if self.narrow.is_some() {
+            return 1;
+        }
         self.a.cols.div_ceil(DEPTH * self.kernels.pair).max(1)
     }
 
@@ -247,6 +251,7 @@ impl Product<'_> {
         let depth = self.depth_of(block);
         let panel = Panel {
             out,
+            storage: self.b.storage(),
             step: self.kernels.cols(),
             from: self.b.at(depth.start, cols.start),
             k_stride: self.b.row_stride,
@@ -267,15 +272,27 @@ impl Product<'_> {
     /// Whether tiles can read a as it lies: f32 with values along K adjacent, and rows whose
     /// distance does not make the rows of a tile compete for the same sets of the cache.
     fn reads_rows_in_place(&self) -> bool {
-        let lines = self.a.row_stride / 16;
+        let units = self.in_place_stride();
+        let lines = units / 16;
         let sets = 64 >> lines.trailing_zeros().min(6);
-        let plain = self.kernels.pair == 1 && self.kernels.emulate == Emulate::No;
-        plain && self.a.col_stride == 1 && (sets >= 2 || !self.a.row_stride.is_multiple_of(16))
+        let plain = match self.a.storage() {
+            Storage::Floats => self.kernels.pair == 1 && self.kernels.emulate == Emulate::No,
+            Storage::Halves => true,
+        };
+        plain && self.a.col_stride == 1 && (sets >= 2 || !units.is_multiple_of(16))
     }
 
     fn rows_in_place(&self, row: usize, block: usize) -> Left {
         let start = self.a.at(row, self.depth_of(block).start).cast();
-        Left::Any { start, row: self.a.row_stride, step: 1 }
+        Left::Any { start, row: self.in_place_stride(), step: 1 }
+    }
+
+    /// Distance of a's rows in units, where it has whole units.
+    fn in_place_stride(&self) -> usize {
+        match self.a.storage() {
+            Storage::Floats => self.a.row_stride,
+            Storage::Halves => self.a.row_stride / 2,
+        }
     }
 
     /// Distance of packed rows: odd in cache lines, so that they spread over the cache's sets.
@@ -308,6 +325,13 @@ impl Product<'_> {
         // SAFETY: the rows lie inside a, and the caller made room for them.
         unsafe {
             match left {
+                Left::Any { row: step, .. } if self.a.storage() == Storage::Halves => {
+                    for (number, row) in rows.enumerate() {
+                        let from = self.a.at(row, depth.start).cast::<u32>();
+                        let to = out.wrapping_add(number * step);
+                        std::ptr::copy_nonoverlapping(from, to, depth.len().div_ceil(2));
+                    }
+                }
                 Left::Any { row: step, .. } => {
                     (self.kernels.packers.rows)(&Rows {
                         out,
@@ -322,6 +346,7 @@ impl Product<'_> {
                 Left::Panels { rows: height, step, depth: units, .. } => {
                     let panel = Panel {
                         out,
+                        storage: self.a.storage(),
                         step,
                         from: self.a.at(rows.start, depth.start),
                         k_stride: self.a.col_stride,

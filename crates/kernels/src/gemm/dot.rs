@@ -13,6 +13,7 @@ use super::finish::Block;
 use super::pack::round;
 use super::{Accumulate, Mat};
 use crate::device::{Device, Isa, Precision};
+use crate::values::{Storage, View};
 
 /// Most rows of c for which unpacked dot products pay; rounding is repeated for every few rows.
 const ROWS_F32: usize = 8;
@@ -27,7 +28,8 @@ pub(super) fn fits(a: &Mat, b: &Mat, precision: Precision) -> bool {
         Precision::F32 => ROWS_F32,
         Precision::Bf16 => ROWS_BF16,
     };
-    a.rows <= most && b.row_stride == 1
+    let floats = a.storage() == Storage::Floats && b.storage() == Storage::Floats;
+    floats && a.rows <= most && b.row_stride == 1
 }
 
 /// Computes the product on the device's threads.
@@ -55,9 +57,10 @@ pub(super) fn run(device: &Device, product: &Product) {
 
 /// Copies a's rows one after another, rounded if the precision says so.
 fn gather(a: &Mat, rows: &mut [f32], precision: Precision) {
+    let View::Floats(data) = a.data else { unreachable!("bf16 operands do not fit") };
     for (i, row) in rows.chunks_exact_mut(a.cols.max(1)).enumerate() {
         for (k, value) in row.iter_mut().enumerate() {
-            let x = a.data[i * a.row_stride + k * a.col_stride];
+            let x = data[i * a.row_stride + k * a.col_stride];
             *value = if precision == Precision::Bf16 { round(x) } else { x };
         }
     }
@@ -92,10 +95,13 @@ unsafe fn columns(product: &Product, a: &[f32], cols: Range<usize>, precision: P
             _ => groups::<Plain>(product, a, cols.clone(), precision),
         }
     }
-    let (offset, ldc, rows) = (cols.start, product.ldc, product.a.rows);
+    let (offset, ldc, stride, rows) = (cols.start, product.ldc, product.ldc, product.a.rows);
     let (c, col, cols) = (product.c.wrapping_add(offset), cols.start, cols.len());
     // SAFETY: passed on.
-    unsafe { product.finish.apply(&Block { c, offset, ldc, rows, col, cols }) };
+    unsafe {
+        let block = Block { c, offset, ldc, stride, rows, col, cols, out: None };
+        product.finish.apply(&block);
+    };
 }
 
 /// Goes through the columns in fours and then singly, and for each through the rows.

@@ -1,7 +1,7 @@
 //! What follows a product, block by block while the block is in cache: bias and activation.
 #![allow(unsafe_code)]
 
-use super::Epilogue;
+use super::{Epilogue, Pre, round};
 use crate::device::Isa;
 use crate::math::{Activation, gelu_erf, gelu_tanh, relu, silu};
 use crate::simd::dispatch;
@@ -12,23 +12,34 @@ pub(super) struct Finish<'a> {
     pub bias: Option<&'a [f32]>,
     pub activation: Activation,
     /// Laid out like c.
-    pub pre: Option<*mut f32>,
+    pub pre: Option<Kept>,
+}
+
+/// [`Pre`], shared by threads.
+#[derive(Clone, Copy)]
+pub(super) enum Kept {
+    Floats(*mut f32),
+    Halves(*mut u16),
 }
 
 /// A block of c.
 #[derive(Clone, Copy)]
 pub(super) struct Block {
-    /// Value (0, 0) of the block, and how far it is from the start of c.
+    /// Value (0, 0) of the block and the distance of its rows.
     pub c: *mut f32,
-    pub offset: usize,
     pub ldc: usize,
+    /// How far the block is from the start of the result, and the distance of rows there.
+    pub offset: usize,
+    pub stride: usize,
+    /// Where the block goes as bf16, if it does; `c` is then only a stopover.
+    pub out: Option<*mut u16>,
     pub rows: usize,
     /// First column, and number of columns.
     pub col: usize,
     pub cols: usize,
 }
 
-const LANES: usize = 16;
+const LANES: usize = 64;
 
 impl<'a> Finish<'a> {
     /// Checks an epilogue against c[rows, cols] with rows `ldc` apart.
@@ -42,18 +53,47 @@ impl<'a> Finish<'a> {
         if let Some(bias) = bias {
             assert_eq!(bias.len(), cols, "a bias needs one value a column");
         }
-        if let Some(pre) = &pre {
-            assert!(rows == 0 || pre.len() >= (rows - 1) * ldc + cols, "pre is too small");
-        }
-        Finish { isa, bias, activation, pre: pre.map(|pre| pre.as_mut_ptr()) }
+        let pre = pre.map(|pre| {
+            let (len, kept) = match pre {
+                Pre::Floats(values) => (values.len(), Kept::Floats(values.as_mut_ptr())),
+                Pre::Halves(values) => (values.len(), Kept::Halves(values.as_mut_ptr())),
+            };
+            assert!(rows == 0 || len >= (rows - 1) * ldc + cols, "pre is too small");
+            kept
+        });
+        Finish { isa, bias, activation, pre }
     }
 
-    /// Applies the epilogue to a block.
+    /// Where the bias of the columns from `col` on lies, or null.
+    pub fn bias_at(&self, col: usize) -> *const f32 {
+        self.bias.map_or(std::ptr::null(), |bias| bias[col..].as_ptr())
+    }
+
+    /// Adds the bias, then activates.
     ///
     /// # Safety
     /// The block must lie inside c and be no other thread's.
     pub unsafe fn apply(&self, block: &Block) {
-        if self.bias.is_none() && self.activation == Activation::None && self.pre.is_none() {
+        if let Some(bias) = self.bias {
+            let bias = &bias[block.col..block.col + block.cols];
+            for i in 0..block.rows {
+                // SAFETY: row i of the block.
+                let row = unsafe { block.row(i) };
+                row.iter_mut().zip(bias).for_each(|(x, bias)| *x += bias);
+            }
+        }
+        // SAFETY: passed on.
+        unsafe { self.activate(block) };
+        self.publish();
+    }
+
+    /// Keeps the values of a block whose bias has been added, and activates them.
+    ///
+    /// # Safety
+    /// As [`Finish::apply`].
+    #[inline]
+    pub unsafe fn activate(&self, block: &Block) {
+        if self.activation == Activation::None && self.pre.is_none() && block.out.is_none() {
             return;
         }
         // SAFETY: passed on.
@@ -72,52 +112,91 @@ impl<'a> Finish<'a> {
         }
     }
 
+    /// Makes what was streamed past the cache visible to other threads, before a task ends.
+    pub fn publish(&self) {
+        #[cfg(target_arch = "x86_64")]
+        if self.pre.is_some() {
+            // SAFETY: SSE is part of x86-64.
+            unsafe { std::arch::x86_64::_mm_sfence() };
+        }
+    }
+
     /// # Safety
     /// As [`Finish::apply`].
     unsafe fn map(&self, block: &Block, f: impl Fn(f32) -> f32) {
-        let bias = self.bias.map(|bias| &bias[block.col..block.col + block.cols]);
-        dispatch(
-            self.isa,
-            #[inline(always)]
-            || {
-                for i in 0..block.rows {
-                    // SAFETY: row i of the block, in c and in pre, which is laid out like it.
-                    let (row, pre) = unsafe {
-                        let row = block.c.add(i * block.ldc);
-                        let pre = self.pre.map(|pre| pre.add(block.offset + i * block.ldc));
-                        let slice = |at| std::slice::from_raw_parts_mut(at, block.cols);
-                        (slice(row), pre.map(slice))
-                    };
-                    map_row(row, bias, pre, &f);
+        // SAFETY: rows of the block, in c, and in pre and out, which are laid out alike.
+        unsafe {
+            match self.pre {
+                None => {}
+                Some(Kept::Halves(pre)) => {
+                    self.round(block, pre.add(block.offset), round::Route::PastTheCache);
                 }
-            },
-        );
+                Some(Kept::Floats(pre)) => dispatch(
+                    self.isa,
+                    #[inline(always)]
+                    || {
+                        for i in 0..block.rows {
+                            let to = pre.add(block.offset + i * block.stride);
+                            round::copy_past_the_cache(block.row(i), to);
+                        }
+                    },
+                ),
+            }
+            if self.activation != Activation::None {
+                dispatch(
+                    self.isa,
+                    #[inline(always)]
+                    || block.map(&f),
+                );
+            }
+            if let Some(out) = block.out {
+                self.round(block, out, round::Route::Cached);
+            }
+        }
+    }
+
+    /// Writes the block to `to` as bf16.
+    ///
+    /// # Safety
+    /// The place must exist, laid out like the result, and be no other thread's.
+    unsafe fn round(&self, block: &Block, to: *mut u16, route: round::Route) {
+        let Block { c: from, ldc: from_stride, stride: to_stride, rows, cols, .. } = *block;
+        let job = round::Rows { from, from_stride, to, to_stride, rows, cols, route };
+        // SAFETY: passed on.
+        unsafe { job.run(self.isa) };
     }
 }
 
-/// One row, in pieces of a fixed length, which compile to straight vector code.
-#[inline(always)]
-fn map_row(
-    row: &mut [f32],
-    bias: Option<&[f32]>,
-    pre: Option<&mut [f32]>,
-    f: &impl Fn(f32) -> f32,
-) {
-    if let Some(bias) = bias {
-        let (pieces, tail) = row.as_chunks_mut::<LANES>();
-        let (bias_pieces, bias_tail) = bias.as_chunks::<LANES>();
-        for (piece, bias) in pieces.iter_mut().zip(bias_pieces) {
-            for (x, bias) in piece.iter_mut().zip(bias) {
-                *x += bias;
+impl Block {
+    /// # Safety
+    /// As [`Finish::apply`]; one row at a time.
+    #[inline(always)]
+    unsafe fn row(&self, i: usize) -> &'static mut [f32] {
+        // SAFETY: passed on; the caller drops it before the block goes.
+        unsafe { std::slice::from_raw_parts_mut(self.c.add(i * self.ldc), self.cols) }
+    }
+
+    /// Every value to its image.
+    ///
+    /// # Safety
+    /// As [`Finish::apply`].
+    #[inline(always)]
+    unsafe fn map(&self, f: &impl Fn(f32) -> f32) {
+        // SAFETY: passed on; without gaps between rows they are one.
+        unsafe {
+            if self.ldc == self.cols {
+                return map(std::slice::from_raw_parts_mut(self.c, self.rows * self.cols), f);
+            }
+            for i in 0..self.rows {
+                map(self.row(i), f);
             }
         }
-        for (x, bias) in tail.iter_mut().zip(bias_tail) {
-            *x += bias;
-        }
     }
-    if let Some(pre) = pre {
-        pre.copy_from_slice(row);
-    }
+}
+
+/// In pieces of a fixed length, which compile to straight vector code.
+#[inline(always)]
+fn map(row: &mut [f32], f: &impl Fn(f32) -> f32) {
     let (pieces, tail) = row.as_chunks_mut::<LANES>();
     for piece in pieces {
         for x in piece {

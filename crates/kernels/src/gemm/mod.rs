@@ -10,21 +10,22 @@ mod dot;
 mod finish;
 mod pack;
 mod portable;
-mod small;
+mod round;
 mod tile;
+mod widen;
 
 use self::blocked::Product;
 use self::finish::Finish;
-pub use self::small::Small;
 use self::tile::kernels;
 use crate::device::Device;
 use crate::math::Activation;
+use crate::values::{Storage, View, ViewMut};
 
-/// A matrix of f32 inside a slice; element (i, j) is `data[i·row_stride + j·col_stride]`.
+/// A matrix inside a slice; element (i, j) is `data[i·row_stride + j·col_stride]`.
 #[derive(Clone, Copy)]
 pub struct Mat<'a> {
     /// The slice; its first value is element (0, 0).
-    pub data: &'a [f32],
+    pub data: View<'a>,
     /// Number of rows.
     pub rows: usize,
     /// Number of columns.
@@ -43,7 +44,12 @@ impl<'a> Mat<'a> {
 
     /// A row-major matrix whose rows start `row_stride` values apart (a head inside q·k·v).
     pub fn with_stride(data: &'a [f32], rows: usize, cols: usize, row_stride: usize) -> Mat<'a> {
-        Mat { data, rows, cols, row_stride, col_stride: 1 }.checked()
+        Mat { data: View::Floats(data), rows, cols, row_stride, col_stride: 1 }.checked()
+    }
+
+    /// A row-major matrix without gaps of any elements.
+    pub fn of(data: View<'a>, rows: usize, cols: usize) -> Mat<'a> {
+        Mat { data, rows, cols, row_stride: cols, col_stride: 1 }.checked()
     }
 
     /// The transpose, without moving anything.
@@ -57,9 +63,20 @@ impl<'a> Mat<'a> {
         }
     }
 
-    /// The address of an element.
+    /// The address of an element, of whatever type.
     fn at(&self, row: usize, col: usize) -> *const f32 {
-        self.data.as_ptr().wrapping_add(row * self.row_stride + col * self.col_stride)
+        let offset = row * self.row_stride + col * self.col_stride;
+        match self.data {
+            View::Floats(data) => data.as_ptr().wrapping_add(offset),
+            View::Halves(data) => data.as_ptr().wrapping_add(offset).cast(),
+        }
+    }
+
+    fn storage(&self) -> Storage {
+        match self.data {
+            View::Floats(_) => Storage::Floats,
+            View::Halves(_) => Storage::Halves,
+        }
     }
 
     /// Asserts that every element lies inside the slice.
@@ -95,8 +112,16 @@ pub enum Epilogue<'a> {
         /// The function.
         activation: Activation,
         /// Where the values before the activation go, laid out like c with rows `ldc` apart.
-        pre: Option<&'a mut [f32]>,
+        pre: Option<Pre<'a>>,
     },
+}
+
+/// Where values before an activation go, to be read again much later.
+pub enum Pre<'a> {
+    /// As they are.
+    Floats(&'a mut [f32]),
+    /// Rounded to bf16: half the memory.
+    Halves(&'a mut [u16]),
 }
 
 /// c[M,N] (rows `ldc` values apart) = a[M,K]·b[K,N] (+ c), then the epilogue.
@@ -121,11 +146,46 @@ pub fn matmul(
     let isa = device.isa();
     let finish = Finish::new(isa, epilogue, (rows, cols), ldc);
     let kernels = kernels(isa, device.precision());
-    let (a, b, c) = (a.checked(), b.checked(), c.as_mut_ptr());
-    let product = Product { isa, kernels, a, b, c, ldc, accumulate, finish };
-    if dot::fits(&a, &b, device.precision()) {
-        dot::run(device, &product)
-    } else {
-        product.run(device)
+    widen::where_needed(kernels, a.checked(), b.checked(), |a, b| {
+        let c = c.as_mut_ptr();
+        let product = Product { isa, kernels, a, b, c, narrow: None, ldc, accumulate, finish };
+        if dot::fits(&a, &b, device.precision()) {
+            dot::run(device, &product)
+        } else {
+            product.run(device)
+        }
+    });
+}
+
+/// [`matmul`] into c of either type. bf16 is rounded once, after the epilogue.
+///
+/// # Panics
+/// If bf16 is to be added to.
+pub fn matmul_into(
+    device: &Device,
+    c: ViewMut,
+    ldc: usize,
+    a: Mat,
+    b: Mat,
+    accumulate: Accumulate,
+    epilogue: Epilogue,
+) {
+    let c = match c {
+        ViewMut::Floats(c) => return matmul(device, c, ldc, a, b, accumulate, epilogue),
+        ViewMut::Halves(c) => c,
+    };
+    let (rows, cols) = (a.rows, b.cols);
+    assert_eq!(a.cols, b.rows, "inner sizes of a product differ");
+    assert_eq!(accumulate, Accumulate::Overwrite, "bf16 is not added to");
+    if rows == 0 || cols == 0 {
+        return;
     }
+    assert!(ldc >= cols && c.len() >= (rows - 1) * ldc + cols, "c is too small");
+    let isa = device.isa();
+    let finish = Finish::new(isa, epilogue, (rows, cols), ldc);
+    let kernels = kernels(isa, device.precision());
+    widen::where_needed(kernels, a.checked(), b.checked(), |a, b| {
+        let (narrow, c) = (Some(c.as_mut_ptr()), std::ptr::null_mut());
+        Product { isa, kernels, a, b, c, narrow, ldc, accumulate, finish }.run(device);
+    });
 }

@@ -13,11 +13,14 @@ pub(super) mod avx512;
 use super::tile::Emulate;
 use crate::device::Isa;
 use crate::simd::dispatch;
+use crate::values::Storage;
 
 /// A panel to be packed: unit k of lane j goes to `out + k·step + j`.
 #[derive(Clone, Copy)]
 pub(super) struct Panel {
     pub out: *mut u32,
+    /// What `from` points to.
+    pub storage: Storage,
     pub step: usize,
     /// Value k of lane j is `from + k·k_stride + j·lane_stride`.
     pub from: *const f32,
@@ -63,6 +66,8 @@ pub(super) struct Packers {
     pub copy: unsafe fn(&Panel),
     /// K is contiguous in memory (`k_stride` is 1).
     pub transpose: unsafe fn(&Panel),
+    /// As `copy`, from bf16 ([`Panel::from`] then points to these); where pairs are units.
+    pub copy_halves: Option<unsafe fn(&Panel)>,
     /// Any strides; slow.
     pub gather: unsafe fn(&Panel),
     pub rows: unsafe fn(&Rows),
@@ -76,7 +81,10 @@ impl Packers {
     pub unsafe fn panel(&self, panel: &Panel) {
         // SAFETY: passed on.
         unsafe {
-            if panel.lane_stride == 1 {
+            if panel.storage == Storage::Halves {
+                let copy = self.copy_halves.filter(|_| panel.lane_stride == 1);
+                copy.expect("other bf16 operands have been widened")(panel);
+            } else if panel.lane_stride == 1 {
                 (self.copy)(panel);
             } else if panel.k_stride == 1 {
                 (self.transpose)(panel);
@@ -119,8 +127,13 @@ pub(super) fn round(x: f32) -> f32 {
 }
 
 /// Plain loops, for any strides and any processor; units are f32.
-pub(super) static PLAIN: Packers =
-    Packers { copy: plain_panel, transpose: plain_panel, gather: plain_panel, rows: plain_rows };
+pub(super) static PLAIN: Packers = Packers {
+    copy: plain_panel,
+    transpose: plain_panel,
+    copy_halves: None,
+    gather: plain_panel,
+    rows: plain_rows,
+};
 
 /// # Safety
 /// As [`Packers`].

@@ -32,6 +32,12 @@ unsafe fn tile<const R: usize, const V: usize>(tile: &Tile) {
     let mut sums = [[[0.0f32; LANES]; V]; R];
     // SAFETY: the caller answers for all accesses within rows, depth and `cols`.
     unsafe {
+        if !tile.bias.is_null() {
+            let bias = std::slice::from_raw_parts(tile.bias, tile.cols);
+            for sums in &mut sums {
+                sums.as_flattened_mut()[..tile.cols].copy_from_slice(bias);
+            }
+        }
         let (mut a, mut b) = (tile.a.cast::<f32>(), tile.b.cast::<f32>());
         for _ in 0..tile.depth {
             let mut columns = [[0.0f32; LANES]; V];
@@ -56,7 +62,7 @@ unsafe fn tile<const R: usize, const V: usize>(tile: &Tile) {
             let c = std::slice::from_raw_parts_mut(tile.c.add(r * tile.ldc), tile.cols);
             for (c, sum) in c.iter_mut().zip(sums.as_flattened()) {
                 let old = if tile.accumulate == Accumulate::Add { *c } else { 0.0 };
-                *c = old + tile.alpha * sum;
+                *c = old + sum;
             }
         }
     }

@@ -23,8 +23,9 @@ pub(super) struct Tile {
     pub ldc: usize,
     /// Columns in use; reads of b and accesses of c beyond them do not happen.
     pub cols: usize,
-    /// c = alpha·a·b (+ c).
-    pub alpha: f32,
+    /// What the sums of each column start from, or null for 0.
+    pub bias: *const f32,
+    /// Whether c = a·b or c + a·b.
     pub accumulate: Accumulate,
 }
 

@@ -16,6 +16,7 @@ use crate::ops::tile::{self, Engine, Into, Left, Right, Size, Units};
 use crate::parallel;
 use crate::pool::Disjoint;
 use crate::simd::dispatch;
+use crate::values::Element;
 
 /// Queries per strip: the lanes of a row of scores.
 pub(crate) const QUERIES: usize = 64;
@@ -44,11 +45,11 @@ pub(crate) fn forward_scratch(device: &Device, shape: HeadShape) -> usize {
 }
 
 /// y `[N, H·D]` and `logsumexp` `[B, H, T]` from qkv `[N, (H+2K)·D]`.
-pub(crate) fn forward(
+pub(crate) fn forward<T: Element>(
     device: &Device,
-    y: &mut [f32],
+    y: &mut [T],
     logsumexp: &mut [f32],
-    qkv: &[f32],
+    qkv: &[T],
     shape: HeadShape,
     sites: Sites,
     scratch: &mut [f32],
@@ -85,11 +86,25 @@ pub(crate) fn forward(
                     #[allow(unsafe_code)]
                     // SAFETY: this head's columns of this row are this item's alone.
                     let y = unsafe { y.range(at..at + width) };
-                    y.iter_mut().zip(output).for_each(|(y, output)| *y = kept * output);
+                    write_head(engine, y, output, kept);
                 }
             }
         }
     });
+}
+
+/// y ← kept·output, one head of one row.
+#[inline]
+fn write_head<T: Element>(engine: Engine, y: &mut [T], output: &[f32], kept: f32) {
+    dispatch(
+        engine.isa,
+        #[inline(always)]
+        || {
+            for (y, output) in y.iter_mut().zip(output) {
+                *y = T::of(kept * output);
+            }
+        },
+    );
 }
 
 /// The keys (as rows) and values (as columns) of one head.
@@ -103,16 +118,16 @@ pub(crate) struct Attended<'a> {
 }
 
 /// Queries `start..start + count` of one head of one sequence.
-pub(crate) struct Strip<'a> {
+pub(crate) struct Strip<'a, T = f32> {
     pub start: usize,
     pub count: usize,
-    pub heads: &'a Heads<'a>,
+    pub heads: &'a Heads<'a, T>,
     pub head: usize,
     /// sequence · H + head, for masks.
     pub row: usize,
 }
 
-impl Strip<'_> {
+impl<T: Element> Strip<'_, T> {
     /// Lanes in use, whole vectors.
     pub fn lanes(&self) -> usize {
         self.count.next_multiple_of(LANES)
@@ -254,9 +269,9 @@ struct Running {
 
 /// Attends one strip; returns its outputs `[count, D]` inside `scratch` and writes their
 /// log-sum-exps to `lse[start..]`.
-pub(crate) fn attend<'s>(
+pub(crate) fn attend<'s, T: Element>(
     attended: &Attended,
-    strip: &Strip,
+    strip: &Strip<T>,
     site: Option<Site>,
     scratch: &'s mut [f32],
     lse: &mut [f32],

@@ -5,7 +5,7 @@
 //! key/value head, so every sum has one order. Scores and their gradients lie transposed, as in
 //! the forward pass.
 
-use crate::device::Device;
+use crate::device::{Device, Isa};
 use crate::ops::attention::{Block, KEYS, QUERIES, Sites, Strip, masked_exp, pair_rows};
 use crate::ops::attention_forms::{Heads, Rows, as_columns, as_rows, transposed};
 use crate::ops::dropout::{FactorLanes, Site};
@@ -14,6 +14,7 @@ use crate::ops::{HeadShape, lanes};
 use crate::parallel;
 use crate::pool::Disjoint;
 use crate::simd::dispatch;
+use crate::values::Element;
 
 /// Scratch for [`backward`], all workers together.
 pub(crate) fn backward_scratch(device: &Device, shape: HeadShape) -> usize {
@@ -25,21 +26,21 @@ pub(crate) fn backward_scratch(device: &Device, shape: HeadShape) -> usize {
 
 /// What the forward pass left.
 #[derive(Clone, Copy)]
-pub(crate) struct Saved<'a> {
+pub(crate) struct Saved<'a, T> {
     /// `[N, (H+2K)·D]`
-    pub qkv: &'a [f32],
+    pub qkv: &'a [T],
     /// `[N, H·D]`, with head dropout applied.
-    pub y: &'a [f32],
+    pub y: &'a [T],
     /// `[B, H, T]`
     pub logsumexp: &'a [f32],
 }
 
 /// dqkv `[N, (H+2K)·D]` ← from dy `[N, H·D]`.
-pub(crate) fn backward(
+pub(crate) fn backward<T: Element>(
     device: &Device,
-    dqkv: &mut [f32],
-    dy: &[f32],
-    saved: Saved,
+    dqkv: &mut [T],
+    dy: &[T],
+    saved: Saved<T>,
     shape: HeadShape,
     sites: Sites,
     scratch: &mut [f32],
@@ -71,31 +72,47 @@ pub(crate) fn backward(
                     work.strip(&strip, sites.probabilities);
                 }
                 let column = heads.query(head);
-                store(&dqkv, &work.dq[..count * width], first + start, column, shape);
+                store(engine.isa, &dqkv, &work.dq[..count * width], first + start, column, shape);
             }
         }
-        store(&dqkv, &work.dk[..seq_len * width], first, heads.key(kv_head), shape);
-        store(&dqkv, &work.dv[..seq_len * width], first, heads.value(kv_head), shape);
+        store(engine.isa, &dqkv, &work.dk[..seq_len * width], first, heads.key(kv_head), shape);
+        store(engine.isa, &dqkv, &work.dv[..seq_len * width], first, heads.value(kv_head), shape);
     });
 }
 
 /// Writes `[rows, D]` into the columns of one head, from row `first` on.
-fn store(dqkv: &Disjoint<f32>, from: &[f32], first: usize, column: usize, shape: HeadShape) {
+fn store<T: Element>(
+    isa: Isa,
+    dqkv: &Disjoint<T>,
+    from: &[f32],
+    first: usize,
+    column: usize,
+    shape: HeadShape,
+) {
     let width = shape.head_width;
     for (row, from) in from.chunks_exact(width).enumerate() {
         let at = (first + row) * shape.cols() + column;
         #[allow(unsafe_code)]
         // SAFETY: this head's columns of this sequence belong to one task.
-        unsafe { dqkv.range(at..at + width) }.copy_from_slice(from);
+        let to = unsafe { dqkv.range(at..at + width) };
+        dispatch(
+            isa,
+            #[inline(always)]
+            || {
+                for (to, from) in to.iter_mut().zip(from) {
+                    *to = T::of(*from);
+                }
+            },
+        );
     }
 }
 
 /// One head's outputs and their gradients, from the strip's first row on, `[.., H·D]`; and the
 /// factor of head dropout.
 #[derive(Clone, Copy)]
-struct Outputs<'a> {
-    dy: &'a [f32],
-    y: &'a [f32],
+struct Outputs<'a, T> {
+    dy: &'a [T],
+    y: &'a [T],
     kept: f32,
 }
 
@@ -132,7 +149,12 @@ struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
-    fn new(engine: Engine, heads: &Heads, kv_head: usize, scratch: &'a mut [f32]) -> Work<'a> {
+    fn new<T: Element>(
+        engine: Engine,
+        heads: &Heads<T>,
+        kv_head: usize,
+        scratch: &'a mut [f32],
+    ) -> Work<'a> {
         let (keys, width) = (heads.shape.seq_len, heads.shape.head_width);
         let mut rest = scratch;
         let mut cut = |len: usize| rest.split_off_mut(..len).expect("scratch as backward_scratch");
@@ -175,7 +197,7 @@ impl<'a> Work<'a> {
     }
 
     /// Brings the strip's q and dy into their forms and computes Δ.
-    fn load(&mut self, strip: &Strip, outputs: Outputs, lse: &[f32]) {
+    fn load<T: Element>(&mut self, strip: &Strip<T>, outputs: Outputs<T>, lse: &[f32]) {
         let (engine, width, count) = (self.engine, self.width, strip.count);
         let q = strip.heads.rows(strip.heads.query(strip.head), strip.start, count);
         transposed(engine, q, self.q_turned, self.staging);
@@ -192,11 +214,13 @@ impl<'a> Work<'a> {
                     let dy = &outputs.dy[query * stride..query * stride + width];
                     let y = &outputs.y[query * stride..query * stride + width];
                     *delta = lanes::dot(dy, y);
-                    row.iter_mut().zip(dy).for_each(|(row, dy)| *row = outputs.kept * dy);
+                    for (row, dy) in row.iter_mut().zip(dy) {
+                        *row = outputs.kept * dy.get();
+                    }
                 }
             },
         );
-        let dy = Rows { data: self.dy, stride: width, count, width };
+        let dy = Rows::<f32> { data: self.dy, stride: width, count, width };
         transposed(engine, dy, self.dy_turned, self.staging);
         as_columns(engine, dy, self.dy_columns);
         self.lse.fill(0.0);
@@ -204,7 +228,7 @@ impl<'a> Work<'a> {
     }
 
     /// Adds the strip's part of dk and dv, and leaves its dq.
-    fn strip(&mut self, strip: &Strip, site: Option<Site>) {
+    fn strip<T: Element>(&mut self, strip: &Strip<T>, site: Option<Site>) {
         let (engine, width) = (self.engine, self.width);
         let factors = strip.factors(site);
         for first_key in (0..strip.start + strip.count).step_by(KEYS) {
@@ -276,7 +300,7 @@ impl<'a> Work<'a> {
     }
 
     /// dV += P̃ᵀ·dy and dK += dSᵀ·q over the keys of one block.
-    fn keys(&mut self, strip: &Strip, block: Block) {
+    fn keys<T: Element>(&mut self, strip: &Strip<T>, block: Block) {
         let (engine, width) = (self.engine, self.width);
         block.runs(|keys, lane| {
             let offset = engine.units.along(lane);

@@ -8,14 +8,15 @@
 use crate::ops::HeadShape;
 use crate::ops::attention::QUERIES;
 use crate::ops::tile::{self, Engine, Units};
+use crate::values::Element;
 
 /// One sequence's rows of the fused tensor.
-pub(crate) struct Heads<'a> {
-    pub qkv: &'a [f32],
+pub(crate) struct Heads<'a, T = f32> {
+    pub qkv: &'a [T],
     pub shape: HeadShape,
 }
 
-impl<'a> Heads<'a> {
+impl<'a, T: Element> Heads<'a, T> {
     /// First column of a query head.
     pub fn query(&self, head: usize) -> usize {
         head * self.shape.head_width
@@ -33,13 +34,13 @@ impl<'a> Heads<'a> {
 
     /// The head that starts at column `column` of row `row`.
     #[inline(always)]
-    pub fn row(&self, column: usize, row: usize) -> &'a [f32] {
+    pub fn row(&self, column: usize, row: usize) -> &'a [T] {
         let at = row * self.shape.cols() + column;
         &self.qkv[at..at + self.shape.head_width]
     }
 
     /// `count` rows of a head from row `first` on.
-    pub fn rows(&self, column: usize, first: usize, count: usize) -> Rows<'a> {
+    pub fn rows(&self, column: usize, first: usize, count: usize) -> Rows<'a, T> {
         let stride = self.shape.cols();
         let data = &self.qkv[first * stride + column..];
         Rows { data, stride, count, width: self.shape.head_width }
@@ -48,16 +49,16 @@ impl<'a> Heads<'a> {
 
 /// Rows of `width` values that start `stride` apart.
 #[derive(Clone, Copy)]
-pub(crate) struct Rows<'a> {
-    pub data: &'a [f32],
+pub(crate) struct Rows<'a, T = f32> {
+    pub data: &'a [T],
     pub stride: usize,
     pub count: usize,
     pub width: usize,
 }
 
-impl<'a> Rows<'a> {
+impl<'a, T: Element> Rows<'a, T> {
     #[inline(always)]
-    fn row(&self, index: usize) -> &'a [f32] {
+    fn row(&self, index: usize) -> &'a [T] {
         &self.data[index * self.stride..index * self.stride + self.width]
     }
 
@@ -74,7 +75,7 @@ impl<'a> Rows<'a> {
 const AHEAD: usize = 16;
 
 /// `[count, along(width)]`: values paired along the row; an odd last one is paired with 0.
-pub(crate) fn as_rows(engine: Engine, from: Rows, to: &mut [f32]) {
+pub(crate) fn as_rows<T: Element>(engine: Engine, from: Rows<T>, to: &mut [f32]) {
     let units = engine.units.along(from.width);
     for (index, to) in to[..from.count * units].chunks_exact_mut(units).enumerate() {
         from.prefetch(index + AHEAD);
@@ -83,7 +84,7 @@ pub(crate) fn as_rows(engine: Engine, from: Rows, to: &mut [f32]) {
 }
 
 /// `[along(count), width]`: each row paired with the next; an odd last one is paired with 0.
-pub(crate) fn as_columns(engine: Engine, from: Rows, to: &mut [f32]) {
+pub(crate) fn as_columns<T: Element>(engine: Engine, from: Rows<T>, to: &mut [f32]) {
     if engine.units == Units::F32 {
         return as_rows(engine, from, to);
     }
@@ -104,7 +105,12 @@ pub(crate) fn as_columns(engine: Engine, from: Rows, to: &mut [f32]) {
 
 /// `[along(width), QUERIES]`: units paired along the row, then transposed; lanes beyond the rows
 /// up to a multiple of 16 are 0. `staging` holds `[QUERIES, along(width)]`.
-pub(crate) fn transposed(engine: Engine, from: Rows, to: &mut [f32], staging: &mut [f32]) {
+pub(crate) fn transposed<T: Element>(
+    engine: Engine,
+    from: Rows<T>,
+    to: &mut [f32],
+    staging: &mut [f32],
+) {
     assert!(from.count <= QUERIES, "a strip holds at most {QUERIES} rows");
     let units = engine.units.along(from.width);
     let lanes = from.count.next_multiple_of(16);
@@ -114,7 +120,7 @@ pub(crate) fn transposed(engine: Engine, from: Rows, to: &mut [f32], staging: &m
 }
 
 /// to `[width, QUERIES]` ← from, `from.count` being a multiple of 16.
-fn transpose(engine: Engine, from: Rows, to: &mut [f32]) {
+fn transpose(engine: Engine, from: Rows<f32>, to: &mut [f32]) {
     const SIDE: usize = 16;
     let whole = from.width / SIDE * SIDE;
     for first in (0..from.count).step_by(SIDE) {

@@ -5,6 +5,7 @@
 //! ops that precede a site apply it in the pass they make anyway.
 
 use crate::random::{Mask, MaskRow};
+use crate::values::Element;
 
 /// What shares one random decision.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,9 +69,9 @@ impl Factors {
 
     /// values[c] *= factor(c).
     #[inline(always)]
-    pub fn scale(&self, values: &mut [f32]) {
+    pub fn scale<T: Element>(&self, values: &mut [T]) {
         for (column, value) in values.iter_mut().enumerate() {
-            *value *= self.at(column);
+            *value = T::of(value.get() * self.at(column));
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::ops::dropout::Site;
 use crate::parallel;
 use crate::pool::Disjoint;
 use crate::simd::dispatch;
+use crate::values::Element;
 
 /// The noise of an embedding.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +87,7 @@ pub(crate) fn forward(
 }
 
 /// dy ← the gradient of the sum before dropout, in place.
-pub(crate) fn backward_dropout(device: &Device, dy: &mut [f32], cols: usize, site: Site) {
+pub(crate) fn backward_dropout<T: Element>(device: &Device, dy: &mut [T], cols: usize, site: Site) {
     let isa = device.isa();
     let grain = parallel::grain_of(cols);
     device.pool().for_each_chunk(dy, grain * cols, &|index, part| {

@@ -9,6 +9,7 @@ use crate::ops::{HeadShape, columns, lanes};
 use crate::parallel;
 use crate::pool::Disjoint;
 use crate::simd::dispatch;
+use crate::values::Element;
 
 /// The gains, `[D]` each, and ε.
 #[derive(Clone, Copy)]
@@ -27,11 +28,11 @@ impl<'a> Terms<'a> {
 }
 
 /// y ← normalised qkv, both `[N, (H+2K)·D]`; `rstd` receives `[N, H+K]`.
-pub(crate) fn forward(
+pub(crate) fn forward<T: Element>(
     device: &Device,
-    y: &mut [f32],
+    y: &mut [T],
     rstd: &mut [f32],
-    qkv: &[f32],
+    qkv: &[T],
     shape: HeadShape,
     terms: Terms,
 ) {
@@ -66,7 +67,7 @@ pub(crate) fn forward(
                         ) / width as f32;
                         *rstd = 1.0 / (square + terms.epsilon).sqrt();
                         for ((y, x), gain) in y.iter_mut().zip(x).zip(terms.gain(head, shape)) {
-                            *y = x * *rstd * gain;
+                            *y = T::of(x.get() * *rstd * gain);
                         }
                     }
                     y[normed * width..].copy_from_slice(&x[normed * width..]);
@@ -77,12 +78,12 @@ pub(crate) fn forward(
 }
 
 /// dy ← gradient of qkv, in place; `dq_gain` and `dk_gain` `[D]` are added to.
-pub(crate) fn backward(
+pub(crate) fn backward<T: Element>(
     device: &Device,
     arena: &mut Arena,
-    dy: &mut [f32],
+    dy: &mut [T],
     (dq_gain, dk_gain): (&mut [f32], &mut [f32]),
-    (qkv, rstd): (&[f32], &[f32]),
+    (qkv, rstd): (&[T], &[f32]),
     shape: HeadShape,
     terms: Terms,
 ) {
@@ -121,14 +122,14 @@ pub(crate) fn backward(
 
 /// With x̂ = x·rstd: dx = rstd·(dy·gain − x̂·mean(dy·gain·x̂)); sums += dy·x̂.
 #[inline(always)]
-fn backward_head(dy: &mut [f32], sums: &mut [f32], x: &[f32], gain: &[f32], rstd: f32) {
+fn backward_head<T: Element>(dy: &mut [T], sums: &mut [f32], x: &[T], gain: &[f32], rstd: f32) {
     for (((dy, sum), x), gain) in dy.iter_mut().zip(sums).zip(x).zip(gain) {
-        *sum += *dy * (x * rstd);
-        *dy *= gain;
+        *sum += dy.get() * (x.get() * rstd);
+        *dy = T::of(dy.get() * gain);
     }
     let along = lanes::dot(dy, x) * rstd / x.len() as f32;
     for (dy, x) in dy.iter_mut().zip(x) {
-        *dy = rstd * (*dy - x * rstd * along);
+        *dy = T::of(rstd * (dy.get() - x.get() * rstd * along));
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! The functions are meant to be called inside [`crate::simd::dispatch`].
 
+use crate::values::Element;
+
 /// Lanes of a row sum.
 pub(crate) const LANES: usize = 32;
 
@@ -42,18 +44,18 @@ fn with_tail(lanes: Lanes, tail: Lanes, combine: impl Fn(f32, f32) -> f32) -> La
 
 /// Σ f(aᵢ).
 #[inline(always)]
-pub(crate) fn sum(a: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+pub(crate) fn sum<T: Element>(a: &[T], f: impl Fn(f32) -> f32) -> f32 {
     let mut lanes = [0.0f32; LANES];
     let (blocks, rest) = a.as_chunks::<LANES>();
     for block in blocks {
         for (lane, &a) in lanes.iter_mut().zip(block) {
-            *lane += f(a);
+            *lane += f(a.get());
         }
     }
     if !rest.is_empty() {
         let mut tail = [0.0f32; LANES];
         for (lane, &a) in tail.iter_mut().zip(rest) {
-            *lane = f(a);
+            *lane = f(a.get());
         }
         lanes = with_tail(lanes, tail, add);
     }
@@ -62,19 +64,19 @@ pub(crate) fn sum(a: &[f32], f: impl Fn(f32) -> f32) -> f32 {
 
 /// Σ f(aᵢ, bᵢ); the slices are equally long.
 #[inline(always)]
-pub(crate) fn sum2(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
+pub(crate) fn sum2<T: Element, U: Element>(a: &[T], b: &[U], f: impl Fn(f32, f32) -> f32) -> f32 {
     let mut lanes = [0.0f32; LANES];
     let (a_blocks, a_rest) = a.as_chunks::<LANES>();
     let (b_blocks, b_rest) = b.as_chunks::<LANES>();
     for (a, b) in a_blocks.iter().zip(b_blocks) {
         for ((lane, &a), &b) in lanes.iter_mut().zip(a).zip(b) {
-            *lane += f(a, b);
+            *lane += f(a.get(), b.get());
         }
     }
     if !a_rest.is_empty() {
         let mut tail = [0.0f32; LANES];
         for ((lane, &a), &b) in tail.iter_mut().zip(a_rest).zip(b_rest) {
-            *lane = f(a, b);
+            *lane = f(a.get(), b.get());
         }
         lanes = with_tail(lanes, tail, add);
     }
@@ -83,7 +85,7 @@ pub(crate) fn sum2(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
 
 /// Σ aᵢ·bᵢ.
 #[inline(always)]
-pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+pub(crate) fn dot<T: Element, U: Element>(a: &[T], b: &[U]) -> f32 {
     sum2(
         a,
         b,

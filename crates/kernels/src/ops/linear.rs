@@ -3,14 +3,17 @@
 //! Backward turns dy into the gradient of the pre-activation in place, summing the bias gradient
 //! in the same pass; then dW += dpreᵀ·x and dx (+)= dpre·W.
 
+use std::ops::Range;
+
 use crate::arena::Arena;
-use crate::device::{Device, Isa};
-use crate::gemm::{self, Accumulate, Epilogue, Mat};
+use crate::device::{Device, Isa, Precision};
+use crate::gemm::{self, Accumulate, Epilogue, Mat, Pre};
 use crate::math::{self, Activation};
 use crate::ops::columns;
 use crate::ops::dropout::Site;
 use crate::pool::Disjoint;
 use crate::simd::dispatch;
+use crate::values::{Element, View, ViewMut, as_halves, as_halves_mut, with_elements};
 
 /// The map: `weight` `[out, in]`, `bias` `[out]`.
 #[derive(Clone, Copy)]
@@ -22,12 +25,58 @@ pub(crate) struct Map<'a> {
     pub activation: Activation,
 }
 
+/// Pre-activations as the forward pass has kept them: `[N, out]`.
+#[derive(Clone, Copy)]
+pub(crate) enum Kept<'a> {
+    Nothing,
+    Floats(&'a [f32]),
+    /// Rounded to bf16.
+    Halves(&'a [u16]),
+}
+
+impl<'a> Kept<'a> {
+    fn part(self, range: Range<usize>) -> Kept<'a> {
+        match self {
+            Kept::Nothing => Kept::Nothing,
+            Kept::Floats(all) => Kept::Floats(&all[range]),
+            Kept::Halves(all) => Kept::Halves(&all[range]),
+        }
+    }
+}
+
+/// Elements of a buffer that keeps `len` pre-activations: half of them where products are in
+/// bf16 anyway.
+pub(crate) fn kept_len(device: &Device, len: usize) -> usize {
+    match device.precision() {
+        Precision::F32 => len,
+        Precision::Bf16 => len.div_ceil(2),
+    }
+}
+
+/// The buffer as the forward pass writes it.
+pub(crate) fn to_keep<'a>(device: &Device, buffer: &'a mut [f32]) -> Option<Pre<'a>> {
+    match device.precision() {
+        _ if buffer.is_empty() => None,
+        Precision::F32 => Some(Pre::Floats(buffer)),
+        Precision::Bf16 => Some(Pre::Halves(as_halves_mut(buffer))),
+    }
+}
+
+/// The buffer as the backward pass reads it.
+pub(crate) fn kept<'a>(device: &Device, buffer: &'a [f32]) -> Kept<'a> {
+    match device.precision() {
+        _ if buffer.is_empty() => Kept::Nothing,
+        Precision::F32 => Kept::Floats(buffer),
+        Precision::Bf16 => Kept::Halves(as_halves(buffer)),
+    }
+}
+
 /// y `[N, out]` ← dropout(f(x·Wᵀ + b)); `pre`, when given, receives x·Wᵀ + b.
 pub(crate) fn forward(
     device: &Device,
-    y: &mut [f32],
-    pre: Option<&mut [f32]>,
-    x: &[f32],
+    mut y: ViewMut,
+    pre: Option<Pre>,
+    x: View,
     map: Map,
     site: Option<Site>,
 ) {
@@ -37,27 +86,29 @@ pub(crate) fn forward(
         (Activation::None, Some(bias)) => Epilogue::Bias(bias),
         (activation, bias) => Epilogue::BiasActivation { bias, activation, pre },
     };
-    gemm::matmul(
+    gemm::matmul_into(
         device,
-        y,
+        y.reborrow(),
         map.outputs,
-        Mat::new(x, rows, map.inputs),
+        Mat::of(x, rows, map.inputs),
         Mat::new(map.weight, map.outputs, map.inputs).t(),
         Accumulate::Overwrite,
         epilogue,
     );
     if let Some(site) = site {
-        super::embedding::backward_dropout(device, y, map.outputs, site);
+        with_elements!(mut y, y => {
+            super::embedding::backward_dropout(device, y, map.outputs, site);
+        });
     }
 }
 
 /// dy `[N, out]` ← gradient of x·Wᵀ + b, in place; `dbias` `[out]` += its sum over rows.
-pub(crate) fn backward_activation(
+pub(crate) fn backward_activation<T: Element>(
     device: &Device,
     arena: &mut Arena,
-    dy: &mut [f32],
+    dy: &mut [T],
     dbias: Option<&mut [f32]>,
-    pre: &[f32],
+    pre: Kept,
     map: Map,
     site: Option<Site>,
 ) {
@@ -83,8 +134,7 @@ pub(crate) fn backward_activation(
                 },
             );
         }
-        let pre = pre.get(rows.start * cols..rows.end * cols);
-        chunk(isa, dy, sums, pre, map.activation);
+        chunk(isa, dy, sums, pre.part(rows.start * cols..rows.end * cols), map.activation);
     });
     if let Some(dbias) = dbias {
         columns::combine(device, dbias, &partials, cols, 0);
@@ -93,35 +143,56 @@ pub(crate) fn backward_activation(
 }
 
 /// One chunk of rows: chooses the derivative once.
-fn chunk(isa: Isa, dy: &mut [f32], sums: &mut [f32], pre: Option<&[f32]>, activation: Activation) {
-    match (activation, pre) {
-        (Activation::None, _) => dispatch(
+fn chunk<T: Element>(isa: Isa, dy: &mut [T], sums: &mut [f32], pre: Kept, activation: Activation) {
+    match activation {
+        Activation::None => dispatch(
             isa,
             #[inline(always)]
             || {
                 for dy in dy.chunks_exact(sums.len()) {
-                    sums.iter_mut().zip(dy).for_each(|(sum, dy)| *sum += dy);
+                    for (sum, dy) in sums.iter_mut().zip(dy) {
+                        *sum += dy.get();
+                    }
                 }
             },
         ),
-        (Activation::GeluTanh, Some(pre)) => scaled(isa, dy, sums, pre, math::gelu_tanh_derivative),
-        (Activation::GeluErf, Some(pre)) => scaled(isa, dy, sums, pre, math::gelu_erf_derivative),
-        (Activation::Silu, Some(pre)) => scaled(isa, dy, sums, pre, math::silu_derivative),
-        (Activation::Relu, Some(pre)) => {
-            scaled(isa, dy, sums, pre, |x| if x > 0.0 { 1.0 } else { 0.0 });
-        }
-        (_, None) => unreachable!("a linear map with an activation keeps its pre-activations"),
+        Activation::GeluTanh => scaled(isa, dy, sums, pre, math::gelu_tanh_derivative),
+        Activation::GeluErf => scaled(isa, dy, sums, pre, math::gelu_erf_derivative),
+        Activation::Silu => scaled(isa, dy, sums, pre, math::silu_derivative),
+        Activation::Relu => scaled(isa, dy, sums, pre, |x| if x > 0.0 { 1.0 } else { 0.0 }),
     }
 }
 
 /// dy *= derivative(pre) and sums += dy, row by row.
 #[inline(always)]
-fn scaled(
+fn scaled<T: Element>(
     isa: Isa,
-    dy: &mut [f32],
+    dy: &mut [T],
     sums: &mut [f32],
-    pre: &[f32],
-    derivative: impl Fn(f32) -> f32,
+    pre: Kept,
+    derivative: impl Fn(f32) -> f32 + Copy,
+) {
+    match pre {
+        Kept::Nothing => unreachable!("a map with an activation keeps its pre-activations"),
+        Kept::Floats(pre) => scaled_by(isa, dy, sums, pre, derivative),
+        Kept::Halves(pre) => scaled_by(
+            isa,
+            dy,
+            sums,
+            pre,
+            #[inline(always)]
+            |bits| derivative(math::from_bf16(bits)),
+        ),
+    }
+}
+
+#[inline(always)]
+fn scaled_by<T: Element, P: Copy>(
+    isa: Isa,
+    dy: &mut [T],
+    sums: &mut [f32],
+    pre: &[P],
+    derivative: impl Fn(P) -> f32,
 ) {
     dispatch(
         isa,
@@ -130,8 +201,9 @@ fn scaled(
             let cols = sums.len();
             for (dy, pre) in dy.chunks_exact_mut(cols).zip(pre.chunks_exact(cols)) {
                 for ((dy, pre), sum) in dy.iter_mut().zip(pre).zip(sums.iter_mut()) {
-                    *dy *= derivative(*pre);
-                    *sum += *dy;
+                    let gradient = dy.get() * derivative(*pre);
+                    *dy = T::of(gradient);
+                    *sum += gradient;
                 }
             }
         },
@@ -142,8 +214,8 @@ fn scaled(
 pub(crate) fn backward_weight(
     device: &Device,
     dweight: &mut [f32],
-    dpre: &[f32],
-    x: &[f32],
+    dpre: View,
+    x: View,
     inputs: usize,
     outputs: usize,
 ) {
@@ -152,27 +224,21 @@ pub(crate) fn backward_weight(
         device,
         dweight,
         inputs,
-        Mat::new(dpre, rows, outputs).t(),
-        Mat::new(x, rows, inputs),
+        Mat::of(dpre, rows, outputs).t(),
+        Mat::of(x, rows, inputs),
         Accumulate::Add,
         Epilogue::None,
     );
 }
 
 /// dx `[N, in]` (+)= dpre·W.
-pub(crate) fn backward_input(
-    device: &Device,
-    dx: &mut [f32],
-    into: Accumulate,
-    dpre: &[f32],
-    map: Map,
-) {
+pub(crate) fn backward_input(device: &Device, dx: ViewMut, into: Accumulate, dpre: View, map: Map) {
     let rows = dpre.len() / map.outputs;
-    gemm::matmul(
+    gemm::matmul_into(
         device,
         dx,
         map.inputs,
-        Mat::new(dpre, rows, map.outputs),
+        Mat::of(dpre, rows, map.outputs),
         Mat::new(map.weight, map.outputs, map.inputs),
         into,
         Epilogue::None,
@@ -254,8 +320,10 @@ mod tests {
         let weight: Vec<f32> =
             values(inputs * outputs, 2).iter().map(|w| w / (inputs as f32).sqrt()).collect();
         let map = Map { weight: &weight, bias: Some(&bias), inputs, outputs, activation };
-        let (mut y, mut pre) = (vec![0.0; rows * outputs], vec![0.0; rows * outputs]);
-        forward(device, &mut y, Some(&mut pre), &x, map, site);
+        let mut y = vec![0.0; rows * outputs];
+        let mut pre = vec![0.0; kept_len(device, rows * outputs)];
+        let out = ViewMut::Floats(&mut y);
+        forward(device, out, to_keep(device, &mut pre), View::Floats(&x), map, site);
         let (x64, w64, b64) = (wide(&x), wide(&weight), wide(&bias));
         let what = format!("{activation:?} {inputs}→{outputs} {}", device.describe());
         assert_close(&what, &y, &reference((&x64, &w64, &b64), activation, site), 2e-6);
@@ -263,10 +331,19 @@ mod tests {
         let mut dy = upstream.clone();
         let mut dbias = vec![0.0; outputs];
         let arena = &mut Arena::default();
-        backward_activation(device, arena, &mut dy, Some(&mut dbias), &pre, map, site);
+        backward_activation(
+            device,
+            arena,
+            &mut dy,
+            Some(&mut dbias),
+            kept(device, &pre),
+            map,
+            site,
+        );
         let (mut dx, mut dweight) = (vec![0.0; x.len()], vec![0.0; weight.len()]);
-        backward_input(device, &mut dx, Accumulate::Overwrite, &dy, map);
-        backward_weight(device, &mut dweight, &dy, &x, inputs, outputs);
+        let dy = View::Floats(&dy);
+        backward_input(device, ViewMut::Floats(&mut dx), Accumulate::Overwrite, dy, map);
+        backward_weight(device, &mut dweight, dy, View::Floats(&x), inputs, outputs);
         let spec = |x: &[f64], w: &[f64], b: &[f64]| reference((x, w, b), activation, site);
         assert_slopes(&what, &dx, &x, &upstream, 15, |x| spec(x, &w64, &b64));
         assert_slopes(&what, &dweight, &weight, &upstream, 15, |w| spec(&x64, w, &b64));

@@ -10,6 +10,7 @@ use crate::ops::{columns, lanes};
 use crate::parallel;
 use crate::pool::Disjoint;
 use crate::simd::dispatch;
+use crate::values::Element;
 
 /// Which normalisation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,9 +33,9 @@ pub(crate) struct Terms<'a> {
 }
 
 /// y ← norm(x), both `[N, C]`; `statistics` receives `[N, 2]`: mean and rstd of each row.
-pub(crate) fn forward(
+pub(crate) fn forward<T: Element>(
     device: &Device,
-    y: &mut [f32],
+    y: &mut [T],
     statistics: &mut [f32],
     x: &[f32],
     terms: Terms,
@@ -69,7 +70,7 @@ pub(crate) fn forward(
 }
 
 #[inline(always)]
-fn forward_row(y: &mut [f32], statistics: &mut [f32], x: &[f32], terms: Terms) {
+fn forward_row<T: Element>(y: &mut [T], statistics: &mut [f32], x: &[f32], terms: Terms) {
     let cols = x.len() as f32;
     let mean = match terms.kind {
         Norm::Layer => {
@@ -92,12 +93,12 @@ fn forward_row(y: &mut [f32], statistics: &mut [f32], x: &[f32], terms: Terms) {
     match terms.bias {
         Some(bias) => {
             for (((y, x), gain), bias) in y.iter_mut().zip(x).zip(terms.gain).zip(bias) {
-                *y = (x - mean) * rstd * gain + bias;
+                *y = T::of((x - mean) * rstd * gain + bias);
             }
         }
         None => {
             for ((y, x), gain) in y.iter_mut().zip(x).zip(terms.gain) {
-                *y = (x - mean) * rstd * gain;
+                *y = T::of((x - mean) * rstd * gain);
             }
         }
     }

@@ -5,6 +5,7 @@ use crate::ops::dropout::Site;
 use crate::parallel;
 use crate::pool::Disjoint;
 use crate::simd::dispatch;
+use crate::values::Element;
 
 /// branch ← x + scale·dropout(branch); all `[N, cols]`. Nothing else need be kept for backward.
 pub(crate) fn forward(
@@ -44,9 +45,9 @@ pub(crate) fn forward(
 }
 
 /// dbranch ← scale·dropout(dy); the gradient of x is dy itself.
-pub(crate) fn backward_branch(
+pub(crate) fn backward_branch<T: Element>(
     device: &Device,
-    dbranch: &mut [f32],
+    dbranch: &mut [T],
     dy: &[f32],
     cols: usize,
     site: Option<Site>,
@@ -63,7 +64,7 @@ pub(crate) fn backward_branch(
             || match site {
                 None => {
                     for (db, dy) in part.iter_mut().zip(dy) {
-                        *db = scale * dy;
+                        *db = T::of(scale * dy);
                     }
                 }
                 Some(site) => {
@@ -71,7 +72,7 @@ pub(crate) fn backward_branch(
                     for (row, (db, dy)) in rows.enumerate() {
                         let factors = site.row(index * grain + row);
                         for (column, (db, dy)) in db.iter_mut().zip(dy).enumerate() {
-                            *db = scale * (dy * factors.at(column));
+                            *db = T::of(scale * (dy * factors.at(column)));
                         }
                     }
                 }
@@ -81,7 +82,7 @@ pub(crate) fn backward_branch(
 }
 
 /// sum ← sum + addend.
-pub(crate) fn add(device: &Device, sum: &mut [f32], addend: &[f32]) {
+pub(crate) fn add<S: Element, T: Element>(device: &Device, sum: &mut [S], addend: &[T]) {
     assert_eq!(sum.len(), addend.len(), "gradients of one variable differ in size");
     let isa = device.isa();
     const GRAIN: usize = 16_384;
@@ -96,7 +97,7 @@ pub(crate) fn add(device: &Device, sum: &mut [f32], addend: &[f32]) {
             #[inline(always)]
             || {
                 for (sum, addend) in part.iter_mut().zip(&addend[range]) {
-                    *sum += addend;
+                    *sum = S::of(sum.get() + addend.get());
                 }
             },
         );

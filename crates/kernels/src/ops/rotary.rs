@@ -8,6 +8,7 @@ use crate::device::Device;
 use crate::ops::HeadShape;
 use crate::parallel;
 use crate::simd::dispatch;
+use crate::values::Element;
 
 /// Cosines and sines, `[T, D/2]` each; computed once and kept while its key is asked for.
 #[derive(Debug, Default)]
@@ -53,9 +54,9 @@ pub(crate) enum Turn {
 }
 
 /// Rotates the query and key heads of qkv `[N, (H+2K)·D]` in place.
-pub(crate) fn rotate(
+pub(crate) fn rotate<T: Element>(
     device: &Device,
-    qkv: &mut [f32],
+    qkv: &mut [T],
     table: &Table,
     shape: HeadShape,
     turn: Turn,
@@ -80,9 +81,9 @@ pub(crate) fn rotate(
                         let (low, high) = head.split_at_mut(half);
                         let pairs = low.iter_mut().zip(high);
                         for ((low, high), (cos, sin)) in pairs.zip(cosines.iter().zip(sines)) {
-                            let (a, b, sin) = (*low, *high, sign * sin);
-                            *low = a * cos - b * sin;
-                            *high = b * cos + a * sin;
+                            let (a, b, sin) = (low.get(), high.get(), sign * sin);
+                            *low = T::of(a * cos - b * sin);
+                            *high = T::of(b * cos + a * sin);
                         }
                     }
                 }

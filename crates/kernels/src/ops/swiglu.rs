@@ -6,12 +6,13 @@ use crate::ops::dropout::Site;
 use crate::parallel;
 use crate::pool::Disjoint;
 use crate::simd::dispatch;
+use crate::values::Element;
 
 /// y `[N, F]` from `gate_up` `[N, 2F]`.
-pub(crate) fn forward(
+pub(crate) fn forward<T: Element>(
     device: &Device,
-    y: &mut [f32],
-    gate_up: &[f32],
+    y: &mut [T],
+    gate_up: &[T],
     hidden: usize,
     site: Option<Site>,
 ) {
@@ -27,7 +28,8 @@ pub(crate) fn forward(
                     let row = index * grain + row;
                     let (gate, up) = split(&gate_up[row * 2 * hidden..(row + 1) * 2 * hidden]);
                     for ((y, gate), up) in y.iter_mut().zip(gate).zip(up) {
-                        *y = gate * sigmoid(*gate) * up;
+                        let gate = gate.get();
+                        *y = T::of(gate * sigmoid(gate) * up.get());
                     }
                     if let Some(site) = site {
                         site.row(row).scale(y);
@@ -39,11 +41,11 @@ pub(crate) fn forward(
 }
 
 /// dgate_up `[N, 2F]` ← from dy `[N, F]`, which is overwritten.
-pub(crate) fn backward(
+pub(crate) fn backward<T: Element>(
     device: &Device,
-    dgate_up: &mut [f32],
-    dy: &mut [f32],
-    gate_up: &[f32],
+    dgate_up: &mut [T],
+    dy: &mut [T],
+    gate_up: &[T],
     hidden: usize,
     site: Option<Site>,
 ) {
@@ -79,18 +81,19 @@ pub(crate) fn backward(
 }
 
 #[inline(always)]
-fn backward_row(dgate: &mut [f32], dup: &mut [f32], dy: &[f32], gate: &[f32], up: &[f32]) {
+fn backward_row<T: Element>(dgate: &mut [T], dup: &mut [T], dy: &[T], gate: &[T], up: &[T]) {
     let outputs = dgate.iter_mut().zip(dup);
     for (((dgate, dup), dy), (gate, up)) in outputs.zip(dy).zip(gate.iter().zip(up)) {
-        let share = sigmoid(*gate);
+        let (gate, dy) = (gate.get(), dy.get());
+        let share = sigmoid(gate);
         let silu = gate * share;
-        *dgate = dy * up * (share + silu * (1.0 - share));
-        *dup = dy * silu;
+        *dgate = T::of(dy * up.get() * (share + silu * (1.0 - share)));
+        *dup = T::of(dy * silu);
     }
 }
 
 #[inline(always)]
-fn split(row: &[f32]) -> (&[f32], &[f32]) {
+fn split<T>(row: &[T]) -> (&[T], &[T]) {
     row.split_at(row.len() / 2)
 }
 

@@ -8,6 +8,7 @@
 
 use crate::device::{Device, Isa, Precision};
 use crate::simd::dispatch;
+use crate::values::Element;
 
 /// What a four-byte unit of A and B is, and who multiplies it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,9 +149,9 @@ fn pair(low: f32, high: f32) -> f32 {
 /// Asks for the cache lines of a row that will be read soon: rows of a head lie in pages of
 /// their own, which the processor does not foresee.
 #[inline(always)]
-pub(crate) fn prefetch(row: &[f32]) {
+pub(crate) fn prefetch<T>(row: &[T]) {
     #[cfg(target_arch = "x86_64")]
-    for line in row.chunks(16) {
+    for line in row.chunks(64 / size_of::<T>()) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY: prefetching reads nothing, and the address is inside the row.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
@@ -160,23 +161,24 @@ pub(crate) fn prefetch(row: &[f32]) {
 }
 
 /// to ← units along `from`: values, or pairs of neighbours; an odd last one is paired with 0.
-pub(crate) fn pack_along(engine: Engine, from: &[f32], to: &mut [f32]) {
+pub(crate) fn pack_along<T: Element>(engine: Engine, from: &[T], to: &mut [f32]) {
     assert_eq!(to.len(), engine.units.along(from.len()), "units of a row");
-    match engine.units {
-        Units::F32 => to.copy_from_slice(from),
+    match (engine.units, T::floats(from)) {
+        (Units::F32, Some(from)) => to.copy_from_slice(from),
+        (Units::F32, None) => to.iter_mut().zip(from).for_each(|(to, from)| *to = from.get()),
         #[cfg(target_arch = "x86_64")]
         // SAFETY: `Engine::of` found native pairs.
-        Units::Pairs => unsafe { super::tile_x86::pack_along(from, to) },
+        (Units::Pairs, Some(from)) => unsafe { super::tile_x86::pack_along(from, to) },
         _ => dispatch(
             engine.isa,
             #[inline(always)]
             || {
                 let (pairs, rest) = from.as_chunks::<2>();
                 for (to, [low, high]) in to.iter_mut().zip(pairs) {
-                    *to = pair(*low, *high);
+                    *to = pair(low.get(), high.get());
                 }
                 if let ([low], Some(to)) = (rest, to.last_mut()) {
-                    *to = pair(*low, 0.0);
+                    *to = pair(low.get(), 0.0);
                 }
             },
         ),
@@ -184,19 +186,21 @@ pub(crate) fn pack_along(engine: Engine, from: &[f32], to: &mut [f32]) {
 }
 
 /// to[i] ← the pair of low[i] and high[i], all equally long; never f32 units.
-pub(crate) fn pack_across(engine: Engine, low: &[f32], high: &[f32], to: &mut [f32]) {
+pub(crate) fn pack_across<T: Element>(engine: Engine, low: &[T], high: &[T], to: &mut [f32]) {
     assert!(low.len() == to.len() && high.len() == to.len(), "pairs of two rows");
-    match engine.units {
-        Units::F32 => unreachable!("f32 units are not paired"),
+    assert_ne!(engine.units, Units::F32, "f32 units are not paired");
+    match (engine.units, T::floats(low), T::floats(high)) {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: `Engine::of` found native pairs.
-        Units::Pairs => unsafe { super::tile_x86::pack_across(low, high, to) },
+        (Units::Pairs, Some(low), Some(high)) => unsafe {
+            super::tile_x86::pack_across(low, high, to)
+        },
         _ => dispatch(
             engine.isa,
             #[inline(always)]
             || {
                 for ((to, low), high) in to.iter_mut().zip(low).zip(high) {
-                    *to = pair(*low, *high);
+                    *to = pair(low.get(), high.get());
                 }
             },
         ),

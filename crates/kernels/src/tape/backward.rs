@@ -3,12 +3,12 @@
 use super::forward::linear_map;
 use super::node::{Node, Op};
 use super::{Pass, Tape, Var};
-use crate::arena::Buffer;
 use crate::gemm::Accumulate;
 use crate::ops::{
     attention_backward, embedding, head_norm, linear, norm, residual, rotary, swiglu,
 };
 use crate::parameters::Weight;
+use crate::values::{Element, Storage, Values, with_elements};
 
 /// Two disjoint parts of the flat gradients.
 fn two_of(gradients: &mut [f32], a: Weight, b: Weight) -> (&mut [f32], &mut [f32]) {
@@ -18,26 +18,34 @@ fn two_of(gradients: &mut [f32], a: Weight, b: Weight) -> (&mut [f32], &mut [f32
 }
 
 impl Pass<'_> {
-    /// Adds a gradient to a variable's; the buffer itself becomes the first one.
-    pub(super) fn accumulate(&mut self, v: Var, gradient: Buffer) {
+    /// Adds a gradient to a variable's; the memory itself becomes the first one.
+    pub(super) fn accumulate(&mut self, v: Var, gradient: Values) {
         let Tape { device, arena, tensors, .. } = &mut *self.tape;
         let slot = &mut tensors[v.0].gradient;
         match slot {
             None => *slot = Some(gradient),
             Some(sum) => {
-                residual::add(device, sum, &gradient);
-                arena.give(gradient);
+                with_elements!(mut sum.view_mut(), sum => {
+                    with_elements!(gradient.view(), gradient => {
+                        residual::add(device, sum, gradient);
+                    });
+                });
+                gradient.give(arena);
             }
         }
     }
 
-    /// The gradient of a variable, to be written or added to by an op that can do either.
-    fn gradient_of(&mut self, v: Var) -> (Buffer, Accumulate) {
+    /// The gradient of a variable, to be written or added to by an op that can do either, which
+    /// bf16 excludes.
+    fn gradient_of(&mut self, v: Var) -> (Values, Accumulate) {
         let Tape { arena, tensors, .. } = &mut *self.tape;
         let tensor = &mut tensors[v.0];
-        match tensor.gradient.take() {
+        match tensor.gradient.take_if(|g| g.storage() == Storage::Floats) {
             Some(gradient) => (gradient, Accumulate::Add),
-            None => (arena.take(tensor.rows * tensor.cols), Accumulate::Overwrite),
+            None => {
+                let len = tensor.rows * tensor.cols;
+                (Values::take(arena, tensor.storage.gradient, len), Accumulate::Overwrite)
+            }
         }
     }
 
@@ -69,28 +77,28 @@ impl Pass<'_> {
             arena.give_ids(ids);
         }
         if let Some(value) = tensors[node.out.0].value.take() {
-            arena.give(value);
+            value.give(arena);
         }
     }
 
-    fn backward_embedding(&mut self, node: &Node, mut dy: Buffer) {
+    fn backward_embedding(&mut self, node: &Node, mut dy: Values) {
         let Op::Embedding { tokens, ids, positions, sites } = &node.op else { return };
         let (cols, seq_len) = (tokens.cols, self.seq_len);
         let device = &self.tape.device;
         let gradients = self.gradients.as_deref_mut().expect("training");
         if let Some(site) = sites.output {
-            embedding::backward_dropout(device, &mut dy, cols, site);
+            embedding::backward_dropout(device, dy.as_floats_mut(), cols, site);
         }
         if let Some((table, first)) = *positions {
             let table = table.of_mut(gradients);
-            embedding::backward_positions(device, table, first, &dy, cols, seq_len);
+            embedding::backward_positions(device, table, first, dy.as_floats(), cols, seq_len);
         }
         let table = tokens.of_mut(gradients);
-        embedding::backward_tokens(device, table, &dy, ids, cols, sites.tokens);
-        self.tape.arena.give(dy);
+        embedding::backward_tokens(device, table, dy.as_floats(), ids, cols, sites.tokens);
+        dy.give(&mut self.tape.arena);
     }
 
-    fn backward_norm(&mut self, node: &Node, dy: Buffer) {
+    fn backward_norm(&mut self, node: &Node, dy: Values) {
         let Op::Norm { kind, gain, bias, epsilon } = node.op else { return };
         let (mut dx, into) = self.gradient_of(node.x);
         let Tape { device, arena, tensors, .. } = &mut *self.tape;
@@ -104,14 +112,14 @@ impl Pass<'_> {
         };
         let of = |weight: Weight| weight.of(self.parameters);
         let terms = norm::Terms { kind, gain: of(gain), bias: bias.map(of), epsilon };
-        let x = tensors[node.x.0].value.as_ref().expect("kept for backward");
-        let gradients = norm::Gradients { dx: &mut dx, into, dgain, dbias };
-        norm::backward(device, arena, gradients, &dy, x, &node.saved, terms);
-        arena.give(dy);
-        tensors[node.x.0].gradient = Some(dx);
+        let x = tensors[node.x.0].value().as_floats();
+        let gradients = norm::Gradients { dx: dx.as_floats_mut(), into, dgain, dbias };
+        norm::backward(device, arena, gradients, dy.as_floats(), x, &node.saved, terms);
+        dy.give(arena);
+        self.accumulate(node.x, dx);
     }
 
-    fn backward_linear(&mut self, node: &Node, mut dy: Buffer) {
+    fn backward_linear(&mut self, node: &Node, mut dy: Values) {
         let Op::Linear { weight, bias, activation, site } = node.op else { return };
         let (mut dx, into) = self.gradient_of(node.x);
         let flops = node.op.flops(self.shape(node.out).0);
@@ -119,73 +127,91 @@ impl Pass<'_> {
         let all = self.gradients.as_deref_mut().expect("training");
         let map = linear_map(self.parameters, weight, bias, activation);
         let dbias = bias.map(|bias| bias.of_mut(all));
-        let pre = &node.saved;
+        let pre = linear::kept(device, &node.saved);
         let since = profiler.now();
-        linear::backward_activation(device, arena, &mut dy, dbias, pre, map, site);
+        with_elements!(mut dy.view_mut(), dy => {
+            linear::backward_activation(device, arena, dy, dbias, pre, map, site);
+        });
         profiler.span(node.op.names().1, since, 0.0);
-        let x = tensors[node.x.0].value.as_ref().expect("kept for backward");
+        let x = tensors[node.x.0].value().view();
         let dweight = weight.of_mut(all);
         let since = profiler.now();
-        linear::backward_weight(device, dweight, &dy, x, map.inputs, map.outputs);
+        linear::backward_weight(device, dweight, dy.view(), x, map.inputs, map.outputs);
         profiler.span("linear backward weight", since, flops);
         let since = profiler.now();
-        linear::backward_input(device, &mut dx, into, &dy, map);
+        linear::backward_input(device, dx.view_mut(), into, dy.view(), map);
         profiler.span("linear backward input", since, flops);
-        arena.give(dy);
-        tensors[node.x.0].gradient = Some(dx);
-    }
-
-    fn backward_swiglu(&mut self, node: &Node, mut dy: Buffer) {
-        let Op::Swiglu { site } = node.op else { return };
-        let (_, cols) = self.shape(node.out);
-        let Tape { device, arena, tensors, .. } = &mut *self.tape;
-        let x = tensors[node.x.0].value.as_ref().expect("kept for backward");
-        let mut dx = arena.take(x.len());
-        swiglu::backward(device, &mut dx, &mut dy, x, cols, site);
-        arena.give(dy);
+        dy.give(arena);
         self.accumulate(node.x, dx);
     }
 
-    fn backward_head_norm(&mut self, node: &Node, mut dy: Buffer) {
+    fn backward_swiglu(&mut self, node: &Node, mut dy: Values) {
+        let Op::Swiglu { site } = node.op else { return };
+        let (_, cols) = self.shape(node.out);
+        let Tape { device, arena, tensors, .. } = &mut *self.tape;
+        let x = tensors[node.x.0].value();
+        let mut dx = Values::take(arena, x.storage(), x.len());
+        with_elements!(mut dx.view_mut(), dx => {
+            let (dy, x) = (Element::write(dy.view_mut()), Element::read(x.view()));
+            swiglu::backward(device, dx, dy, x, cols, site);
+        });
+        dy.give(arena);
+        self.accumulate(node.x, dx);
+    }
+
+    fn backward_head_norm(&mut self, node: &Node, mut dy: Values) {
         let Op::HeadNorm { shape, q_gain, k_gain, epsilon } = node.op else { return };
         let Tape { device, arena, tensors, .. } = &mut *self.tape;
         let all = self.gradients.as_deref_mut().expect("training");
         let of = |weight: Weight| weight.of(self.parameters);
         let terms = head_norm::Terms { q_gain: of(q_gain), k_gain: of(k_gain), epsilon };
         let gains = two_of(all, q_gain, k_gain);
-        let x = tensors[node.x.0].value.as_ref().expect("kept for backward");
-        head_norm::backward(device, arena, &mut dy, gains, (x, &node.saved), shape, terms);
+        let x = tensors[node.x.0].value().view();
+        with_elements!(mut dy.view_mut(), dy => {
+            let x = Element::read(x);
+            head_norm::backward(device, arena, dy, gains, (x, &node.saved), shape, terms);
+        });
         self.accumulate(node.x, dy);
     }
 
-    fn backward_rotary(&mut self, node: &Node, mut dy: Buffer) {
+    fn backward_rotary(&mut self, node: &Node, mut dy: Values) {
         let Op::Rotary { shape, theta, first_position } = node.op else { return };
         let Tape { device, rotary: table, .. } = &mut *self.tape;
         table.prepare(theta, first_position, shape.seq_len, shape.head_width);
-        rotary::rotate(device, &mut dy, table, shape, rotary::Turn::Backward);
+        with_elements!(mut dy.view_mut(), dy => {
+            rotary::rotate(device, dy, table, shape, rotary::Turn::Backward);
+        });
         self.accumulate(node.x, dy);
     }
 
-    fn backward_attention(&mut self, node: &Node, dy: Buffer) {
+    fn backward_attention(&mut self, node: &Node, dy: Values) {
         let Op::Attention { shape, sites } = node.op else { return };
         let Tape { device, arena, tensors, .. } = &mut *self.tape;
-        let qkv = tensors[node.x.0].value.as_ref().expect("kept for backward");
-        let y = tensors[node.out.0].value.as_ref().expect("kept for backward");
-        let saved = attention_backward::Saved { qkv, y, logsumexp: &node.saved };
-        let mut dqkv = arena.take(qkv.len());
+        let (qkv, y) = (tensors[node.x.0].value(), tensors[node.out.0].value());
+        let mut dqkv = Values::take(arena, qkv.storage(), qkv.len());
         let mut scratch = arena.take(attention_backward::backward_scratch(device, shape));
-        attention_backward::backward(device, &mut dqkv, &dy, saved, shape, sites, &mut scratch);
+        let work = &mut scratch;
+        let logsumexp = &node.saved;
+        with_elements!(mut dqkv.view_mut(), dqkv => {
+            let (qkv, y) = (Element::read(qkv.view()), Element::read(y.view()));
+            let saved = attention_backward::Saved { qkv, y, logsumexp };
+            let dy = Element::read(dy.view());
+            attention_backward::backward(device, dqkv, dy, saved, shape, sites, work);
+        });
         arena.give(scratch);
-        arena.give(dy);
+        dy.give(arena);
         self.accumulate(node.x, dqkv);
     }
 
-    fn backward_residual(&mut self, node: &Node, dy: Buffer) {
+    fn backward_residual(&mut self, node: &Node, dy: Values) {
         let Op::Residual { branch, site, scale } = node.op else { return };
         let (_, cols) = self.shape(node.out);
-        let Tape { device, arena, .. } = &mut *self.tape;
-        let mut dbranch = arena.take(dy.len());
-        residual::backward_branch(device, &mut dbranch, &dy, cols, site, scale);
+        let Tape { device, arena, tensors, .. } = &mut *self.tape;
+        let storage = tensors[branch.0].storage.gradient;
+        let mut dbranch = Values::take(arena, storage, dy.len());
+        with_elements!(mut dbranch.view_mut(), dbranch => {
+            residual::backward_branch(device, dbranch, dy.as_floats(), cols, site, scale);
+        });
         self.accumulate(branch, dbranch);
         self.accumulate(node.x, dy);
     }

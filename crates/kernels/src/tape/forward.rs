@@ -1,6 +1,6 @@
 //! Wiring of the forward ops: buffers in, free functions called, nodes recorded.
 
-use super::node::{Node, Op, Pinned, Tensor};
+use super::node::{Node, Op, Pinned, Storages, Tensor};
 use super::{Pass, Tape, Var};
 use crate::arena::Buffer;
 use crate::math::Activation;
@@ -10,11 +10,12 @@ use crate::ops::{
     HeadShape, attention, embedding, head_norm, linear, norm, residual, rotary, swiglu,
 };
 use crate::parameters::Weight;
+use crate::values::{Element, Values, with_elements};
 
 impl Pass<'_> {
     /// A new variable without a value.
-    pub(super) fn tensor(&mut self, rows: usize, cols: usize) -> Var {
-        self.tape.tensors.push(Tensor { rows, cols, ..Tensor::default() });
+    pub(super) fn tensor(&mut self, rows: usize, cols: usize, storage: Storages) -> Var {
+        self.tape.tensors.push(Tensor { rows, cols, storage, ..Tensor::default() });
         Var(self.tape.tensors.len() - 1)
     }
 
@@ -56,56 +57,49 @@ impl Pass<'_> {
     }
 
     /// The value of `v` to be worked on: its own memory, or a copy where backward needs it.
-    fn take_over(&mut self, v: Var) -> Buffer {
+    fn take_over(&mut self, v: Var) -> Values {
         let Tape { arena, tensors, .. } = &mut *self.tape;
         let tensor = &mut tensors[v.0];
         if tensor.pinned == Pinned::No {
             return tensor.value.take().expect("the variable's value was taken over or released");
         }
-        let value = tensor.value.as_ref().expect("a pinned value is there");
-        let mut copy = arena.take(value.len());
-        copy.copy_from_slice(value);
-        copy
+        tensor.value().copied(arena)
     }
 
     fn forward_node(&mut self, node: &mut Node) {
-        let (rows, cols) = self.shape(node.out);
+        let (_, cols) = self.shape(node.out);
         let value = match node.op {
             Op::Residual { branch, site, scale } => {
                 let mut y = self.take_over(branch);
                 let x = self.value(node.x);
                 let device = &self.tape.device;
-                residual::forward(device, &mut y, x, cols, site, scale);
+                residual::forward(device, y.as_floats_mut(), x, cols, site, scale);
                 y
             }
             Op::Rotary { shape, theta, first_position } => {
                 let mut y = self.take_over(node.x);
                 let Tape { rotary: table, device, .. } = &mut *self.tape;
                 table.prepare(theta, first_position, shape.seq_len, shape.head_width);
-                rotary::rotate(device, &mut y, table, shape, rotary::Turn::Forward);
+                with_elements!(mut y.view_mut(), y => {
+                    rotary::rotate(device, y, table, shape, rotary::Turn::Forward);
+                });
                 y
             }
-            _ => {
-                let mut y = self.tape.arena.take(rows * cols);
-                self.forward_into(&mut y, node);
-                y
-            }
+            _ => self.forward_anew(node),
         };
         self.tape.tensors[node.out.0].value = Some(value);
     }
 
     /// The ops that write to memory of their own.
-    fn forward_into(&mut self, y: &mut Buffer, node: &mut Node) {
+    fn forward_anew(&mut self, node: &mut Node) -> Values {
         let training = self.is_training();
         let (parameters, seq_len) = (self.parameters, self.seq_len);
         let (rows, cols) = self.shape(node.out);
         let Tape { device, arena, tensors, .. } = &mut *self.tape;
-        let x = tensors[node.x.0].value.as_deref();
-        let x = x.unwrap_or_else(|| {
-            assert!(node.x == node.out, "the variable's value was taken over or released");
-            &[]
-        });
+        let mut values = Values::take(arena, tensors[node.out.0].storage.value, rows * cols);
+        let x = || tensors[node.x.0].value();
         let of = |weight: Weight| weight.of(parameters);
+        let y = values.view_mut();
         match &node.op {
             Op::Embedding { tokens, ids, positions, sites } => {
                 let positions = positions.map(|(table, first)| embedding::Positions {
@@ -114,37 +108,53 @@ impl Pass<'_> {
                     seq_len,
                 });
                 let table = of(*tokens);
+                let y = values.as_floats_mut();
                 embedding::forward(device, y, table, ids, positions, cols, *sites);
             }
             Op::Norm { kind, gain, bias, epsilon } => {
                 let (gain, bias) = (of(*gain), bias.map(of));
                 let terms = norm::Terms { kind: *kind, gain, bias, epsilon: *epsilon };
                 node.saved = arena.take(2 * rows);
-                norm::forward(device, y, &mut node.saved, x, terms);
+                let x = x().as_floats();
+                with_elements!(mut y, y => norm::forward(device, y, &mut node.saved, x, terms));
             }
             Op::Linear { weight, bias, activation, site } => {
                 let map = linear_map(parameters, *weight, *bias, *activation);
                 if training && *activation != Activation::None {
-                    node.saved = arena.take(rows * cols);
+                    node.saved = arena.take(linear::kept_len(device, rows * cols));
                 }
-                let pre = (!node.saved.is_empty()).then_some(&mut node.saved[..]);
-                linear::forward(device, y, pre, x, map, *site);
+                let pre = linear::to_keep(device, &mut node.saved);
+                linear::forward(device, y, pre, x().view(), map, *site);
             }
-            Op::Swiglu { site } => swiglu::forward(device, y, x, cols, *site),
+            Op::Swiglu { site } => {
+                let x = x().view();
+                with_elements!(mut y, y => {
+                    swiglu::forward(device, y, Element::read(x), cols, *site);
+                });
+            }
             Op::HeadNorm { shape, q_gain, k_gain, epsilon } => {
                 let (q_gain, k_gain) = (of(*q_gain), of(*k_gain));
                 let terms = head_norm::Terms { q_gain, k_gain, epsilon: *epsilon };
                 node.saved = arena.take(rows * (shape.heads + shape.kv_heads));
-                head_norm::forward(device, y, &mut node.saved, x, *shape, terms);
+                let x = x().view();
+                with_elements!(mut y, y => {
+                    let x = Element::read(x);
+                    head_norm::forward(device, y, &mut node.saved, x, *shape, terms);
+                });
             }
             Op::Attention { shape, sites } => {
                 node.saved = arena.take(rows * shape.heads);
                 let mut scratch = arena.take(attention::forward_scratch(device, *shape));
-                attention::forward(device, y, &mut node.saved, x, *shape, *sites, &mut scratch);
+                let (x, lse) = (x().view(), &mut node.saved);
+                with_elements!(mut y, y => {
+                    let x = Element::read(x);
+                    attention::forward(device, y, lse, x, *shape, *sites, &mut scratch);
+                });
                 arena.give(scratch);
             }
             Op::Rotary { .. } | Op::Residual { .. } => unreachable!("these take memory over"),
         }
+        values
     }
 }
 
@@ -172,27 +182,27 @@ pub(super) fn attention_cached(
     cache: &mut KvLayer,
 ) -> Var {
     let cols = shape.heads * shape.head_width;
-    let out = pass.tensor(shape.rows(), cols);
+    let out = pass.tensor(shape.rows(), cols, Storages::default());
     let Tape { device, arena, tensors, .. } = &mut *pass.tape;
     let mut y = arena.take(shape.rows() * cols);
     let mut scratch = arena.take(attention_cached::scratch_len(device, shape, cache));
-    let qkv = tensors[qkv.0].value.as_ref().expect("the value was taken over or released");
+    let qkv = tensors[qkv.0].value().as_floats();
     attention_cached::forward(device, &mut y, qkv, shape, cache, &mut scratch);
     arena.give(scratch);
-    tensors[out.0].value = Some(y);
+    tensors[out.0].value = Some(Values::floats(y));
     out
 }
 
 /// See [`Pass::rows`].
 pub(super) fn rows(pass: &mut Pass, x: Var, rows: &[u32]) -> Var {
     let (count, cols) = pass.shape(x);
-    let out = pass.tensor(rows.len(), cols);
+    let out = pass.tensor(rows.len(), cols, Storages::default());
     let mut y = pass.tape.arena.take(rows.len() * cols);
     for (y, &row) in y.chunks_exact_mut(cols).zip(rows) {
         assert!((row as usize) < count, "rows: row {row} of {count}");
         y.copy_from_slice(&pass.value(x)[row as usize * cols..][..cols]);
     }
-    pass.tape.tensors[out.0].value = Some(y);
+    pass.tape.tensors[out.0].value = Some(Values::floats(y));
     out
 }
 
@@ -205,27 +215,32 @@ pub(super) fn cross_entropy(
     spec: &LossSpec,
 ) -> LossReport {
     let mut dx = pass.is_training().then(|| {
-        let len = pass.value(x).len();
+        let len = pass.tape.tensors[x.0].value().len();
         pass.tape.arena.take(len)
     });
     let since = pass.tape.profiler.now();
     let Tape { device, arena, tensors, token_nll, .. } = &mut *pass.tape;
     arena.give(std::mem::take(token_nll));
     let mut nll = arena.take(targets.len());
-    let value = tensors[x.0].value.as_ref().expect("the value was taken over or released");
+    let value = tensors[x.0].value();
+    let wide = value.widened(arena);
+    let x_values = wide.as_deref().unwrap_or_else(|| value.as_floats());
     let cols = head.cols;
-    let inputs = Inputs { x: value, head: head.of(pass.parameters), targets, cols };
+    let inputs = Inputs { x: x_values, head: head.of(pass.parameters), targets, cols };
     let gradients = match (&mut dx, &mut pass.gradients) {
         (Some(dx), Some(all)) => Some(Gradients { dx, dhead: head.of_mut(all) }),
         _ => None,
     };
     let report = cross_entropy::cross_entropy(device, arena, &mut nll, inputs, spec, gradients);
+    if let Some(wide) = wide {
+        arena.give(wide);
+    }
     *token_nll = nll;
     let products = if dx.is_some() { 3.0 } else { 1.0 };
     let flops = products * 2.0 * targets.len() as f64 * head.len() as f64;
     pass.tape.profiler.span("cross_entropy", since, flops);
     if let Some(dx) = dx {
-        pass.accumulate(x, dx);
+        pass.accumulate(x, Values::floats(dx));
     }
     report
 }

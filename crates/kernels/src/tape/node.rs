@@ -6,6 +6,7 @@ use crate::ops::dropout::Site;
 use crate::ops::norm::Norm;
 use crate::ops::{HeadShape, attention, embedding};
 use crate::parameters::Weight;
+use crate::values::{Storage, Values};
 
 /// A handle of a tensor `[rows, cols]` on the tape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,10 +17,26 @@ pub struct Var(pub(crate) usize);
 pub(crate) struct Tensor {
     pub rows: usize,
     pub cols: usize,
-    pub value: Option<Buffer>,
-    pub gradient: Option<Buffer>,
+    pub value: Option<Values>,
+    pub gradient: Option<Values>,
+    /// How value and gradient are stored.
+    pub storage: Storages,
     /// Whether a node's backward reads the value, so that no op may work in its memory.
     pub pinned: Pinned,
+}
+
+impl Tensor {
+    /// The value, which no op has taken over and nothing has released.
+    pub fn value(&self) -> &Values {
+        self.value.as_ref().expect("the variable's value was taken over or released")
+    }
+}
+
+/// See [`Tensor::storage`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Storages {
+    pub value: Storage,
+    pub gradient: Storage,
 }
 
 /// See [`Tensor::pinned`].

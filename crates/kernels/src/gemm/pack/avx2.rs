@@ -5,8 +5,13 @@ use std::arch::x86_64::*;
 
 use super::{Packers, Panel};
 
-pub(in crate::gemm) static F32: Packers =
-    Packers { copy, transpose, gather: super::plain_panel, rows: super::plain_rows };
+pub(in crate::gemm) static F32: Packers = Packers {
+    copy,
+    transpose,
+    copy_halves: None,
+    gather: super::plain_panel,
+    rows: super::plain_rows,
+};
 
 const LANES: usize = 8;
 

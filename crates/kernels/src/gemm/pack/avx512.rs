@@ -8,12 +8,18 @@ use super::{Packers, Panel, Rows};
 pub(in crate::gemm) static F32: Packers = Packers {
     copy: f32_copy,
     transpose: f32_transpose,
+    copy_halves: None,
     gather: super::plain_panel,
     rows: super::plain_rows,
 };
 
-pub(in crate::gemm) static BF16: Packers =
-    Packers { copy: bf16_copy, transpose: bf16_transpose, gather: bf16_gather, rows: bf16_rows };
+pub(in crate::gemm) static BF16: Packers = Packers {
+    copy: bf16_copy,
+    transpose: bf16_transpose,
+    copy_halves: Some(halves_copy),
+    gather: bf16_gather,
+    rows: bf16_rows,
+};
 
 const LANES: usize = 16;
 /// How many values along K a copy asks for in advance.
@@ -26,8 +32,19 @@ const AHEAD: usize = 8;
 trait Unit {
     /// Values along K in a unit.
     const PAIR: usize;
+    /// What is read.
+    type In;
     /// One unit of each lane in the mask; `left` values along K exist.
-    unsafe fn across(from: *const f32, k_stride: usize, left: usize, mask: __mmask16) -> __m512i;
+    unsafe fn across(
+        from: *const Self::In,
+        k_stride: usize,
+        left: usize,
+        mask: __mmask16,
+    ) -> __m512i;
+}
+
+/// Units whose values can be read along K.
+trait Along: Unit<In = f32> {
     /// Sixteen units along K, of `left` values that exist.
     unsafe fn along(from: *const f32, left: usize) -> __m512i;
 }
@@ -35,13 +52,16 @@ trait Unit {
 struct One;
 impl Unit for One {
     const PAIR: usize = 1;
+    type In = f32;
 
     #[inline(always)]
     unsafe fn across(from: *const f32, _: usize, _: usize, mask: __mmask16) -> __m512i {
         // SAFETY: the mask holds back lanes that do not exist.
         unsafe { _mm512_maskz_loadu_epi32(mask, from.cast()) }
     }
+}
 
+impl Along for One {
     #[inline(always)]
     unsafe fn along(from: *const f32, left: usize) -> __m512i {
         // SAFETY: as above.
@@ -52,6 +72,7 @@ impl Unit for One {
 struct Pair;
 impl Unit for Pair {
     const PAIR: usize = 2;
+    type In = f32;
 
     #[inline(always)]
     unsafe fn across(from: *const f32, k_stride: usize, left: usize, mask: __mmask16) -> __m512i {
@@ -64,7 +85,9 @@ impl Unit for Pair {
             _mm512_permutexvar_epi16(interleave(), halves)
         }
     }
+}
 
+impl Along for Pair {
     #[inline(always)]
     unsafe fn along(from: *const f32, left: usize) -> __m512i {
         // SAFETY: the masks hold back what does not exist.
@@ -73,6 +96,25 @@ impl Unit for Pair {
             let high = from.wrapping_add(LANES);
             let high = _mm512_maskz_loadu_ps(first(left.saturating_sub(LANES)), high);
             to_bf16(high, low)
+        }
+    }
+}
+
+/// Pairs of what is bf16 already.
+struct Halves;
+impl Unit for Halves {
+    const PAIR: usize = 2;
+    type In = u16;
+
+    #[inline(always)]
+    unsafe fn across(from: *const u16, k_stride: usize, left: usize, mask: __mmask16) -> __m512i {
+        // SAFETY: the masks hold back what does not exist.
+        unsafe {
+            let even = _mm256_maskz_loadu_epi16(mask, from.cast());
+            let mask = if left > 1 { mask } else { 0 };
+            let odd = _mm256_maskz_loadu_epi16(mask, from.wrapping_add(k_stride).cast());
+            let odd = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(odd));
+            _mm512_or_si512(odd, _mm512_cvtepu16_epi32(even))
         }
     }
 }
@@ -119,6 +161,12 @@ unsafe fn bf16_copy(panel: &Panel) {
     unsafe { copy::<Pair>(panel) }
 }
 
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+unsafe fn halves_copy(panel: &Panel) {
+    // SAFETY: passed on.
+    unsafe { copy::<Halves>(panel) }
+}
+
 #[target_feature(enable = "avx512f,avx512bw")]
 unsafe fn f32_transpose(panel: &Panel) {
     // SAFETY: passed on.
@@ -141,7 +189,7 @@ unsafe fn copy<U: Unit>(panel: &Panel) {
         copy_alike::<U>(panel, whole);
         if left > 0 {
             let out = panel.lane(done);
-            let from = panel.from.wrapping_add(done);
+            let from = panel.from.cast::<U::In>().wrapping_add(done).cast();
             copy_alike::<U>(&Panel { out, from, height: left, ..*panel }, 1);
         }
     }
@@ -154,7 +202,7 @@ unsafe fn copy_alike<U: Unit>(panel: &Panel, panels: usize) {
     let masks = [first(panel.height), first(panel.height.saturating_sub(LANES))];
     let vectors = panel.height.div_ceil(LANES);
     for k in (0..panel.depth).step_by(U::PAIR) {
-        let mut from = panel.from.wrapping_add(k * panel.k_stride);
+        let mut from = panel.from.cast::<U::In>().wrapping_add(k * panel.k_stride);
         let mut out = panel.out.wrapping_add(k / U::PAIR * panel.step);
         let left = panel.depth - k;
         for _ in 0..panels {
@@ -175,7 +223,7 @@ unsafe fn copy_alike<U: Unit>(panel: &Panel, panels: usize) {
 unsafe fn copy_vector<U: Unit>(
     panel: &Panel,
     out: *mut u32,
-    from: *const f32,
+    from: *const U::In,
     left: usize,
     mask: __mmask16,
 ) {
@@ -192,7 +240,7 @@ unsafe fn copy_vector<U: Unit>(
 
 /// Blocks of sixteen lanes by sixteen units; panels are whole vectors high.
 #[inline(always)]
-unsafe fn transpose<U: Unit>(panel: &Panel) {
+unsafe fn transpose<U: Along>(panel: &Panel) {
     debug_assert!(panel.height.is_multiple_of(LANES));
     let block = LANES * U::PAIR;
     let whole = panel.depth / block * block;
@@ -219,7 +267,7 @@ unsafe fn transpose<U: Unit>(panel: &Panel) {
 
 /// A whole block.
 #[inline(always)]
-unsafe fn transpose_whole<U: Unit>(panel: &Panel, from: *const f32, out: *mut u32) {
+unsafe fn transpose_whole<U: Along>(panel: &Panel, from: *const f32, out: *mut u32) {
     // SAFETY: the caller's promise; prefetches are harmless anywhere.
     unsafe {
         let mut block = [_mm512_setzero_si512(); LANES];
@@ -240,7 +288,7 @@ unsafe fn transpose_whole<U: Unit>(panel: &Panel, from: *const f32, out: *mut u3
 
 /// A block of fewer lanes or values than a whole one.
 #[inline(always)]
-unsafe fn transpose_rest<U: Unit>(
+unsafe fn transpose_rest<U: Along>(
     panel: &Panel,
     from: *const f32,
     out: *mut u32,

@@ -1,0 +1,135 @@
+//! Writes f32 values as bf16, and past the cache.
+//!
+//! What is read again only when all else has been through the cache is better not left there,
+//! and a line that is written whole need not be read first.
+#![allow(unsafe_code)]
+
+use crate::device::{Device, Isa};
+use crate::math::to_bf16;
+use crate::simd::dispatch;
+
+const LANES: usize = 16;
+
+/// Where written values go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Route {
+    /// They are read soon.
+    Cached,
+    /// They are read much later.
+    PastTheCache,
+}
+
+/// Rows of f32 to be written as bf16.
+pub(super) struct Rows {
+    pub from: *const f32,
+    pub from_stride: usize,
+    pub to: *mut u16,
+    pub to_stride: usize,
+    pub rows: usize,
+    pub cols: usize,
+    pub route: Route,
+}
+
+impl Rows {
+    /// # Safety
+    /// The rows must be readable, and their places writable and no other thread's.
+    pub unsafe fn run(&self, isa: Isa) {
+        // SAFETY: passed on; the instruction was found.
+        unsafe {
+            #[cfg(target_arch = "x86_64")]
+            if isa == Isa::Avx512 && Device::native_bf16() {
+                return x86::rows(self);
+            }
+            dispatch(
+                isa,
+                #[inline(always)]
+                || self.plain(),
+            );
+        }
+    }
+
+    /// # Safety
+    /// As [`Rows::run`].
+    #[inline(always)]
+    unsafe fn plain(&self) {
+        for row in 0..self.rows {
+            // SAFETY: passed on.
+            let (from, to) = unsafe {
+                let from = self.from.add(row * self.from_stride);
+                let to = self.to.add(row * self.to_stride);
+                (std::slice::from_raw_parts(from, self.cols), to)
+            };
+            for (i, x) in from.iter().enumerate() {
+                // SAFETY: as above.
+                unsafe { *to.add(i) = to_bf16(*x) };
+            }
+        }
+    }
+}
+
+/// to ← from, past the cache where it is aligned for that.
+///
+/// # Safety
+/// `to` must have room for `from`; before another thread reads it, a store fence is needed.
+#[inline(always)]
+pub(super) unsafe fn copy_past_the_cache(from: &[f32], to: *mut f32) {
+    #[cfg(target_arch = "x86_64")]
+    if to.addr().is_multiple_of(16) {
+        use std::arch::x86_64::{_mm_loadu_ps, _mm_stream_ps};
+        let (fours, tail) = from.as_chunks::<4>();
+        for (i, four) in fours.iter().enumerate() {
+            // SAFETY: inside both; SSE is part of x86-64.
+            unsafe { _mm_stream_ps(to.add(4 * i), _mm_loadu_ps(four.as_ptr())) };
+        }
+        for (i, x) in tail.iter().enumerate() {
+            // SAFETY: inside.
+            unsafe { *to.add(4 * fours.len() + i) = *x };
+        }
+        return;
+    }
+    // SAFETY: the caller's promise.
+    unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to, from.len()) };
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use super::{LANES, Route, Rows};
+
+    /// # Safety
+    /// As [`Rows::run`], with the instructions.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+    pub unsafe fn rows(job: &Rows) {
+        let tail = job.cols % LANES;
+        let mask = (1u16 << tail) - 1;
+        for row in 0..job.rows {
+            // SAFETY: inside the rows; the mask holds back what lies beyond.
+            unsafe {
+                let from = job.from.add(row * job.from_stride);
+                let to = job.to.add(row * job.to_stride);
+                let streamed = job.route == Route::PastTheCache && to.addr().is_multiple_of(32);
+                for i in (0..job.cols - tail).step_by(LANES) {
+                    let values = rounded(_mm512_loadu_ps(from.add(i)));
+                    let to = to.add(i).cast::<__m256i>();
+                    if streamed {
+                        _mm256_stream_si256(to, values);
+                    } else {
+                        _mm256_storeu_si256(to, values);
+                    }
+                }
+                if tail > 0 {
+                    let at = job.cols - tail;
+                    let values = rounded(_mm512_maskz_loadu_ps(mask, from.add(at)));
+                    _mm256_mask_storeu_epi16(to.add(at).cast(), mask, values);
+                }
+            }
+        }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    fn rounded(values: __m512) -> __m256i {
+        // SAFETY: both types are 256 plain bits.
+        unsafe { std::mem::transmute(_mm512_cvtneps_pbh(values)) }
+    }
+}
