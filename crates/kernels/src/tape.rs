@@ -191,9 +191,9 @@ impl Pass<'_> {
         tensor.value.as_ref().expect("the variable's value was taken over or released")
     }
 
-    /// Ends a layer, of which only `kept` is read by those that follow: releases all other values in
-    /// evaluation, and those made since the last call under [`Activations::Recompute`], so that the
-    /// next layer works in the same memory; does nothing in training under [`Activations::Keep`].
+    /// Ends a layer, of which only `kept` is read by those that follow: releases all other values
+    /// in evaluation, and those made since the last call under [`Activations::Recompute`], so that
+    /// the next layer works in the same memory. Training under [`Activations::Keep`] loses nothing.
     pub fn keep_only(&mut self, kept: &[Var]) {
         if self.is_training() {
             if self.tape.activations == Activations::Recompute {

@@ -34,8 +34,9 @@ impl Segments {
 }
 
 impl Pass<'_> {
-    /// Releases what the segment has made but `kept`, and marks what backward will need again: values
-    /// and buffers that it reads, and all that lead there. What leads to `kept` alone is not needed.
+    /// Releases what the segment has made but `kept`, and marks what backward will need again:
+    /// values and buffers that it reads, and all that lead there. What leads to `kept` alone is
+    /// not needed.
     pub(super) fn end_segment(&mut self, kept: &[Var]) {
         let Tape { arena, tensors, nodes, segments, .. } = &mut *self.tape;
         let Segments { ends, wanted } = segments;
