@@ -78,8 +78,12 @@ fn more_than_the_memory() {
         "model.layers=100",
         "--set",
         "run.precision=f32",
+        "--set",
+        "run.memory=keep",
     ];
-    check(&scratch, 2, &arguments, &["GiB"]);
+    check(&scratch, 2, &arguments, &["GiB", "run.memory"]);
+    let validate = [&["validate"], &arguments[1..]].concat();
+    check(&scratch, 2, &validate, &["GiB", "run.memory"]);
 }
 
 #[test]

@@ -92,7 +92,9 @@ fn a_plan_is_a_recipe_again() {
 fn validate_and_advise() {
     let scratch = tiny();
     let text = scratch.ok(&["validate", "tiny.toml"]).out;
-    for word in ["2,110 held out", "none found", "27.6k parameters", "60 steps", "can be trained"] {
+    let data = ["2,110 held out", "none found"];
+    let run = ["27.6k parameters", "activations kept", "60 steps", "can be trained"];
+    for word in data.iter().chain(&run) {
         assert!(text.contains(word), "no {word} in {text}");
     }
     assert_eq!(json(&scratch.ok(&["validate", "tiny.toml", "--json"]).out)["valid"], true);

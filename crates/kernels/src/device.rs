@@ -23,6 +23,20 @@ pub enum Isa {
     Avx512,
 }
 
+impl Isa {
+    /// All of them, slowest first, whatever this processor has.
+    pub const ALL: [Isa; 3] = [Isa::Portable, Isa::Avx2, Isa::Avx512];
+
+    /// In lower case, as recipes and manifests write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Isa::Portable => "portable",
+            Isa::Avx2 => "avx2",
+            Isa::Avx512 => "avx512",
+        }
+    }
+}
+
 /// Why a device cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
@@ -30,7 +44,10 @@ pub enum DeviceError {
     #[error("a device needs at least 1 thread, found 0: give the number of threads to use")]
     NoThreads,
     /// The processor lacks the instruction set that was asked for.
-    #[error("this processor has no {wanted:?} instructions, only {found:?}: ask for {found:?}")]
+    #[error(
+        "this processor has no {} instructions, only {}: ask for {1}",
+        .wanted.name(), .found.name()
+    )]
     NoIsa {
         /// The instruction set asked for.
         wanted: Isa,
@@ -123,11 +140,7 @@ impl Device {
 
     /// One line for the manifest, for instance `cpu, 2 threads, avx512, bf16 native`.
     pub fn describe(&self) -> String {
-        let isa = match self.isa {
-            Isa::Portable => "portable",
-            Isa::Avx2 => "avx2",
-            Isa::Avx512 => "avx512",
-        };
+        let isa = self.isa.name();
         let native = self.isa == Isa::Avx512 && Device::native_bf16();
         let precision = match self.precision {
             Precision::F32 => "f32",

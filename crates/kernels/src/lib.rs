@@ -31,5 +31,5 @@ pub use ops::dropout::{Dropout, NoiseKey, Sharing};
 pub use ops::norm::Norm;
 pub use parameters::{Layout, Parameter, Role, Weight};
 pub use pool::{Pool, default_threads};
-pub use tape::{AttentionNoise, Pass, PassKind, Tape, Var};
+pub use tape::{Activations, AttentionNoise, Pass, PassKind, Tape, Var};
 pub use values::{View, ViewMut};

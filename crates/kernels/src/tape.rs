@@ -12,6 +12,7 @@ mod backward;
 mod forward;
 mod node;
 mod profile;
+mod recompute;
 
 use std::sync::Arc;
 
@@ -29,13 +30,17 @@ use node::{Node, Op, Storages, Tensor};
 
 pub use node::Var;
 pub use profile::{Profile, Span, Total};
+pub use recompute::Activations;
 
 /// Buffers and the record of a pass; lives as long as training does.
 pub struct Tape {
+    /// Of training passes; may change between two of them.
+    pub activations: Activations,
     device: Arc<Device>,
     arena: Arena,
     tensors: Vec<Tensor>,
     nodes: Vec<Node>,
+    segments: recompute::Segments,
     token_nll: Buffer,
     rotary: rotary::Table,
     profiler: profile::Profiler,
@@ -45,10 +50,12 @@ impl Tape {
     /// A tape on a device, with nothing allocated yet.
     pub fn new(device: Arc<Device>) -> Tape {
         Tape {
+            activations: Activations::Keep,
             device,
             arena: Arena::default(),
             tensors: Vec::new(),
             nodes: Vec::new(),
+            segments: recompute::Segments::default(),
             token_nll: Buffer::default(),
             rotary: rotary::Table::default(),
             profiler: profile::Profiler::default(),
@@ -104,7 +111,8 @@ impl Tape {
 
     /// Takes all buffers back into the arena.
     fn clear(&mut self) {
-        let Tape { arena, tensors, nodes, token_nll, .. } = self;
+        let Tape { arena, tensors, nodes, token_nll, segments, .. } = self;
+        segments.clear();
         for node in nodes.drain(..) {
             arena.give(node.saved);
             if let Op::Embedding { ids, .. } = node.op {
@@ -184,10 +192,14 @@ impl Pass<'_> {
         self.tape.tensors[v.0].value().as_floats()
     }
 
-    /// Releases the values of all variables but `kept` in evaluation, so that the next layer
-    /// works in the same memory; does nothing in training. Call it between layers.
+    /// Ends a layer, of which only `kept` is read by those that follow: releases all other values
+    /// in evaluation, and those made since the last call under [`Activations::Recompute`], so that
+    /// the next layer works in the same memory. Training under [`Activations::Keep`] loses nothing.
     pub fn keep_only(&mut self, kept: &[Var]) {
         if self.is_training() {
+            if self.tape.activations == Activations::Recompute {
+                self.end_segment(kept);
+            }
             return;
         }
         let Tape { arena, tensors, .. } = &mut *self.tape;
@@ -405,7 +417,9 @@ impl Pass<'_> {
     /// In evaluation.
     pub fn backward(&mut self) {
         assert!(self.is_training(), "an evaluation pass has no backward");
-        while let Some(node) = self.tape.nodes.pop() {
+        loop {
+            self.restore_segment();
+            let Some(node) = self.tape.nodes.pop() else { break };
             self.backward_node(node);
         }
     }

@@ -1,5 +1,7 @@
 //! What a model costs: parameters, arithmetic, memory for activations.
 
+use heldout_kernels::Activations;
+
 use crate::{Family, ModelConfig, QkNorm, Tied};
 
 impl ModelConfig {
@@ -56,11 +58,17 @@ impl ModelConfig {
     }
 
     /// Bytes that a training step over `batch`·`seq_len` tokens keeps in the tape's arena: what
-    /// every block saves for backward, the gradients in flight, and one chunk of logits.
+    /// every block saves for backward (one of them and the values between blocks, where activations
+    /// are recomputed), the gradients in flight, and one chunk of logits.
     ///
-    /// An estimate, within a quarter of the truth for all but toy sizes; weights, gradients and
-    /// optimizer state come on top.
-    pub fn activation_bytes(&self, batch: usize, seq_len: usize) -> usize {
+    /// An estimate, within 15% of the truth for all but toy sizes; weights, gradients and optimizer
+    /// state come on top.
+    pub fn activation_bytes(
+        &self,
+        batch: usize,
+        seq_len: usize,
+        activations: Activations,
+    ) -> usize {
         let (c, f) = (self.width, self.hidden);
         let attended = self.heads * self.head_width;
         let qkv = attended + 2 * self.kv_heads * self.head_width;
@@ -73,8 +81,13 @@ impl ModelConfig {
             Family::Llama if self.qk_norm == QkNorm::Yes => (shared + 3 * f + qkv, 3 * f + 2 * qkv),
             Family::Llama => (shared + 3 * f, 3 * f + qkv),
         };
+        let blocks = match activations {
+            Activations::Keep => self.layers * block,
+            // What lies between blocks, and one block at a time.
+            Activations::Recompute => (self.layers - 1) * c + block,
+        };
         // The embedding, the final norm, and gradients of the residual stream.
-        let row = self.layers * block + in_flight + 5 * c;
+        let row = blocks + in_flight + 5 * c;
         let tokens = batch * seq_len;
         let logits = heldout_kernels::chunk_rows(tokens, self.vocabulary) * self.vocabulary;
         (tokens * row + logits) * size_of::<f32>()

@@ -91,7 +91,7 @@ impl Gpt2 {
             let h = pass.linear(h, fc.weight, Some(fc.bias), activation, dropout); // [N, F]
             let y = linear(pass, h, block.mlp_c_proj); // [N, C]
             x = pass.residual(x, y, noise.dropout(Site::FeedForwardOutput, layer), scale);
-            pass.keep_only(&[x]); // evaluation works in the memory of one block
+            pass.keep_only(&[x]); // evaluation and recomputation work in the memory of one block
         }
         norm(pass, x, self.ln_f, eps) // [N, C]
     }

@@ -73,7 +73,7 @@ impl Llama {
             let h = pass.swiglu(gate_up, noise.dropout(Site::FeedForwardHidden, layer)); // [N, F]
             let y = linear(pass, h, block.down_proj); // [N, C]
             x = pass.residual(x, y, noise.dropout(Site::FeedForwardOutput, layer), scale);
-            pass.keep_only(&[x]); // evaluation works in the memory of one block
+            pass.keep_only(&[x]); // evaluation and recomputation work in the memory of one block
         }
         norm(pass, x, self.norm) // [N, C]
     }

@@ -32,10 +32,10 @@ pub enum TrainError {
     #[error("{0}; remove it from the recipe, or change what keeps it from acting")]
     NotLive(#[from] NotLive),
     #[error(
-        "training needs about {needed_gib:.1} GiB and {available_gib:.1} GiB are free: choose a \
-         smaller model, vocabulary or context, or free some memory"
+        "training needs about {needed_gib:.1} GiB and {available_gib:.1} GiB are free: {advice}, \
+         or free some memory"
     )]
-    Memory { needed_gib: f64, available_gib: f64 },
+    Memory { needed_gib: f64, available_gib: f64, advice: &'static str },
     /// The checkpoint's files are whole, yet do not hold what they should.
     #[error(
         "{}: {problem}; resume from another checkpoint, or start the run anew",

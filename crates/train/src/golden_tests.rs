@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use heldout_base::rng::{Random, streams};
 use heldout_data::{Batch, IGNORE};
-use heldout_kernels::{Device, Precision, Tape};
+use heldout_kernels::{Device, Isa, Precision, Tape};
 use heldout_model::Model;
 use heldout_optim::{KnobValue, OptimizerSpec};
 use heldout_record::RunDir;
@@ -78,9 +78,15 @@ type Trace = Vec<(f64, f64)>;
 
 struct Shape<'a> {
     family: &'a str,
+    isa: Isa,
     threads: usize,
     micro: usize,
     steps: usize,
+}
+
+/// The instruction sets of this machine, slowest first.
+fn isas() -> impl Iterator<Item = Isa> {
+    Isa::ALL.into_iter().filter(|isa| *isa <= Device::detect_isa())
 }
 
 /// Takes golden steps and gives the trace and the last weights.
@@ -91,7 +97,8 @@ fn steps(golden: &Golden, wanted: &GoldenRun, shape: &Shape<'_>) -> (Trace, Vec<
     let folder = golden_folder(shape.family);
     setup.model = Model::new(read_config(&folder).expect("a config")).expect("a model");
     let precision = if wanted.precision == "bf16" { Precision::Bf16 } else { Precision::F32 };
-    setup.device = Arc::new(Device::cpu(shape.threads, precision).expect("a processor"));
+    setup.device =
+        Arc::new(Device::cpu_with_isa(shape.threads, precision, shape.isa).expect("a processor"));
     let decays_all =
         wanted.decayed.iter().any(|name| name.contains("norm") || name.contains("ln_"));
     let on: &[&str] = if decays_all { &heldout_regularize::Part::WORDS } else { &["matrix"] };
@@ -159,9 +166,9 @@ fn take(
 fn twenty_steps_follow_pytorch() {
     for family in ["gpt2", "llama"] {
         let golden = read_golden(family);
-        for wanted in &golden.runs {
-            let shape =
-                Shape { family, threads: 2, micro: golden.batch, steps: wanted.losses.len() };
+        for (wanted, isa) in golden.runs.iter().flat_map(|run| isas().map(move |isa| (run, isa))) {
+            let (micro, steps_most) = (golden.batch, wanted.losses.len());
+            let shape = Shape { family, isa, threads: 2, micro, steps: steps_most };
             let (trace, _) = steps(&golden, wanted, &shape);
             let (loss_most, norm_most) =
                 if wanted.precision == "bf16" { (2e-2, f64::INFINITY) } else { (1e-4, 1e-3) };
@@ -173,8 +180,11 @@ fn twenty_steps_follow_pytorch() {
                 norm_worst = norm_worst.max((norm - norm_there).abs());
             }
             let what = format!(
-                "{family} {} {} {}: loss within {loss_worst:.1e}, norm within {norm_worst:.1e}",
-                wanted.optimizer, wanted.decay, wanted.precision
+                "{family} {} {} {} {}: loss within {loss_worst:.1e}, norm within {norm_worst:.1e}",
+                wanted.optimizer,
+                wanted.decay,
+                wanted.precision,
+                isa.name()
             );
             println!("{what}");
             assert!(loss_worst <= loss_most && norm_worst <= norm_most, "{what}");
@@ -193,14 +203,15 @@ fn batch_of_eight(golden: Golden) -> Golden {
 fn accumulated_micro_batches_give_the_same_update() {
     let golden = batch_of_eight(read_golden("gpt2"));
     assert_eq!(golden.batch, 8);
-    for optimizer in ["sgd", "adamw"] {
+    let cases = ["sgd", "adamw"].into_iter().flat_map(|o| isas().map(move |isa| (o, isa)));
+    for (optimizer, isa) in cases {
         let wanted = golden.runs.iter().find(|r| r.optimizer == optimizer);
         let wanted = wanted.expect("a golden run of this optimizer");
-        let shape = |micro| Shape { family: "gpt2", threads: 2, micro, steps: 1 };
+        let shape = |micro| Shape { family: "gpt2", isa, threads: 2, micro, steps: 1 };
         let (whole, weights) = steps(&golden, wanted, &shape(8));
         for micro in [1, 2, 3, 4] {
             let (cut, weights_cut) = steps(&golden, wanted, &shape(micro));
-            let what = format!("{optimizer}, 8 in pieces of {micro}");
+            let what = format!("{optimizer}, 8 in pieces of {micro}, {}", isa.name());
             assert!((whole[0].0 - cut[0].0).abs() <= 1e-6, "loss: {what}");
             assert!((whole[0].1 - cut[0].1).abs() <= 1e-6 * whole[0].1.max(1.0), "norm: {what}");
             // A first Adam update is rate·g/(|g| + ε): where g is near zero it may turn, so there
@@ -221,13 +232,14 @@ fn accumulated_micro_batches_give_the_same_update() {
 fn any_number_of_threads_gives_the_same_bits() {
     let golden = read_golden("llama");
     let wanted = golden.runs.iter().find(|r| r.precision == "bf16").expect("a bf16 run");
-    let of =
-        |threads| steps(&golden, wanted, &Shape { family: "llama", threads, micro: 4, steps: 5 });
-    let (trace, weights) = of(1);
-    for threads in [2, 3] {
-        let (other, other_weights) = of(threads);
-        assert_eq!(trace, other, "{threads} threads");
-        assert!(weights.iter().zip(&other_weights).all(|(a, b)| a.to_bits() == b.to_bits()));
+    for isa in isas() {
+        let shape = |threads| Shape { family: "llama", isa, threads, micro: 4, steps: 5 };
+        let (trace, weights) = steps(&golden, wanted, &shape(1));
+        for threads in [2, 3] {
+            let (other, other_weights) = steps(&golden, wanted, &shape(threads));
+            assert_eq!(trace, other, "{threads} threads, {}", isa.name());
+            assert!(weights.iter().zip(&other_weights).all(|(a, b)| a.to_bits() == b.to_bits()));
+        }
     }
 }
 
@@ -240,7 +252,8 @@ fn masked_targets_do_not_count() {
     // The second pair of sequences without targets is as if it were not there.
     let middle = half.targets[0].len() / 2;
     half.targets[0][middle..].fill(IGNORE);
-    let shape = Shape { family: "gpt2", threads: 1, micro: 2, steps: 1 };
+    let isa = Device::detect_isa();
+    let shape = Shape { family: "gpt2", isa, threads: 1, micro: 2, steps: 1 };
     let (masked, _) = steps(&half, wanted, &shape);
     half.ids[0].truncate(middle);
     half.targets[0].truncate(middle);

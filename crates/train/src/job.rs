@@ -9,7 +9,7 @@ use heldout_data::{
     Shuffle, TokenizerSpec, ValidationSpec, prepare,
 };
 use heldout_kernels::{Device, Precision};
-use heldout_model::{Model, ModelConfig, Tied};
+use heldout_model::{Model, Tied};
 use heldout_optim::OptimizerSpec;
 use heldout_regularize::{Assembled, Bound, Facts, SettingError, Technique, assemble};
 
@@ -62,9 +62,13 @@ fn seed(draft: &Draft) -> u64 {
 /// What this machine offers.
 pub fn this_machine(draft: &Draft) -> Machine {
     let asked = draft.run.threads.as_ref().and_then(|t| t.value);
+    // Only the best instruction set multiplies bf16.
+    let masked = draft.run.isa.as_ref().is_some_and(|i| !["auto", "avx512"].contains(&i.value));
+    let native_bf16 = Device::native_bf16() && !masked;
     Machine {
         threads: asked.map_or_else(heldout_kernels::default_threads, |n| n as usize),
-        bf16: if Device::native_bf16() { NativeBf16::Yes } else { NativeBf16::No },
+        bf16: if native_bf16 { NativeBf16::Yes } else { NativeBf16::No },
+        isa: Device::detect_isa(),
         memory: memory::available(),
     }
 }
@@ -214,16 +218,17 @@ pub struct Setup {
 
 impl Setup {
     pub fn new(job: Job) -> Result<Setup, TrainError> {
+        memory::check(&job)?;
         let Job { recipe, data, techniques: Assembled { plan, techniques } } = job;
         let threads = recipe.run.threads.unwrap_or_else(heldout_kernels::default_threads);
         let precision = match recipe.run.precision.as_str() {
             "bf16" => Precision::Bf16,
             _ => Precision::F32,
         };
-        let device = Arc::new(Device::cpu(threads, precision)?);
+        let isa = recipe.run.isa.unwrap_or_else(Device::detect_isa);
+        let device = Arc::new(Device::cpu_with_isa(threads, precision, isa)?);
         let model = Model::new(recipe.model.config.clone())?;
         let optimizer = optimizer_spec(&recipe)?;
-        check_memory(&recipe, &model)?;
         let batches = Arc::new(Batches::new(
             &data.train,
             BatchPlan {
@@ -265,18 +270,4 @@ fn optimizer_spec(recipe: &ResolvedRecipe) -> Result<OptimizerSpec, TrainError> 
         spec.set(knob, value)?;
     }
     Ok(spec)
-}
-
-/// Refuses what cannot fit before anything large is allocated.
-fn check_memory(recipe: &ResolvedRecipe, model: &Model) -> Result<(), TrainError> {
-    const GIB: f64 = (1u64 << 30) as f64;
-    let config: &ModelConfig = &model.config;
-    // Weights, gradients and at least the optimizer's usual two vectors.
-    let vectors = 16.0 * config.parameter_count() as f64;
-    let activations = config.activation_bytes(recipe.batch.micro, recipe.model.context) as f64;
-    let (needed, available) = (vectors + activations, memory::available() as f64);
-    if needed <= available {
-        return Ok(());
-    }
-    Err(TrainError::Memory { needed_gib: needed / GIB, available_gib: available / GIB })
 }

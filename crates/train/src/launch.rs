@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use heldout_data::Progress as Preparing;
+use heldout_kernels::Activations;
 use heldout_record::checkpoint::{self, Checkpoint};
 use heldout_record::manifest::DataFile;
 use heldout_record::{Event, Manifest, RunDir, RunLock, Started, StopReason, Stopped};
@@ -53,7 +54,7 @@ pub fn train(
     recorder.text("recipe", 0, &format!("```toml\n{}```", to_toml(&setup.recipe)))?;
     let mut run = Run::new(setup, state, run, recorder, control)?;
     run.announce_start(None)?;
-    run.write_data_notices()?;
+    run.write_notices()?;
     run.write_receipts()?;
     run.go(lock)
 }
@@ -169,6 +170,15 @@ fn note_resume(run: &RunDir, setup: &Setup) -> Result<(), TrainError> {
     Ok(())
 }
 
+/// That activations are recomputed, with the reason.
+fn memory_notice(setup: &Setup) -> Option<String> {
+    if setup.recipe.run.memory == Activations::Keep {
+        return None;
+    }
+    let why = setup.recipe.origins.get("run.memory").map(ToString::to_string).unwrap_or_default();
+    Some(format!("activations are recomputed in the backward pass ({why})"))
+}
+
 impl Run<'_> {
     fn announce_start(&mut self, resumed_at: Option<u64>) -> Result<(), TrainError> {
         let setup = &self.setup;
@@ -200,10 +210,12 @@ impl Run<'_> {
         self.recorder.event(Event::Started(started))
     }
 
-    fn write_data_notices(&mut self) -> Result<(), TrainError> {
+    /// What was found out about the data, and what memory makes the run do.
+    fn write_notices(&mut self) -> Result<(), TrainError> {
         let facts = &self.setup.data.facts;
         let mut notices = vec![facts.boundary.clone(), facts.split.clone()];
         notices.extend(facts.notices.iter().cloned());
+        notices.extend(memory_notice(&self.setup));
         for text in notices.into_iter().filter(|text| !text.is_empty()) {
             self.recorder.notice(None, text)?;
         }

@@ -1,10 +1,64 @@
-//! How much memory this process may still take: what the system has left, within its cgroup.
+//! How much memory a run takes, and how much this process may still take: what the system has
+//! left, within its cgroup.
 
 use std::fs;
 use std::path::Path;
 
+use heldout_kernels::Activations;
+
+use crate::error::TrainError;
+use crate::job::Job;
+
 /// Assumed where the system does not say: 2 GiB.
 const UNKNOWN: u64 = 2 << 30;
+
+/// What a run takes at its peak beside its data, estimated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// Bytes of weights, gradients, the usual two moments and averages.
+    pub vectors: u64,
+    /// Bytes of what a micro-batch keeps for its backward pass.
+    pub activations: u64,
+}
+
+impl Need {
+    /// Of a job as it is resolved.
+    pub fn of(job: &Job) -> Need {
+        let recipe = &job.recipe;
+        let config = &recipe.model.config;
+        let vectors = 4 + job.techniques.plan.averages.len() as u64;
+        let (micro, context) = (recipe.batch.micro, recipe.model.context);
+        let activations = config.activation_bytes(micro, context, recipe.run.memory);
+        let vectors = vectors * 4 * config.parameter_count() as u64;
+        Need { vectors, activations: activations as u64 }
+    }
+
+    /// All of it.
+    pub fn bytes(&self) -> u64 {
+        self.vectors.saturating_add(self.activations)
+    }
+}
+
+/// Refuses what cannot fit, before anything large is allocated.
+///
+/// # Errors
+/// [`TrainError::Memory`], with what would help.
+pub fn check(job: &Job) -> Result<Need, TrainError> {
+    const GIB: f64 = (1u64 << 30) as f64;
+    let (need, available) = (Need::of(job), available());
+    if need.bytes() <= available {
+        return Ok(need);
+    }
+    let advice = if job.recipe.run.memory == Activations::Keep {
+        "set run.memory = \"recompute\" or a smaller batch.micro"
+    } else if job.recipe.batch.micro > 1 {
+        "set a smaller batch.micro"
+    } else {
+        "choose a smaller model, vocabulary or context"
+    };
+    let (needed_gib, available_gib) = (need.bytes() as f64 / GIB, available as f64 / GIB);
+    Err(TrainError::Memory { needed_gib, available_gib, advice })
+}
 
 /// Bytes that may still be taken: the least of `MemAvailable` and the room in the cgroups.
 pub fn available() -> u64 {

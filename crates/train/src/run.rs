@@ -85,7 +85,8 @@ impl<'a> Run<'a> {
         control: &'a Control,
     ) -> Result<Run<'a>, TrainError> {
         let validation = Validation::new(&setup)?;
-        let tape = Tape::new(setup.device.clone());
+        let mut tape = Tape::new(setup.device.clone());
+        tape.activations = setup.recipe.run.memory;
         let gradients = vec![0.0; state.parameters.len()];
         let prefetch = Prefetch::new(setup.batches.clone(), BATCHES_AHEAD);
         let clock = Clock::resume(state.progress.seconds);

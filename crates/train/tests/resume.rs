@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use heldout_base::rng::{Random, streams};
+use heldout_kernels::{Device, Isa};
 use heldout_record::{Event, StopReason};
 use support::*;
 
@@ -41,6 +42,32 @@ fn a_stopped_run_ends_as_if_it_had_never_stopped() {
         assert_eq!(resumed, Some(step));
         assert_same_run(&whole.path, &path, &format!("stopped after step {step}"));
     }
+}
+
+#[test]
+fn stopping_leaves_no_trace_with_any_instruction_set() {
+    for isa in Isa::ALL.into_iter().filter(|isa| *isa <= Device::detect_isa()) {
+        let name = format!("run.isa={}", isa.name());
+        let settings = [STATEFUL, &[&name]].concat();
+        let whole = run("whole", &settings);
+        let started = whole.events.iter().find_map(|e| match e {
+            Event::Started(s) => Some(s.device.clone()),
+            _ => None,
+        });
+        assert!(started.is_some_and(|device| device.contains(isa.name())), "{name}");
+        let path = run_until("stopped", &settings, 11);
+        go_on(&path).expect("it goes on");
+        assert_same_run(&whole.path, &path, &name);
+    }
+}
+
+#[test]
+fn recomputed_activations_leave_no_trace() {
+    let whole = run("whole", &[STATEFUL, &["run.memory=keep", "batch.micro=3"]].concat());
+    let settings = [STATEFUL, &["run.memory=recompute", "batch.micro=3"]].concat();
+    let path = run_until("stopped", &settings, 13);
+    go_on(&path).expect("it goes on");
+    assert_same_run(&whole.path, &path, "recomputed");
 }
 
 /// What `kill -9` leaves: a run whose newest checkpoint may be half-written or missing, with

@@ -1,8 +1,9 @@
 //! `heldout validate`: a recipe and its data, checked without training.
 
 use clap::Args;
+use heldout_kernels::Activations;
 use heldout_report::format;
-use heldout_train::prepare_job;
+use heldout_train::{Job, prepare_job};
 use serde_json::json;
 
 use crate::console::{Console, Output};
@@ -30,12 +31,14 @@ pub fn run(options: Options, console: &Console) -> Result<i32, Failure> {
     let mut preparing = |progress| live.phase(&facts::progress(&progress));
     let job = prepare_job(&recipe, &places::cache(), &mut preparing)?;
     live.finish();
-    readiness::check(&job)?;
+    let need = readiness::check(&job)?;
     let parameters = job.recipe.model.config.parameter_count() as u64;
     if console.output == Output::Json {
         console.out_json(&json!({
             "valid": true,
             "parameters": parameters,
+            "memory_bytes": need.bytes(),
+            "activations": activations(&job),
             "horizon": job.recipe.schedule.horizon.to_string(),
             "plan": job.techniques.plan.describe(),
             "data": job.data.facts,
@@ -45,9 +48,19 @@ pub fn run(options: Options, console: &Console) -> Result<i32, Failure> {
     let mut rows = facts::lines(&job.data.facts);
     let size = format!("{} parameters", format::short_count(parameters));
     rows.push(("model".to_owned(), size));
+    let bytes = format::bytes(need.bytes());
+    let memory = format!("about {bytes}, activations {}", activations(&job));
+    rows.push(("memory".to_owned(), memory));
     rows.push(("length".to_owned(), job.recipe.schedule.horizon.to_string()));
     rows.extend(job.techniques.plan.describe().into_iter().map(|line| ("plan".to_owned(), line)));
     rows.push(("valid".to_owned(), "the recipe and the data can be trained on".to_owned()));
     print_table(&rows, console)?;
     Ok(DONE)
+}
+
+fn activations(job: &Job) -> &'static str {
+    match job.recipe.run.memory {
+        Activations::Keep => "kept",
+        Activations::Recompute => "recomputed",
+    }
 }

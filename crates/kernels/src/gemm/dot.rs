@@ -12,7 +12,9 @@ use super::buffer::LOCAL;
 use super::finish::Block;
 use super::pack::round;
 use super::{Accumulate, Mat};
-use crate::device::{Device, Isa, Precision};
+#[cfg(target_arch = "x86_64")]
+use crate::device::Isa;
+use crate::device::{Device, Precision};
 use crate::values::{Storage, View};
 
 /// Most rows of c for which unpacked dot products pay; rounding is repeated for every few rows.

@@ -24,6 +24,13 @@ pub(super) static F32: Kernels = Kernels {
 
 pub(super) static BF16_EMULATED: Kernels = Kernels { emulate: Emulate::Bf16, ..F32 };
 
+/// a·b + c: one instruction where all processors of the target have it; elsewhere `mul_add` would
+/// call a function.
+#[inline(always)]
+fn multiply_add(a: f32, b: f32, c: f32) -> f32 {
+    if cfg!(target_arch = "aarch64") { a.mul_add(b, c) } else { a * b + c }
+}
+
 /// The tile of R rows and V groups of columns.
 ///
 /// # Safety
@@ -52,7 +59,7 @@ unsafe fn tile<const R: usize, const V: usize>(tile: &Tile) {
                 let row = *a.add(r * tile.a_row);
                 for (sum, column) in sums.as_flattened_mut().iter_mut().zip(columns.as_flattened())
                 {
-                    *sum += row * column;
+                    *sum = multiply_add(row, *column, *sum);
                 }
             }
             a = a.wrapping_add(tile.a_step);

@@ -2,7 +2,9 @@
 
 use super::Accumulate;
 use super::pack::Packers;
-use crate::device::{Device, Isa, Precision};
+#[cfg(target_arch = "x86_64")]
+use crate::device::Device;
+use crate::device::{Isa, Precision};
 
 /// One product of a few rows of a with a few vectors of columns of b, all sums in registers.
 ///

@@ -1,6 +1,6 @@
 //! Wiring of the forward ops: buffers in, free functions called, nodes recorded.
 
-use super::node::{Node, Op, Pinned, Storages, Tensor};
+use super::node::{Node, Op, Pinned, Replay, Storages, Tensor};
 use super::{Pass, Tape, Var};
 use crate::arena::Buffer;
 use crate::math::Activation;
@@ -21,11 +21,8 @@ impl Pass<'_> {
 
     /// Runs the op and, in training, keeps it for backward.
     pub(super) fn record(&mut self, op: Op, x: Var, out: Var) -> Var {
-        let mut node = Node { op, x, out, saved: Buffer::default() };
-        let since = self.tape.profiler.now();
-        self.forward_node(&mut node);
-        let flops = node.op.flops(self.shape(out).0);
-        self.tape.profiler.span(node.op.names().0, since, flops);
+        let mut node = Node { op, x, out, saved: Buffer::default(), replay: Replay::No };
+        self.run(&mut node);
         if self.is_training() {
             self.pin(&node);
             self.tape.nodes.push(node);
@@ -36,6 +33,14 @@ impl Pass<'_> {
             }
         }
         out
+    }
+
+    /// Computes the node's value, under the eyes of the profiler.
+    pub(super) fn run(&mut self, node: &mut Node) {
+        let since = self.tape.profiler.now();
+        self.forward_node(node);
+        let flops = node.op.flops(self.shape(node.out).0);
+        self.tape.profiler.span(node.op.names().0, since, flops);
     }
 
     /// Marks the values that this node's backward will read.

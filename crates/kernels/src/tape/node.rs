@@ -56,6 +56,16 @@ pub(crate) struct Node {
     pub out: Var,
     /// What the op keeps for its backward besides inputs and output; may be empty.
     pub saved: Buffer,
+    /// Whether backward runs it a second time first.
+    pub replay: Replay,
+}
+
+/// See [`Node::replay`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Replay {
+    #[default]
+    No,
+    Yes,
 }
 
 /// An op with its arguments.

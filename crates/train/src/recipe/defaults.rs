@@ -3,6 +3,8 @@
 //! They aim at the lowest held-out loss within a time budget. The rules are rough on purpose and
 //! every one is printed as the reason of the value it chose.
 
+use heldout_kernels::Isa;
+
 /// What is known about the data before it is tokenized.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CorpusFacts {
@@ -25,6 +27,8 @@ pub struct TokenFacts {
 pub struct Machine {
     pub threads: usize,
     pub bf16: NativeBf16,
+    /// The best instruction set that it has.
+    pub isa: Isa,
     /// Bytes that the run may use.
     pub memory: u64,
 }

@@ -97,6 +97,8 @@ pub struct RunDraft {
     pub precision: Option<Set<&'static str>>,
     /// `None` inside: as the machine has.
     pub threads: Option<Set<Option<u64>>>,
+    pub memory: Option<Set<&'static str>>,
+    pub isa: Option<Set<&'static str>>,
     pub checkpoint: Option<Set<Amount>>,
     pub keep: Option<Set<u64>>,
     pub histograms: Option<Set<Amount>>,
@@ -311,6 +313,8 @@ fn run(root: &Table) -> Result<RunDraft, RecipeError> {
         seed: s.count("seed")?,
         precision: s.choice("precision")?,
         threads: s.count_or("threads")?,
+        memory: s.choice("memory")?,
+        isa: s.choice("isa")?,
         checkpoint: s.amount("checkpoint")?,
         keep: s.count("keep")?,
         histograms: s.amount("histograms")?,

@@ -148,6 +148,10 @@ pub static KEYS: &[Key] = keys! {
     "run" "precision" Takes::Choice(&["auto", "f32", "bf16"]), "of the matrix products";
     "run" "threads" Takes::CountOr { min: 1, max: 1024, word: "auto" },
         "the result does not depend on it";
+    "run" "memory" Takes::Choice(&["auto", "keep", "recompute"]),
+        "activations wait for the backward pass, or are computed anew; auto: as memory allows";
+    "run" "isa" Takes::Choice(&["auto", "portable", "avx2", "avx512"]),
+        "instructions to compute with; the last bits of results depend on it";
     "run" "checkpoint" Takes::Amount(EVERY), "between two checkpoints";
     "run" "keep" Takes::Count { min: 1, max: 1_000_000 }, "checkpoints kept besides the best";
     "run" "histograms" Takes::Amount(&[Unit::Evaluations, Unit::Never]),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use heldout_base::card::Default_;
 use heldout_base::schedule::{Schedule, Shape, Span};
+use heldout_kernels::{Activations, Isa};
 use heldout_model::ModelConfig;
 use heldout_optim::KnobValue as OptimizerValue;
 use heldout_regularize::{CATALOGUE, Settings, Value as KnobValue};
@@ -92,7 +93,7 @@ pub struct Known<'a> {
 pub fn resolve(draft: &Draft, known: Known<'_>) -> Result<ResolvedRecipe, RecipeError> {
     let Known { data, origins, tokens, machine, from } = known;
     let mut choices = Choices { origins };
-    let run = run(draft, &mut choices, &machine);
+    let run = run(draft, &mut choices, &machine)?;
     let rate = defaults::flops_per_second(&machine, &run.precision);
     let seconds = match draft.schedule.horizon.as_ref().map(|h| h.value) {
         Some(Amount::Seconds(seconds)) => seconds,
@@ -102,7 +103,8 @@ pub fn resolve(draft: &Draft, known: Known<'_>) -> Result<ResolvedRecipe, Recipe
     let (config, context) = model(draft, &mut choices, &tokens, flops, from)?;
     let horizon = horizon(draft, &mut choices, &tokens, &config, flops);
     let (size, plan) = batch_size(draft, &mut choices, &tokens, (&config, context), horizon, flops);
-    let micro = micro_batch(draft, &mut choices, (&config, context), size, &tokens, &machine);
+    let sizes = (&config, context);
+    let (micro, memory) = micro_batch(draft, &mut choices, sizes, size, &tokens, &machine);
     let optimizer = optimizer(draft, &mut choices, size.map(|s| s * context));
     let schedule = schedule(draft, &mut choices, &config, horizon);
     let evaluate = evaluate(draft, &mut choices, &tokens, context, horizon, &plan);
@@ -119,13 +121,14 @@ pub fn resolve(draft: &Draft, known: Known<'_>) -> Result<ResolvedRecipe, Recipe
         batch,
         regularize,
         evaluate,
-        run,
+        run: RunRecipe { memory, ..run },
         origins,
     };
     Ok(recipe)
 }
 
-fn run(draft: &Draft, choices: &mut Choices, machine: &Machine) -> RunRecipe {
+/// The `[run]` table; what becomes of activations is decided with the sizes.
+fn run(draft: &Draft, choices: &mut Choices, machine: &Machine) -> Result<RunRecipe, RecipeError> {
     let run = &draft.run;
     let fastest = || match machine.bf16 {
         NativeBf16::Yes => {
@@ -141,7 +144,7 @@ fn run(draft: &Draft, choices: &mut Choices, machine: &Machine) -> RunRecipe {
         }
         set => choices.choose("run.precision", set, |p| p, fastest),
     };
-    RunRecipe {
+    let recipe = RunRecipe {
         seed: choices.choose(
             "run.seed",
             &run.seed,
@@ -155,6 +158,8 @@ fn run(draft: &Draft, choices: &mut Choices, machine: &Machine) -> RunRecipe {
             |t| t.map(|n| n as usize),
             || by_default(None, "all; results do not depend on it"),
         ),
+        memory: Activations::Keep,
+        isa: isa(draft, choices, machine)?,
         checkpoint: choices.choose(
             "run.checkpoint",
             &run.checkpoint,
@@ -173,7 +178,27 @@ fn run(draft: &Draft, choices: &mut Choices, machine: &Machine) -> RunRecipe {
             |h| h,
             || by_default(Amount::Never, "they take space"),
         ),
+    };
+    Ok(recipe)
+}
+
+/// The instruction set that the user asks for, which this machine must have.
+fn isa(
+    draft: &Draft,
+    choices: &mut Choices,
+    machine: &Machine,
+) -> Result<Option<Isa>, RecipeError> {
+    let best = || by_default(None, "the best that the machine has");
+    let named = |name| Isa::ALL.into_iter().find(|isa| isa.name() == name);
+    let wanted = choices.choose("run.isa", &draft.run.isa, named, best);
+    if let (Some(wanted), Some(set)) = (wanted, &draft.run.isa)
+        && wanted > machine.isa
+    {
+        let message = format!("this processor has no {} instructions", wanted.name());
+        let note = format!("allowed here: up to \"{}\", or \"auto\"", machine.isa.name());
+        return Err(RecipeError::at(&set.place, message).note(note));
     }
+    Ok(wanted)
 }
 
 fn optimizer(draft: &Draft, choices: &mut Choices, batch_tokens: Option<usize>) -> OptimizerRecipe {

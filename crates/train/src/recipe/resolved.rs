@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use heldout_base::card::Card;
 use heldout_base::schedule::Schedule;
+use heldout_kernels::{Activations, Isa};
 use heldout_model::ModelConfig;
 use heldout_optim::KnobValue as OptimizerValue;
 use heldout_regularize::Settings;
@@ -140,6 +141,10 @@ pub struct RunRecipe {
     pub precision: String,
     /// `None`: as many as the machine has; results do not depend on it.
     pub threads: Option<usize>,
+    /// `auto` is resolved, so that a plan shows what was chosen; results do not depend on it.
+    pub memory: Activations,
+    /// `None`: the best that the machine has.
+    pub isa: Option<Isa>,
     pub checkpoint: Amount,
     pub keep: usize,
     pub histograms: Amount,

@@ -1,5 +1,6 @@
 //! The sizes of a run: the model, how long it trains, and how much at a time.
 
+use heldout_kernels::Activations;
 use heldout_model::{Activation, Family, ModelConfig, QkNorm};
 
 use super::amount::Amount;
@@ -229,7 +230,10 @@ pub fn batch_size(
     (size, Extent { tokens: seen, epochs: seen / unique, updates: seen / step_tokens })
 }
 
-/// The most sequences at a time that leave half the memory free, cut evenly.
+/// The most sequences at a time that leave a quarter of the memory free, cut evenly, and what
+/// becomes of their activations: they are kept, in smaller pieces where memory is short, since
+/// smaller pieces cost less time than a second forward pass; they are recomputed where even the
+/// smallest piece's do not fit.
 pub fn micro_batch(
     draft: &Draft,
     choices: &mut Choices,
@@ -237,25 +241,60 @@ pub fn micro_batch(
     size: Option<usize>,
     tokens: &TokenFacts,
     machine: &Machine,
-) -> usize {
+) -> (usize, Activations) {
     let whole = size.unwrap_or((tokens.tokens_train as usize / context).max(1));
-    if let Some(Set { value: Some(micro), place }) = &draft.batch.micro {
-        choices.written("batch.micro", place);
-        return (*micro as usize).min(whole);
-    }
+    let written = match &draft.batch.micro {
+        Some(Set { value: Some(micro), place }) => {
+            choices.written("batch.micro", place);
+            Some((*micro as usize).min(whole))
+        }
+        _ => None,
+    };
     // Weights, gradients and two moments; a quarter of the rest is left to everything else.
     let fixed = 16 * config.parameter_count() as u64;
     let room = machine.memory.saturating_sub(fixed) / 4 * 3;
-    let fits = |sequences: usize| config.activation_bytes(sequences, context) as u64 <= room;
+    let bytes =
+        |sequences, activations| config.activation_bytes(sequences, context, activations) as u64;
+    let least = written.unwrap_or(1);
+    let activations = match &draft.run.memory {
+        Some(set) if set.value == "recompute" => Activations::Recompute,
+        None | Some(Set { value: "auto", .. }) if bytes(least, Activations::Keep) > room => {
+            Activations::Recompute
+        }
+        _ => Activations::Keep,
+    };
+    let fits = |sequences| bytes(sequences, activations) <= room;
     let mut pieces = 1;
-    while !fits(whole.div_ceil(pieces)) && pieces < whole {
+    while written.is_none() && !fits(whole.div_ceil(pieces)) && pieces < whole {
         pieces += 1;
     }
-    let micro = whole.div_ceil(pieces);
-    let why = match pieces {
-        1 => "the whole batch fits the memory".to_string(),
-        n => format!("{n} at a time fit {:.1} GiB", machine.memory as f64 / (1u64 << 30) as f64),
-    };
-    choices.note("batch.micro", OriginSource::Machine, why);
-    micro
+    let micro = written.unwrap_or(whole.div_ceil(pieces));
+    if written.is_none() {
+        let why = match pieces {
+            1 => "the whole batch fits the memory".to_string(),
+            n => format!("{n} pieces fit {:.1} GiB", gibibytes(machine.memory)),
+        };
+        choices.note("batch.micro", OriginSource::Machine, why);
+    }
+    match &draft.run.memory {
+        Some(set) if set.value != "auto" => choices.written("run.memory", &set.place),
+        _ => {
+            let kept = gibibytes(bytes(micro, Activations::Keep));
+            let why = match activations {
+                Activations::Keep => format!("activations take about {kept:.2} GiB"),
+                Activations::Recompute => format!(
+                    "activations would take about {kept:.1} GiB, and {:.1} GiB are left for them; \
+                     recomputed ones take {:.1} GiB and up to a third more time",
+                    gibibytes(room),
+                    gibibytes(bytes(micro, activations)),
+                ),
+            };
+            choices.note("run.memory", OriginSource::Machine, why);
+        }
+    }
+    (micro, activations)
+}
+
+fn gibibytes(bytes: u64) -> f64 {
+    bytes as f64 / (1u64 << 30) as f64
 }

@@ -1,6 +1,7 @@
 //! What a wrong recipe is told, and that a right one survives being written and read again.
 
 use heldout_base::schedule::{Shape, Span};
+use heldout_kernels::{Activations, Isa};
 
 use super::defaults::{CorpusFacts, Machine, NativeBf16, TokenFacts};
 use super::*;
@@ -229,17 +230,25 @@ fn the_command_line_wins_over_the_file() {
 }
 
 fn machine() -> Machine {
-    Machine { threads: 2, bf16: NativeBf16::Yes, memory: 8 << 30 }
+    Machine { threads: 2, bf16: NativeBf16::Yes, isa: Isa::Avx2, memory: 8 << 30 }
 }
 
 fn resolved(text: &str, tokens: TokenFacts) -> ResolvedRecipe {
+    resolved_on(machine(), text, tokens).unwrap()
+}
+
+fn resolved_on(
+    machine: Machine,
+    text: &str,
+    tokens: TokenFacts,
+) -> Result<ResolvedRecipe, RecipeError> {
     let mut recipe = Recipe::parse(text, "recipe.toml").unwrap();
     recipe.set_data(&["corpus.txt".into()]).unwrap();
     let draft = recipe.draft().unwrap();
     let corpus = CorpusFacts { bytes: tokens.tokens_train };
     let (data, origins) = data(&draft, &corpus).unwrap();
-    let known = Known { data, origins, tokens, machine: machine(), from: None };
-    resolve(&draft, known).unwrap()
+    let known = Known { data, origins, tokens, machine, from: None };
+    resolve(&draft, known)
 }
 
 fn shakespeare() -> TokenFacts {
@@ -332,4 +341,43 @@ fn every_optimizer_can_be_asked_for() {
         let recipe = resolved(&text, shakespeare());
         assert_eq!(recipe.optimizer.knobs.len(), card.knobs.len() - 1, "{}", card.name);
     }
+}
+
+#[test]
+fn activations_are_recomputed_only_where_no_batch_fits() {
+    let text = |extra: &str| {
+        format!(
+            "[model]\nlayers = 12\nheads = 12\nwidth = 768\ncontext = 1024\n\
+             [batch]\nsize = 8\n{extra}"
+        )
+    };
+    let of = |megabytes: u64, extra: &str| {
+        let machine = Machine { memory: megabytes << 20, ..machine() };
+        let recipe = resolved_on(machine, &text(extra), shakespeare()).unwrap();
+        (recipe.run.memory, recipe.batch.micro, recipe.origins["run.memory"].to_string())
+    };
+    let (memory, micro, why) = of(32 << 10, "");
+    assert_eq!((memory, micro), (Activations::Keep, 8), "{why}");
+    let (memory, micro, why) = of(4 << 10, "");
+    assert!(memory == Activations::Keep && (1..8).contains(&micro), "{micro}: {why}");
+    let (memory, _, why) = of(2000, "");
+    assert_eq!(memory, Activations::Recompute);
+    assert!(why.starts_with("from the machine: activations would take about"), "{why}");
+    // What the user says counts.
+    assert_eq!(of(2000, "[run]\nmemory = \"keep\"\n").0, Activations::Keep);
+    assert_eq!(of(32 << 10, "[run]\nmemory = \"recompute\"\n").0, Activations::Recompute);
+    let (memory, micro, why) = of(4 << 10, "micro = 8\n[run]\nmemory = \"auto\"\n");
+    assert_eq!((memory, micro), (Activations::Recompute, 8), "{why}");
+}
+
+#[test]
+fn an_instruction_set_that_is_missing_is_refused() {
+    let with =
+        |name: &str| resolved_on(machine(), &format!("[run]\nisa = {name}\n"), shakespeare());
+    assert_eq!(with("\"auto\"").unwrap().run.isa, None);
+    assert_eq!(with("\"portable\"").unwrap().run.isa, Some(Isa::Portable));
+    assert_eq!(with("\"avx2\"").unwrap().run.isa, Some(Isa::Avx2));
+    let error = with("\"avx512\"").unwrap_err().to_string();
+    assert!(error.contains("recipe.toml:2:7: this processor has no avx512"), "{error}");
+    assert!(error.contains("allowed here: up to \"avx2\", or \"auto\""), "{error}");
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use heldout_kernels::{Activations, Isa};
 use heldout_model::{Activation, Family, QkNorm};
 use heldout_optim::KnobValue as OptimizerValue;
 
@@ -168,6 +169,9 @@ fn evaluate_and_run(page: &mut Page<'_>) {
     page.key("seed", run.seed.to_string());
     page.text("precision", &run.precision);
     page.count_or("threads", run.threads, "auto");
+    let keep = run.memory == Activations::Keep;
+    page.text("memory", if keep { "keep" } else { "recompute" });
+    page.text("isa", run.isa.map_or("auto", Isa::name));
     page.text("checkpoint", &run.checkpoint.to_string());
     page.count("keep", run.keep);
     page.text("histograms", &run.histograms.to_string());
