@@ -17,7 +17,7 @@ use self::blocked::Product;
 use self::finish::Finish;
 pub use self::small::Small;
 use self::tile::kernels;
-use crate::device::Device;
+use crate::device::{Device, Precision};
 use crate::math::Activation;
 
 /// A matrix of f32 inside a slice; element (i, j) is `data[i·row_stride + j·col_stride]`.
@@ -124,8 +124,36 @@ pub fn matmul(
     let (a, b, c) = (a.checked(), b.checked(), c.as_mut_ptr());
     let product = Product { isa, kernels, a, b, c, ldc, accumulate, finish };
     if dot::fits(&a, &b, device.precision()) {
-        dot::run(device, &product)
+        dot::run(device, product)
     } else {
         product.run(device)
     }
+}
+
+/// The bfloat16 nearest to a value, ties to even: the upper half of an f32.
+#[inline(always)]
+pub(crate) fn round_to_bf16(x: f32) -> u16 {
+    (pack::round_bits(x.to_bits()) >> 16) as u16
+}
+
+/// Most rows for which [`matmul_rounded`] is there; more are faster through [`matmul`].
+pub const ROUNDED_ROWS: usize = dot::ROWS_BF16;
+
+/// c[M,N] = a[M,K]·Wᵀ, then the epilogue, where W[N,K] is kept in bfloat16 (upper halves of f32)
+/// and a is rounded to it: the bits of [`matmul`] with the f32 of which W was rounded, on a device
+/// in bf16, at half the traffic. Rows of c and W have no gaps; M is at most [`ROUNDED_ROWS`].
+pub fn matmul_rounded(device: &Device, c: &mut [f32], a: Mat, weight: &[u16], epilogue: Epilogue) {
+    let (rows, depth) = (a.rows, a.cols);
+    assert!(rows <= ROUNDED_ROWS, "{rows} rows, at most {ROUNDED_ROWS}");
+    assert_eq!(device.precision(), Precision::Bf16, "rounded weights are for devices in bf16");
+    let cols = c.len() / rows.max(1);
+    assert_eq!((c.len(), weight.len()), (rows * cols, cols * depth), "sizes of c and the weight");
+    if rows == 0 || cols == 0 {
+        return;
+    }
+    let isa = device.isa();
+    let finish = Finish::new(isa, epilogue, (rows, cols), cols);
+    let weights = dot::Weights { start: weight.as_ptr(), stride: depth, cols };
+    let (c, accumulate) = (c.as_mut_ptr(), Accumulate::Overwrite);
+    dot::share(device, &a.checked(), weights, dot::Out { isa, c, ldc: cols, accumulate, finish });
 }

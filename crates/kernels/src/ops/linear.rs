@@ -12,10 +12,12 @@ use crate::ops::dropout::Site;
 use crate::pool::Disjoint;
 use crate::simd::dispatch;
 
-/// The map: `weight` `[out, in]`, `bias` `[out]`.
+/// The map: `weight` `[out, in]`, `bias` `[out]`; `rounded`, where there is one, is the weight in
+/// bfloat16 and is read instead for a few rows.
 #[derive(Clone, Copy)]
 pub(crate) struct Map<'a> {
     pub weight: &'a [f32],
+    pub rounded: Option<&'a [u16]>,
     pub bias: Option<&'a [f32]>,
     pub inputs: usize,
     pub outputs: usize,
@@ -37,15 +39,15 @@ pub(crate) fn forward(
         (Activation::None, Some(bias)) => Epilogue::Bias(bias),
         (activation, bias) => Epilogue::BiasActivation { bias, activation, pre },
     };
-    gemm::matmul(
-        device,
-        y,
-        map.outputs,
-        Mat::new(x, rows, map.inputs),
-        Mat::new(map.weight, map.outputs, map.inputs).t(),
-        Accumulate::Overwrite,
-        epilogue,
-    );
+    let x = Mat::new(x, rows, map.inputs);
+    match map.rounded.filter(|_| rows <= gemm::ROUNDED_ROWS) {
+        Some(rounded) => gemm::matmul_rounded(device, y, x, rounded, epilogue),
+        None => {
+            let weight = Mat::new(map.weight, map.outputs, map.inputs).t();
+            let into = Accumulate::Overwrite;
+            gemm::matmul(device, y, map.outputs, x, weight, into, epilogue);
+        }
+    }
     if let Some(site) = site {
         super::embedding::backward_dropout(device, y, map.outputs, site);
     }
@@ -253,7 +255,8 @@ mod tests {
         let (x, bias) = (values(rows * inputs, 1), values(outputs, 3));
         let weight: Vec<f32> =
             values(inputs * outputs, 2).iter().map(|w| w / (inputs as f32).sqrt()).collect();
-        let map = Map { weight: &weight, bias: Some(&bias), inputs, outputs, activation };
+        let map =
+            Map { weight: &weight, rounded: None, bias: Some(&bias), inputs, outputs, activation };
         let (mut y, mut pre) = (vec![0.0; rows * outputs], vec![0.0; rows * outputs]);
         forward(device, &mut y, Some(&mut pre), &x, map, site);
         let (x64, w64, b64) = (wide(&x), wide(&weight), wide(&bias));

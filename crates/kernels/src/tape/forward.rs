@@ -97,7 +97,7 @@ impl Pass<'_> {
     /// The ops that write to memory of their own.
     fn forward_into(&mut self, y: &mut Buffer, node: &mut Node) {
         let training = self.is_training();
-        let (parameters, seq_len) = (self.parameters, self.seq_len);
+        let (parameters, rounded, seq_len) = (self.parameters, self.rounded, self.seq_len);
         let (rows, cols) = self.shape(node.out);
         let Tape { device, arena, tensors, .. } = &mut *self.tape;
         let x = tensors[node.x.0].value.as_deref();
@@ -123,7 +123,9 @@ impl Pass<'_> {
                 norm::forward(device, y, &mut node.saved, x, terms);
             }
             Op::Linear { weight, bias, activation, site } => {
+                let rounded = rounded.map(|all| all.of(*weight));
                 let map = linear_map(parameters, *weight, *bias, *activation);
+                let map = linear::Map { rounded, ..map };
                 if training && *activation != Activation::None {
                     node.saved = arena.take(rows * cols);
                 }
@@ -157,6 +159,7 @@ pub(super) fn linear_map(
 ) -> linear::Map<'_> {
     linear::Map {
         weight: weight.of(parameters),
+        rounded: None,
         bias: bias.map(|bias| bias.of(parameters)),
         inputs: weight.cols,
         outputs: weight.rows,
