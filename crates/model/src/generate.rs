@@ -13,8 +13,11 @@ use crate::{KvCache, Model, ModelError};
 /// A model ready to generate: weights as generation reads them best.
 ///
 /// On a device in bf16 a rounded copy of the weights is made beside the f32 ones (2 bytes a
-/// parameter), so that a token costs half the memory traffic; making it takes about as long as
-/// three tokens. The text is that of [`generate`] to the last token.
+/// parameter), so that a token costs half the memory traffic; making it takes as long as a few
+/// tokens. The text is that of [`generate`] to the last token.
+///
+/// Only the inputs of matrix products are rounded (by at most 2⁻⁹ of themselves), as in training in
+/// bf16: embeddings, norms, biases, the cache of keys and values, sums and logits are f32.
 pub struct Generator<'a> {
     model: &'a Model,
     parameters: &'a [f32],
