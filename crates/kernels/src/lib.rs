@@ -16,6 +16,7 @@ pub mod parameters;
 pub mod pool;
 pub mod random;
 pub mod reduce;
+mod rounded;
 pub mod simd;
 pub mod tape;
 #[cfg(test)]
@@ -31,5 +32,6 @@ pub use ops::dropout::{Dropout, NoiseKey, Sharing};
 pub use ops::norm::Norm;
 pub use parameters::{Layout, Parameter, Role, Weight};
 pub use pool::{Pool, default_threads};
+pub use rounded::RoundedWeights;
 pub use tape::{Activations, AttentionNoise, Pass, PassKind, Tape, Var};
 pub use values::{View, ViewMut};

@@ -3,7 +3,7 @@
 
 /// Asks for huge pages under a large buffer: fewer faults when it is first touched, and fewer
 /// address translations when rows far apart are read together.
-pub(crate) fn advise_huge(memory: &mut [f32]) {
+pub(crate) fn advise_huge<T>(memory: &mut [T]) {
     #[cfg(target_os = "linux")]
     {
         const HUGE: usize = 2 << 20;

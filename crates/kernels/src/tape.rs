@@ -25,6 +25,7 @@ use crate::ops::dropout::{Dropout, NoiseKey, Site};
 use crate::ops::norm::Norm;
 use crate::ops::{HeadShape, attention, embedding, rotary};
 use crate::parameters::Weight;
+use crate::rounded::RoundedWeights;
 use crate::values::{Storage, Values};
 use node::{Node, Op, Storages, Tensor};
 
@@ -70,17 +71,29 @@ impl Tape {
     /// Starts a pass over the flat vector of parameters.
     ///
     /// # Panics
-    /// If gradients are asked for and differ in length from the parameters.
+    /// If gradients, or rounded weights, differ in length from the parameters.
     pub fn pass<'a>(&'a mut self, parameters: &'a [f32], kind: PassKind<'a>) -> Pass<'a> {
         self.clear();
-        let (gradients, noise) = match kind {
-            PassKind::Evaluate => (None, None),
-            PassKind::Train { gradients, noise } => (Some(gradients), Some(noise)),
+        let mut pass = Pass {
+            tape: self,
+            parameters,
+            rounded: None,
+            gradients: None,
+            noise: None,
+            seq_len: 1,
         };
-        if let Some(gradients) = &gradients {
-            assert_eq!(gradients.len(), parameters.len(), "one gradient per parameter");
+        match kind {
+            PassKind::Evaluate => {}
+            PassKind::EvaluateRounded(rounded) => {
+                assert_eq!(rounded.len(), parameters.len(), "a copy of all parameters");
+                pass.rounded = Some(rounded);
+            }
+            PassKind::Train { gradients, noise } => {
+                assert_eq!(gradients.len(), parameters.len(), "one gradient per parameter");
+                (pass.gradients, pass.noise) = (Some(gradients), Some(noise));
+            }
         }
-        Pass { tape: self, parameters, gradients, noise, seq_len: 1 }
+        pass
     }
 
     /// Bytes of all buffers, in use or kept for reuse.
@@ -132,6 +145,9 @@ impl Tape {
 pub enum PassKind<'a> {
     /// Values only, without noise.
     Evaluate,
+    /// The same, to the bit, on a device in bf16: products of few rows read this copy of the
+    /// parameters, half the bytes. For generation, whose speed is that of memory.
+    EvaluateRounded(&'a RoundedWeights),
     /// Values, noise and gradients.
     Train {
         /// Accumulated into: one element per parameter.
@@ -154,6 +170,7 @@ pub struct AttentionNoise {
 pub struct Pass<'a> {
     tape: &'a mut Tape,
     parameters: &'a [f32],
+    rounded: Option<&'a RoundedWeights>,
     gradients: Option<&'a mut [f32]>,
     noise: Option<NoiseKey>,
     /// Positions per sequence, as the embedding was told: masks depend on it.

@@ -1,9 +1,13 @@
 //! Products against a triple loop in f64: shapes × layouts × instruction sets × precisions ×
 //! threads, and the same bits for any number of threads.
 
-use heldout_kernels::gemm::{Accumulate, Epilogue, Mat, Pre, matmul, matmul_into};
+use heldout_kernels::gemm::{
+    Accumulate, Epilogue, Mat, Pre, ROUNDED_ROWS, matmul, matmul_into, matmul_rounded,
+};
 use heldout_kernels::math::{from_bf16, to_bf16};
-use heldout_kernels::{Activation, Device, Isa, Precision, View, ViewMut};
+use heldout_kernels::{
+    Activation, Device, Isa, Precision, RoundedWeights, View, ViewMut, Weight,
+};
 
 /// Numbers in [−1, 1) that look random.
 fn values(len: usize, seed: u64) -> Vec<f32> {
@@ -295,6 +299,37 @@ fn epilogues_follow_the_product() {
                     let error = (c[at] - activation.value(pre[at])).abs();
                     assert!(error <= 1e-6 * expected.abs().max(1.0), "{activation:?} {isa:?}");
                 }
+            }
+        }
+    }
+}
+
+/// Weights kept in bf16 give the bits of weights in f32 that are rounded on the way, for every
+/// instruction set, number of threads and odd size.
+#[test]
+fn weights_in_bf16_change_no_bit() {
+    for (n, k) in [(1, 1), (3, 15), (5, 17), (70, 900), (777, 401), (50, 0)] {
+        let (a, w, bias) = (values(ROUNDED_ROWS * k, 1), values(n * k, 2), values(n, 3));
+        let whole = Weight { offset: 0, rows: n, cols: k };
+        for (rows, isa) in
+            (1..=ROUNDED_ROWS).flat_map(|rows| isas().into_iter().map(move |i| (rows, i)))
+        {
+            let a = Mat::new(&a[..rows * k], rows, k);
+            let epilogue = || Epilogue::BiasActivation {
+                bias: Some(&bias),
+                activation: Activation::GeluTanh,
+                pre: None,
+            };
+            let mut expected: Option<Vec<f32>> = None;
+            for threads in [1, 2, 3] {
+                let device = Device::cpu_with_isa(threads, Precision::Bf16, isa).unwrap();
+                let rounded = RoundedWeights::new(&device, &w);
+                let (mut plain, mut found) = (vec![f32::NAN; rows * n], vec![f32::NAN; rows * n]);
+                let b = Mat::new(&w, n, k).t();
+                matmul(&device, &mut plain, n, a, b, Accumulate::Overwrite, epilogue());
+                matmul_rounded(&device, &mut found, a, rounded.of(whole), epilogue());
+                assert_eq!(plain, found, "{rows}×{n}×{k} {isa:?} {threads} threads");
+                assert_eq!(expected.get_or_insert(plain), &found, "{rows}×{n}×{k} {isa:?}");
             }
         }
     }

@@ -1,6 +1,10 @@
 //! From logits to the next token: penalty, temperature, top-k, top-p and the draw, as pure
 //! functions in the order of transformers' `generate`.
 
+use heldout_kernels::Device;
+use heldout_kernels::math::exp;
+use heldout_kernels::simd::dispatch;
+
 use crate::ModelError;
 
 /// How the next token is chosen.
@@ -84,47 +88,180 @@ pub fn penalize(logits: &mut [f32], seen: &[u32], penalty: f32) {
     }
 }
 
+/// Logits in a block: what is searched for is looked for in the blocks that can hold it.
+const BLOCK: usize = 64;
+const LANES: usize = 16;
+
+/// Whether every logit is a number.
+pub fn all_finite(logits: &[f32]) -> bool {
+    let not_finite = dispatch(
+        Device::detect_isa(),
+        #[inline(always)]
+        || {
+            let mut count = 0u32;
+            for logit in logits {
+                count += u32::from(logit.abs().to_bits() >= f32::INFINITY.to_bits());
+            }
+            count
+        },
+    );
+    not_finite == 0
+}
+
+/// The greatest logit of every block.
+fn maxima(logits: &[f32]) -> Vec<f32> {
+    let mut maxima = Vec::with_capacity(logits.len().div_ceil(BLOCK));
+    dispatch(
+        Device::detect_isa(),
+        #[inline(always)]
+        || {
+            for block in logits.chunks(BLOCK) {
+                let mut lanes = [f32::NEG_INFINITY; LANES];
+                let (pieces, tail) = block.as_chunks::<LANES>();
+                for piece in pieces {
+                    for (lane, &logit) in lanes.iter_mut().zip(piece) {
+                        *lane = if logit > *lane { logit } else { *lane };
+                    }
+                }
+                for (lane, &logit) in lanes.iter_mut().zip(tail) {
+                    *lane = if logit > *lane { logit } else { *lane };
+                }
+                maxima.push(lanes.into_iter().fold(f32::NEG_INFINITY, f32::max));
+            }
+        },
+    );
+    maxima
+}
+
 /// The token with the largest logit; the lowest id on a tie.
 pub fn likeliest(logits: &[f32]) -> u32 {
-    let mut best = 0;
-    for (id, logit) in logits.iter().enumerate() {
-        if *logit > logits[best] {
-            best = id;
+    let maxima = maxima(logits);
+    let greatest = greatest(&maxima);
+    let block = maxima.iter().position(|&most| most == greatest).unwrap_or(0) * BLOCK;
+    let within = logits[block..].iter().position(|&logit| logit == greatest);
+    (block + within.unwrap_or(0)) as u32
+}
+
+fn greatest(values: &[f32]) -> f32 {
+    values.iter().copied().fold(f32::NEG_INFINITY, f32::max)
+}
+
+/// Relative weights e^((logit − greatest) / temperature), to f32's precision.
+fn weights(logits: &[f32], greatest: f32, temperature: f32) -> Vec<f32> {
+    let mut weights = vec![0.0; logits.len()];
+    dispatch(
+        Device::detect_isa(),
+        #[inline(always)]
+        || {
+            for (weight, logit) in weights.iter_mut().zip(logits) {
+                *weight = exp((logit - greatest) / temperature);
+            }
+        },
+    );
+    weights
+}
+
+/// Sums of the blocks of weights.
+fn block_sums(weights: &[f32]) -> Vec<f64> {
+    weights.chunks(BLOCK).map(|block| block.iter().map(|&w| f64::from(w)).sum()).collect()
+}
+
+/// The n likeliest tokens, and those tied with the last of them, the likeliest first.
+fn top(logits: &[f32], n: usize) -> Vec<u32> {
+    let maxima = maxima(logits);
+    // n blocks hold a logit of at least their maximum, so the n-th greatest is no less than the
+    // n-th greatest maximum.
+    let floor = match n.checked_sub(1).filter(|&last| last < maxima.len()) {
+        Some(last) => *maxima.clone().select_nth_unstable_by(last, |a, b| b.total_cmp(a)).1,
+        None => f32::NEG_INFINITY,
+    };
+    let mut found: Vec<(f32, u32)> = Vec::new();
+    for (number, (block, &most)) in logits.chunks(BLOCK).zip(&maxima).enumerate() {
+        if most >= floor {
+            let ids = (number * BLOCK) as u32..;
+            let each = block.iter().copied().zip(ids);
+            found.extend(each.filter(|(logit, _)| *logit >= floor));
         }
     }
-    best as u32
+    if n < found.len() {
+        let least = found.select_nth_unstable_by(n - 1, |a, b| b.0.total_cmp(&a.0)).1.0;
+        found.retain(|(logit, _)| *logit >= least);
+    }
+    found.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    found.into_iter().map(|(_, id)| id).collect()
 }
 
 /// The tokens that may be drawn at temperature > 0 and their probabilities, which sum to 1.
 ///
 /// Without top-k and top-p these are all tokens, by id; otherwise the likeliest first.
 pub fn candidates(logits: &[f32], sampling: &Sampling) -> Vec<Candidate> {
-    let greatest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let temperature = f64::from(sampling.temperature);
-    let weight = |logit: f32| ((f64::from(logit) - f64::from(greatest)) / temperature).exp();
-    let mut all: Vec<Candidate> =
-        logits.iter().enumerate().map(|(id, &logit)| (id as u32, weight(logit))).collect();
-    if sampling.top_k.is_none() && sampling.top_p.is_none() {
-        normalize(&mut all);
-        return all;
-    }
-    if let Some(k) = sampling.top_k {
-        keep_top_k(&mut all, k);
-    }
-    all.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    let greatest = greatest(&maxima(logits));
+    let weigh = |logits: &[f32]| weights(logits, greatest, sampling.temperature);
+    let with = |ids: Vec<u32>| -> Vec<Candidate> {
+        let logits: Vec<f32> = ids.iter().map(|&id| logits[id as usize]).collect();
+        ids.into_iter().zip(weigh(&logits).into_iter().map(f64::from)).collect()
+    };
+    let mut all = match (sampling.top_k, sampling.top_p.filter(|p| *p < 1.0)) {
+        (None, None) => with((0..logits.len() as u32).collect()),
+        (Some(k), p) => {
+            let mut likely = with(top(logits, k));
+            if let Some(p) = p {
+                let sum: f64 = likely.iter().map(|candidate| candidate.1).sum();
+                let kept = reach(&likely, f64::from(p) * sum).unwrap_or(likely.len());
+                likely.truncate(kept);
+            }
+            likely
+        }
+        (None, Some(p)) => {
+            let goal = f64::from(p) * block_sums(&weigh(logits)).iter().sum::<f64>();
+            let mut count = 64;
+            loop {
+                let mut likely = with(top(logits, count));
+                let kept = reach(&likely, goal);
+                if kept.is_some() || count >= logits.len() {
+                    likely.truncate(kept.unwrap_or(likely.len()));
+                    break likely;
+                }
+                count *= 8;
+            }
+        }
+    };
     normalize(&mut all);
-    if let Some(p) = sampling.top_p.filter(|p| *p < 1.0) {
-        let mut before = 0.0;
-        let kept = all.iter().take_while(|(_, probability)| {
-            let keep = before < f64::from(p);
-            before += probability;
-            keep
-        });
-        let kept = kept.count();
-        all.truncate(kept);
-        normalize(&mut all);
-    }
     all
+}
+
+/// How many of the first candidates together weigh `goal`, if they do.
+fn reach(candidates: &[Candidate], goal: f64) -> Option<usize> {
+    let mut reached = 0.0;
+    let crossing = candidates.iter().position(|(_, weight)| {
+        reached += weight;
+        reached >= goal
+    });
+    crossing.map(|last| last + 1)
+}
+
+/// Draws among all tokens: as [`draw`] among all [`candidates`], without listing them.
+pub fn draw_any(logits: &[f32], temperature: f32, uniform: f64) -> u32 {
+    let weights = weights(logits, greatest(&maxima(logits)), temperature);
+    let sums = block_sums(&weights);
+    let goal = uniform * sums.iter().sum::<f64>();
+    let mut before = 0.0;
+    for (number, (block, sum)) in weights.chunks(BLOCK).zip(&sums).enumerate() {
+        let mut reached = before;
+        before += sum;
+        if goal >= before {
+            continue;
+        }
+        for (within, weight) in block.iter().enumerate() {
+            reached += f64::from(*weight);
+            if goal < reached && *weight > 0.0 {
+                return (number * BLOCK + within) as u32;
+            }
+        }
+    }
+    // Rounding may leave the sum a hair below; the last possible token takes the rest.
+    let possible = weights.iter().rposition(|weight| *weight > 0.0);
+    possible.expect("the likeliest token is possible") as u32
 }
 
 /// Draws from `candidates` with `uniform` from [0, 1).
@@ -139,16 +276,6 @@ pub fn draw(candidates: &[Candidate], uniform: f64) -> u32 {
     // Rounding may leave the sum a hair below 1; the last possible token takes the rest.
     let possible = candidates.iter().rev().find(|candidate| candidate.1 > 0.0);
     possible.expect("at least one token is possible").0
-}
-
-fn keep_top_k(all: &mut Vec<Candidate>, k: usize) {
-    if k >= all.len() {
-        return;
-    }
-    let mut weights: Vec<f64> = all.iter().map(|candidate| candidate.1).collect();
-    let (_, least, _) = weights.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a));
-    let least = *least;
-    all.retain(|candidate| candidate.1 >= least);
 }
 
 fn normalize(candidates: &mut [Candidate]) {
@@ -243,6 +370,59 @@ mod tests {
         check(Sampling { top_p: Some(0.0), ..good.clone() }, "top-p = 0");
         check(Sampling { top_p: Some(1.1), ..good.clone() }, "top-p = 1.1");
         check(Sampling { repetition_penalty: 0.0, ..good }, "repetition-penalty = 0");
+    }
+
+    /// Many logits, some of them equal.
+    fn many(count: usize) -> Vec<f32> {
+        let random = Random::new(5, streams::TEST, 0);
+        (0..count as u64).map(|i| (random.uniform(i) * 400.0).floor() as f32 / 20.0).collect()
+    }
+
+    #[test]
+    fn searching_by_blocks_finds_what_sorting_finds() {
+        for count in [1, 63, 64, 65, 1000, 5000] {
+            let logits = many(count);
+            let mut sorted: Vec<u32> = (0..count as u32).collect();
+            sorted.sort_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]));
+            assert_eq!(likeliest(&logits), sorted[0]);
+            for n in [1, 2, 7, 64, 100, 4999, 9999] {
+                let last = logits[sorted[n.min(count) - 1] as usize];
+                let tied = sorted.iter().filter(|&&id| logits[id as usize] >= last).count();
+                assert_eq!(top(&logits, n), sorted[..tied], "{n} of {count}");
+            }
+            for p in [0.1, 0.5, 0.9, 0.999_999] {
+                let sampling = Sampling { top_p: Some(p), temperature: 4.0, ..Sampling::default() };
+                let found = candidates(&logits, &sampling);
+                let weigh = |id: &u32| (f64::from(logits[*id as usize]) / 4.0).exp();
+                let total: f64 = sorted.iter().map(weigh).sum();
+                let inside: f64 = found.iter().map(|(id, _)| weigh(id)).sum::<f64>() / total;
+                let least = weigh(&found[found.len() - 1].0) / total;
+                assert!(inside > f64::from(p) - 1e-6 && inside - least < f64::from(p) + 1e-6);
+                assert_eq!(found.iter().map(|c| c.0).collect::<Vec<_>>(), sorted[..found.len()]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_draw_among_all_is_one_among_all_candidates() {
+        let logits = many(777);
+        let sampling = Sampling { temperature: 2.0, ..Sampling::default() };
+        let candidates = candidates(&logits, &sampling);
+        let random = Random::new(6, streams::TEST, 0);
+        for uniform in (0..500).map(|i| random.uniform(i)).chain([0.0, 1.0 - f64::EPSILON / 2.0]) {
+            assert_eq!(draw_any(&logits, 2.0, uniform), draw(&candidates, uniform), "{uniform}");
+        }
+        assert_eq!(draw_any(&[-3.0, 500.0, 2.0], 1e-3, 0.9), 1);
+    }
+
+    #[test]
+    fn numbers_are_told_from_what_is_none() {
+        for odd in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut logits = many(100);
+            assert!(all_finite(&logits));
+            logits[99] = odd;
+            assert!(!all_finite(&logits));
+        }
     }
 
     proptest! {

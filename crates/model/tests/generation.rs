@@ -3,10 +3,11 @@
 mod common;
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use common::{lively_weights, random_ids, small_configs, tape};
-use heldout_kernels::{PassKind, Tape};
-use heldout_model::generate::{choose, generate, slide_keep};
+use heldout_kernels::{Device, PassKind, Precision, Tape};
+use heldout_model::generate::{Generator, choose, generate, slide_keep};
 use heldout_model::sampling::Sampling;
 use heldout_model::{KvCache, Model};
 
@@ -94,6 +95,61 @@ fn cached_logits_are_those_of_the_whole_window() {
             }
         }
         assert_eq!(cache.len(), 12);
+    }
+}
+
+/// Logits of a prompt, then of three tokens read one by one, from a generator in this precision.
+fn logits_in(model: &Model, weights: &[f32], precision: Precision, threads: usize) -> Vec<f32> {
+    let device = Arc::new(Device::cpu(threads, precision).unwrap());
+    let mut tape = Tape::new(Arc::clone(&device));
+    let generator = Generator::new(model, &device, weights);
+    let mut cache = KvCache::new(&model.config, 1, 16);
+    let mut all = Vec::new();
+    for ids in [&[3, 1, 4, 1, 5][..], &[9], &[2], &[6]] {
+        let mut pass = generator.pass(&mut tape);
+        let logits = model.forward_cached(&mut pass, ids, &mut cache);
+        all.extend_from_slice(pass.value(logits));
+    }
+    all
+}
+
+#[test]
+fn bf16_logits_are_those_of_f32_to_its_precision() {
+    for (name, config) in small_configs() {
+        let model = Model::new(config).unwrap();
+        let weights = lively_weights(&model, 4);
+        let exact = logits_in(&model, &weights, Precision::F32, 1);
+        let rounded = logits_in(&model, &weights, Precision::Bf16, 1);
+        let largest = exact.iter().fold(0.0, |most: f32, logit| most.max(logit.abs()));
+        let difference = common::largest_difference(&exact, &rounded) / largest;
+        // Inputs of products are rounded by up to 2⁻⁹ of themselves: 13 products deep, where most
+        // errors cancel, 2% of the largest logit is generous; that they are rounded must show.
+        assert!(difference < 0.02, "{name}: {difference} of the largest logit");
+        assert!(difference > 1e-5, "{name}: {difference} of the largest logit");
+        for threads in [2, 3] {
+            assert_eq!(logits_in(&model, &weights, Precision::Bf16, threads), rounded, "{name}");
+            assert_eq!(logits_in(&model, &weights, Precision::F32, threads), exact, "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_generators_text_is_that_of_the_plain_function() {
+    for (name, config) in small_configs() {
+        let model = Model::new(config).unwrap();
+        let weights = lively_weights(&model, 5);
+        for precision in [Precision::F32, Precision::Bf16] {
+            let device = Arc::new(Device::cpu(2, precision).unwrap());
+            let mut tape = Tape::new(Arc::clone(&device));
+            let generator = Generator::new(&model, &device, &weights);
+            for temperature in [0.0, 1.0] {
+                let sampling = Sampling { temperature, max_new_tokens: 40, ..Sampling::default() };
+                let plain =
+                    generate(&model, &mut tape, &weights, &[7, 8], &sampling, &mut go_on).unwrap();
+                let ours = generator.generate(&mut tape, &[7, 8], &sampling, &mut go_on).unwrap();
+                assert_eq!(ours, plain, "{name} {precision:?}");
+            }
+        }
     }
 }
 

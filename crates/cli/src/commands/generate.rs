@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use clap::Args;
-use heldout_model::generate::{Sampling, generate};
+use heldout_model::generate::{Generator, Sampling};
 use heldout_train::TrainError;
 use heldout_train::session::Session;
 use serde_json::json;
@@ -87,8 +87,8 @@ pub fn run(options: Options, console: &Console) -> Result<i32, Failure> {
         if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     let Session { model, weights, tape, .. } = &mut session;
-    let new =
-        generate(model, tape, weights, &ids, &sampling, &mut on_token).map_err(TrainError::from)?;
+    let generator = Generator::new(model, tape.device(), weights);
+    let new = generator.generate(tape, &ids, &sampling, &mut on_token).map_err(TrainError::from)?;
     if broken.is_none() {
         give(stream.finish(), &mut broken);
     }

@@ -17,7 +17,7 @@ mod widen;
 use self::blocked::Product;
 use self::finish::Finish;
 use self::tile::kernels;
-use crate::device::Device;
+use crate::device::{Device, Precision};
 use crate::math::Activation;
 use crate::values::{Storage, View, ViewMut};
 
@@ -150,7 +150,7 @@ pub fn matmul(
         let c = c.as_mut_ptr();
         let product = Product { isa, kernels, a, b, c, narrow: None, ldc, accumulate, finish };
         if dot::fits(&a, &b, device.precision()) {
-            dot::run(device, &product)
+            dot::run(device, product)
         } else {
             product.run(device)
         }
@@ -188,4 +188,26 @@ pub fn matmul_into(
         let (narrow, c) = (Some(c.as_mut_ptr()), std::ptr::null_mut());
         Product { isa, kernels, a, b, c, narrow, ldc, accumulate, finish }.run(device);
     });
+}
+
+/// Most rows for which [`matmul_rounded`] is there; more are faster through [`matmul`].
+pub const ROUNDED_ROWS: usize = dot::ROWS_BF16;
+
+/// c[M,N] = a[M,K]·Wᵀ, then the epilogue, where W[N,K] is kept in bfloat16 (upper halves of f32)
+/// and a is rounded to it: the bits of [`matmul`] with the f32 of which W was rounded, on a device
+/// in bf16, at half the traffic. Rows of c and W have no gaps; M is at most [`ROUNDED_ROWS`].
+pub fn matmul_rounded(device: &Device, c: &mut [f32], a: Mat, weight: &[u16], epilogue: Epilogue) {
+    let (rows, depth) = (a.rows, a.cols);
+    assert!(rows <= ROUNDED_ROWS, "{rows} rows, at most {ROUNDED_ROWS}");
+    assert_eq!(device.precision(), Precision::Bf16, "rounded weights are for devices in bf16");
+    let cols = c.len() / rows.max(1);
+    assert_eq!((c.len(), weight.len()), (rows * cols, cols * depth), "sizes of c and the weight");
+    if rows == 0 || cols == 0 {
+        return;
+    }
+    let isa = device.isa();
+    let finish = Finish::new(isa, epilogue, (rows, cols), cols);
+    let weights = dot::Weights { start: weight.as_ptr(), stride: depth, cols };
+    let (c, accumulate) = (c.as_mut_ptr(), Accumulate::Overwrite);
+    dot::share(device, &a.checked(), weights, dot::Out { isa, c, ldc: cols, accumulate, finish });
 }

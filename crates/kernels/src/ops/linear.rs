@@ -15,10 +15,12 @@ use crate::pool::Disjoint;
 use crate::simd::dispatch;
 use crate::values::{Element, View, ViewMut, as_halves, as_halves_mut, with_elements};
 
-/// The map: `weight` `[out, in]`, `bias` `[out]`.
+/// The map: `weight` `[out, in]`, `bias` `[out]`; `rounded`, where there is one, is the weight in
+/// bfloat16 and is read instead for a few rows.
 #[derive(Clone, Copy)]
 pub(crate) struct Map<'a> {
     pub weight: &'a [f32],
+    pub rounded: Option<&'a [u16]>,
     pub bias: Option<&'a [f32]>,
     pub inputs: usize,
     pub outputs: usize,
@@ -86,15 +88,18 @@ pub(crate) fn forward(
         (Activation::None, Some(bias)) => Epilogue::Bias(bias),
         (activation, bias) => Epilogue::BiasActivation { bias, activation, pre },
     };
-    gemm::matmul_into(
-        device,
-        y.reborrow(),
-        map.outputs,
-        Mat::of(x, rows, map.inputs),
-        Mat::new(map.weight, map.outputs, map.inputs).t(),
-        Accumulate::Overwrite,
-        epilogue,
-    );
+    let x = Mat::of(x, rows, map.inputs);
+    let rounded = map.rounded.filter(|_| rows <= gemm::ROUNDED_ROWS);
+    match (rounded, y.reborrow()) {
+        (Some(rounded), ViewMut::Floats(y)) => {
+            gemm::matmul_rounded(device, y, x, rounded, epilogue);
+        }
+        (_, y) => {
+            let weight = Mat::new(map.weight, map.outputs, map.inputs).t();
+            let into = Accumulate::Overwrite;
+            gemm::matmul_into(device, y, map.outputs, x, weight, into, epilogue);
+        }
+    }
     if let Some(site) = site {
         with_elements!(mut y, y => {
             super::embedding::backward_dropout(device, y, map.outputs, site);
@@ -319,7 +324,8 @@ mod tests {
         let (x, bias) = (values(rows * inputs, 1), values(outputs, 3));
         let weight: Vec<f32> =
             values(inputs * outputs, 2).iter().map(|w| w / (inputs as f32).sqrt()).collect();
-        let map = Map { weight: &weight, bias: Some(&bias), inputs, outputs, activation };
+        let map =
+            Map { weight: &weight, rounded: None, bias: Some(&bias), inputs, outputs, activation };
         let mut y = vec![0.0; rows * outputs];
         let mut pre = vec![0.0; kept_len(device, rows * outputs)];
         let out = ViewMut::Floats(&mut y);

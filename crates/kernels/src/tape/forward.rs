@@ -98,7 +98,7 @@ impl Pass<'_> {
     /// The ops that write to memory of their own.
     fn forward_anew(&mut self, node: &mut Node) -> Values {
         let training = self.is_training();
-        let (parameters, seq_len) = (self.parameters, self.seq_len);
+        let (parameters, rounded, seq_len) = (self.parameters, self.rounded, self.seq_len);
         let (rows, cols) = self.shape(node.out);
         let Tape { device, arena, tensors, .. } = &mut *self.tape;
         let mut values = Values::take(arena, tensors[node.out.0].storage.value, rows * cols);
@@ -124,7 +124,9 @@ impl Pass<'_> {
                 with_elements!(mut y, y => norm::forward(device, y, &mut node.saved, x, terms));
             }
             Op::Linear { weight, bias, activation, site } => {
+                let rounded = rounded.map(|all| all.of(*weight));
                 let map = linear_map(parameters, *weight, *bias, *activation);
+                let map = linear::Map { rounded, ..map };
                 if training && *activation != Activation::None {
                     node.saved = arena.take(linear::kept_len(device, rows * cols));
                 }
@@ -172,6 +174,7 @@ pub(super) fn linear_map(
 ) -> linear::Map<'_> {
     linear::Map {
         weight: weight.of(parameters),
+        rounded: None,
         bias: bias.map(|bias| bias.of(parameters)),
         inputs: weight.cols,
         outputs: weight.rows,
