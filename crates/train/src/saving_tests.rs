@@ -211,6 +211,19 @@ fn an_error_on_the_way_comes_up_at_the_next_step_and_the_older_checkpoint_stays(
     assert_eq!(checkpoints(&events), [(4, true)]);
 }
 
+/// Seconds on a processor, of this thread and of all together (in hundredths): on a busy machine
+/// they tell what a pause would be without the others.
+fn processor_seconds() -> [f64; 2] {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let number = |text: &str, at| {
+        text.split_whitespace().nth(at).and_then(|n| n.parse::<f64>().ok()).unwrap_or(0.0)
+    };
+    let own = number(&read("/proc/thread-self/schedstat"), 0) * 1e-9;
+    // User and system time; the second field is a name in brackets, without spaces in tests.
+    let stat = read("/proc/self/stat");
+    [own, (number(&stat, 13) + number(&stat, 14)) * 1e-2]
+}
+
 /// How long a run of 124M parameters pauses for a checkpoint, and when it is safe. Not part of the
 /// suite: it writes 1.5 GB a time. HELDOUT_SCRATCH names a folder on the disk to measure.
 #[test]
@@ -236,13 +249,18 @@ fn a_large_checkpoint_pauses_the_run_shortly() {
         run.update(at, 1e-4, &clipped);
         println!("{} parameters", run.state.parameters.len());
         let before = peak();
-        for step in 1..=4 {
+        for step in 1..=8 {
             run.state.progress.step = step;
-            let begin = Instant::now();
+            let (begin, before) = (Instant::now(), processor_seconds());
             run.save(Standing::Later).expect("begun");
-            let paused = begin.elapsed();
+            let (paused, after) = (begin.elapsed(), processor_seconds());
+            let [own, all] = [after[0] - before[0], after[1] - before[1]];
             run.settle().expect("safe");
-            println!("paused {paused:.2?}, safe after {:.2?}", begin.elapsed());
+            println!(
+                "paused {paused:.2?} ({own:.2} s on a processor, {all:.2} s with the other \
+                 threads), safe after {:.2?}",
+                begin.elapsed()
+            );
         }
         println!("extra memory {} KiB", peak() - before);
         assert!(peak() - before < 16 << 10);
