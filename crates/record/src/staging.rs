@@ -15,8 +15,8 @@ pub(crate) const STAGING: &str = ".staging-";
 pub(crate) const REPLACED: &str = ".replaced-";
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// Threads that copy large files to the operating system. One does not use what memory can do;
-/// more than two would hardly help, as there are two large files.
+/// Threads that copy large files to the operating system: there are two large files, and writes to
+/// one and the same wait for each other.
 const WRITERS: usize = 2;
 
 /// A folder that is being filled.
@@ -30,8 +30,11 @@ pub struct LargeFile<'a> {
     /// A plain file name.
     pub name: &'a str,
     /// Gets a writer that passes pieces of 1 MiB and more straight to the system.
-    pub body: Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'a>,
+    pub body: Body<'a>,
 }
+
+/// What writes a file's bytes, on any thread.
+pub type Body<'a> = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'a>;
 
 impl Staging {
     /// The folder; files put there by other means are hashed at the end, by reading them again.
