@@ -146,7 +146,7 @@ impl Staged {
     }
 
     /// Hashes the files, writes them to the disk and puts the folder in its place, all or nothing.
-    /// It takes about a second a gigabyte of one core and as long as the disk needs.
+    /// Reading and hashing keep one core busy; the rest takes as long as the disk needs.
     pub fn commit(mut self) -> Result<Checkpoint, RecordError> {
         self.staging.seal()?;
         let name = name_of(self.step);
