@@ -14,7 +14,7 @@ pub const BAD_INPUT: i32 = 2;
 /// A rule ended the run: it diverged.
 pub const DIVERGED: i32 = 3;
 /// A signal ended the run after a checkpoint: 128 + its number (130 SIGINT, 143 SIGTERM,
-/// 138 SIGUSR1).
+/// 138 SIGUSR1, 129 SIGHUP).
 pub const SIGNALLED: i32 = 128;
 
 /// A command that did not do what it was asked to.

@@ -4,12 +4,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use heldout_train::Control;
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use crate::console::Console;
 use crate::failure::{Failure, SIGNALLED};
 use crate::live::terminal;
+
+/// Whether whoever started us has hangups ignored.
+fn is_hangup_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & (1 << (SIGHUP - 1)) != 0)
+}
 
 /// What has been asked of us since the handlers were installed.
 #[derive(Clone)]
@@ -29,12 +37,21 @@ impl Interrupts {
             first: Arc::new(AtomicI32::new(0)),
             is_running: Arc::new(AtomicI32::new(0)),
         };
-        let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1])
+        let mut asked = vec![SIGINT, SIGTERM, SIGUSR1];
+        // `nohup` has it ignored, and a handler of ours would undo that.
+        if !is_hangup_ignored() {
+            asked.push(SIGHUP);
+        }
+        let mut signals = Signals::new(asked)
             .map_err(|error| Failure::failed(format!("cannot listen for signals: {error}")))?;
         let (seen, console) = (state.clone(), console.clone());
         std::thread::spawn(move || {
             for signal in signals.forever() {
                 let is_second = seen.first.load(Ordering::Relaxed) != 0;
+                // The shell and the kernel both send it when a terminal closes; nobody insists.
+                if is_second && signal == SIGHUP {
+                    continue;
+                }
                 if is_second || seen.is_running.load(Ordering::Relaxed) == 0 {
                     terminal::restore();
                     std::process::exit(SIGNALLED + signal);

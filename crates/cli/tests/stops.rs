@@ -90,7 +90,7 @@ fn killed_at_random_moments_and_resumed() {
 #[test]
 fn signals_checkpoint_and_say_so_in_the_exit_code() {
     let scratch = long(100_000);
-    for (name, code) in [("INT", 130), ("TERM", 143), ("USR1", 138)] {
+    for (name, code) in [("INT", 130), ("TERM", 143), ("USR1", 138), ("HUP", 129)] {
         let mut child = spawn(&scratch, &["train", "long.toml", "--out", "r"]);
         wait_for_step(&scratch, &mut child);
         signal(&child, name);
@@ -100,6 +100,47 @@ fn signals_checkpoint_and_say_so_in_the_exit_code() {
         assert!(scratch.join("r/last/model.safetensors").exists());
         std::fs::remove_dir_all(scratch.join("r")).expect("it can be removed");
     }
+}
+
+#[test]
+fn a_second_signal_at_any_moment_of_the_last_checkpoint_corrupts_nothing() {
+    // A checkpoint every step: one is always on its way.
+    let scratch = long(40);
+    let recipe = std::fs::read_to_string(scratch.join("long.toml")).expect("just written");
+    scratch.write("long.toml", recipe.replace("25 steps", "1 steps"));
+    scratch.ok(&["train", "long.toml", "--out", "whole", "--quiet"]);
+    let expected = weights(&scratch.join("whole"));
+    for (round, second) in ["TERM", "INT", "KILL"].into_iter().enumerate() {
+        let mut child = spawn(&scratch, &["train", "long.toml", "--out", "r"]);
+        wait_for_step(&scratch, &mut child);
+        signal(&child, "TERM");
+        std::thread::sleep(Duration::from_millis(5 * round as u64));
+        signal(&child, second);
+        let ended = ran(child.wait_with_output().expect("it ends"));
+        assert!(matches!(ended.code, Some(0 | 130 | 143) | None), "{}", ended.err);
+        let resumed = scratch.ok(&["resume", "r", "--quiet"]);
+        assert!(!resumed.err.contains("passed over"), "{}", resumed.err);
+        assert!(weights(&scratch.join("r")) == expected, "{second} in round {round}");
+        std::fs::remove_dir_all(scratch.join("r")).expect("it can be removed");
+    }
+}
+
+#[test]
+fn a_hangup_that_is_ignored_stays_ignored() {
+    let scratch = long(200);
+    let mut command = Command::new("nohup");
+    let train = scratch.command(&["train", "long.toml", "--out", "r", "--quiet"]);
+    command.arg(train.get_program()).args(train.get_args()).current_dir(scratch.path());
+    command.env("HELDOUT_CACHE", scratch.join("cache")).stdin(Stdio::null());
+    let spawned = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let Ok(mut child) = spawned else {
+        println!("skipped: there is no nohup");
+        return;
+    };
+    wait_for_step(&scratch, &mut child);
+    signal(&child, "HUP");
+    let ran = ran(child.wait_with_output().expect("it ends"));
+    assert_eq!(ran.code, Some(0), "{}\n{}", ran.out, ran.err);
 }
 
 #[test]

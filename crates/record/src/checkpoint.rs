@@ -3,20 +3,18 @@
 //! `checkpoints/.staging-…` is being written, `.removing-…` being deleted and `.replaced-…` the
 //! former checkpoint of a step that is written again; [`clean_staging`] tidies up after a crash.
 
-use crate::checksums::{self, Sums};
+use crate::checksums;
 use crate::error::RecordError;
 use crate::run_dir::{self, RunDir};
-use heldout_base::durable::{self, Naming, Sha256Writer};
+use crate::staging::{REPLACED, STAGING, name_of, remove_tree};
+use heldout_base::durable::{self, Naming};
 use std::collections::BTreeSet;
-use std::collections::btree_map::Entry;
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::fs;
 use std::path::{Path, PathBuf};
 
-const STAGING: &str = ".staging-";
+pub use crate::staging::{LargeFile, Staged, Staging};
+
 const REMOVING: &str = ".removing-";
-const REPLACED: &str = ".replaced-";
-const BUFFER_BYTES: usize = 1 << 20;
 
 /// A checkpoint on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,60 +43,6 @@ impl Pointer {
     }
 }
 
-/// A checkpoint in the making: files written through it are hashed on the way to the disk.
-pub struct Staging {
-    folder: PathBuf,
-    sums: Sums,
-}
-
-impl Staging {
-    /// The folder; files put there by other means are hashed at the end, by reading them again.
-    pub fn folder(&self) -> &Path {
-        &self.folder
-    }
-
-    /// Writes one file; `body` gets a buffered writer. Extra memory: a buffer of 1 MiB.
-    pub fn write(
-        &mut self,
-        name: &str,
-        body: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-    ) -> Result<(), RecordError> {
-        assert!(checksums::is_plain_name(name), "{name:?} is not a plain file name");
-        let path = self.folder.join(name);
-        let file = File::create_new(&path).naming("create", &path)?;
-        let mut out = BufWriter::with_capacity(BUFFER_BYTES, Sha256Writer::new(file));
-        body(&mut out).naming("write", &path)?;
-        let hashed = out.into_inner().map_err(io::IntoInnerError::into_error);
-        let (_file, sum) = hashed.naming("write", &path)?.finish();
-        self.sums.insert(name.to_owned(), sum);
-        Ok(())
-    }
-
-    /// Hashes what was not written through us and adds `SHA256SUMS`.
-    fn seal(&mut self) -> Result<(), RecordError> {
-        for entry in fs::read_dir(&self.folder).naming("list", &self.folder)? {
-            let entry = entry.naming("list", &self.folder)?;
-            let path = entry.path();
-            let name = entry.file_name().into_string().ok();
-            let Some(name) = name.filter(|name| checksums::is_plain_name(name) && path.is_file())
-            else {
-                let problem = format!("{} is not a file with a plain name", path.display());
-                return Err(RecordError::Content(problem));
-            };
-            if let Entry::Vacant(unknown) = self.sums.entry(name) {
-                unknown.insert(durable::sha256_file(&path)?);
-            }
-        }
-        let path = self.folder.join(checksums::NAME);
-        Ok(fs::write(&path, checksums::format(&self.sums)).naming("write", &path)?)
-    }
-}
-
-/// The name of a step's folder.
-fn name_of(step: u64) -> String {
-    format!("step-{step:06}")
-}
-
 /// The step of a folder's name.
 fn step_of(name: &str) -> Option<u64> {
     let step = name.strip_prefix("step-")?.parse().ok()?;
@@ -115,50 +59,23 @@ pub fn write(
     write_staged(run, step, &mut |staging| files(staging.folder()))
 }
 
-/// As [`write()`], for large files: they are hashed while they are written, not read again.
+/// As [`write()`], with a choice of ways to write a file.
 pub fn write_staged(
     run: &RunDir,
     step: u64,
     files: &mut dyn FnMut(&mut Staging) -> Result<(), RecordError>,
 ) -> Result<Checkpoint, RecordError> {
-    let name = name_of(step);
-    let folder = run.checkpoints().join(format!("{STAGING}{name}"));
-    remove_tree(&folder)?;
-    fs::create_dir_all(&folder).naming("create", &folder)?;
-    let mut staging = Staging { folder, sums: Sums::new() };
-    let end = run.checkpoints().join(&name);
-    let written = files(&mut staging)
-        .and_then(|()| staging.seal())
-        .and_then(|()| commit(&staging.folder, &end, &name));
-    if let Err(error) = written {
-        // Gives the space back; if even this fails, the first error is the one to tell.
-        let _ = fs::remove_dir_all(&staging.folder);
-        return Err(error);
-    }
-    Ok(Checkpoint { folder: end, step })
+    stage(run, step, files)?.commit()
 }
 
-/// Renames the staged folder into place, over a former checkpoint of the same step if need be.
-fn commit(staged: &Path, end: &Path, name: &str) -> Result<(), RecordError> {
-    if end.symlink_metadata().is_err() {
-        return Ok(durable::commit_folder(staged, end)?);
-    }
-    durable::sync_tree(staged)?;
-    let aside = end.with_file_name(format!("{REPLACED}{name}"));
-    remove_tree(&aside)?;
-    fs::rename(end, &aside).naming("move away", end)?;
-    if let Err(error) = durable::commit_folder(staged, end) {
-        fs::rename(&aside, end).naming("move back", end)?;
-        return Err(error.into());
-    }
-    remove_tree(&aside)
-}
-
-fn remove_tree(path: &Path) -> Result<(), RecordError> {
-    match fs::remove_dir_all(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => Ok(other.naming("remove", path)?),
-    }
+/// The first half of [`write_staged`]: the files are with the operating system when this returns,
+/// and what they were written from may change. [`Staged::commit`] does the rest, on any thread.
+pub fn stage(
+    run: &RunDir,
+    step: u64,
+    files: &mut dyn FnMut(&mut Staging) -> Result<(), RecordError>,
+) -> Result<Staged, RecordError> {
+    Staged::write(&run.checkpoints(), step, files)
 }
 
 /// Lets `last` or `best` lead to a checkpoint; the link changes at once.

@@ -8,6 +8,7 @@ pub mod manifest;
 mod metrics;
 mod number;
 mod run_dir;
+mod staging;
 mod tensorboard;
 pub mod weights;
 

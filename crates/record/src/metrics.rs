@@ -31,8 +31,9 @@ impl MetricsLog {
     /// Goes on with an old log from the checkpoint at `step`: keeps the events up to it and drops
     /// what came after (it will be written again), along with a torn last line. Replaces the file
     /// at once, so that a crash here loses nothing. An event without a step stays if no dropped
-    /// event precedes it. Lines that cannot be read are left out; then the old file is kept beside
-    /// as `metrics.jsonl.damaged`, and the second value says so in one sentence a line.
+    /// event precedes it; that of a checkpoint up to `step` always stays, as it is told of when it
+    /// is safe. Lines that cannot be read are left out; then the old file is kept beside as
+    /// `metrics.jsonl.damaged`, and the second value says so in one sentence a line.
     /// A missing log is started anew.
     pub fn resume(path: &Path, step: u64) -> Result<(Self, Vec<String>), RecordError> {
         let mut warnings = Vec::new();
@@ -47,7 +48,9 @@ impl MetricsLog {
             match line.event() {
                 Ok(event) => {
                     dropping |= event.step().is_some_and(|at| at > step);
-                    if !dropping && event.step().is_none_or(|at| at <= step) {
+                    // Later steps may precede what tells of a checkpoint.
+                    let keeps = !dropping || matches!(event, Event::Checkpoint(_));
+                    if keeps && event.step().is_none_or(|at| at <= step) {
                         kept.push(line.bytes);
                     }
                 }

@@ -2,8 +2,8 @@
 
 use heldout_base::durable::{Cause, DurableError};
 use heldout_record::checkpoint::{
-    self, Checkpoint, Pointer, clean_staging, list, load_best, load_last, point, pointed, prune,
-    verify,
+    self, Checkpoint, LargeFile, Pointer, clean_staging, list, load_best, load_last, point,
+    pointed, prune, verify,
 };
 use heldout_record::{RecordError, RunDir};
 use std::fs;
@@ -248,4 +248,84 @@ fn other_names_are_no_checkpoints() {
         fs::create_dir(run.checkpoints().join(name)).expect("made");
     }
     assert_eq!(steps(&run), [] as [u64; 0]);
+}
+
+fn stage(run: &RunDir, step: u64, content: &str) -> checkpoint::Staged {
+    checkpoint::stage(run, step, &mut |staging| {
+        let file = |name| LargeFile {
+            name,
+            body: Box::new(|out: &mut dyn io::Write| out.write_all(content.as_bytes())),
+        };
+        staging.write("config.json", |out| out.write_all(b"{}"))?;
+        staging.write_large(vec![file("a"), file("b"), file("c")])
+    })
+    .expect("staged")
+}
+
+#[test]
+fn what_is_staged_is_no_checkpoint_until_another_thread_commits_it() {
+    let (_folder, run) = new_run();
+    let one = write(&run, 1, "weights");
+    point(&run, &one, Pointer::Last).expect("pointed");
+    let large = "weights ".repeat(300_000);
+    let staged = stage(&run, 2, &large);
+    assert_eq!(steps(&run), [1]);
+    assert_eq!(load_last(&run).expect("whole"), (one, Vec::new()));
+    let two = std::thread::spawn(move || staged.commit()).join().expect("no panic");
+    let two = two.expect("committed");
+    assert_eq!(entries(&two.folder), ["SHA256SUMS", "a", "b", "c", "config.json"]);
+    for name in ["a", "b", "c"] {
+        assert!(fs::read(two.folder.join(name)).expect("read") == large.as_bytes(), "{name}");
+    }
+    verify(&two).expect("whole");
+    assert_eq!(entries(&run.checkpoints()), ["step-000001", "step-000002"]);
+}
+
+#[test]
+fn what_is_staged_and_given_up_leaves_nothing_behind() {
+    let (_folder, run) = new_run();
+    drop(stage(&run, 2, "x"));
+    assert_eq!(entries(&run.checkpoints()), [] as [&str; 0]);
+    // The folder vanishes before the commit: an error, and nothing made anew.
+    let staged = stage(&run, 3, "x");
+    fs::remove_dir_all(&run.root).expect("removed");
+    let error = staged.commit().expect_err("it is gone");
+    assert_eq!(error.cause(), Some(&Cause::Missing), "{error}");
+    assert!(!run.root.exists());
+}
+
+#[test]
+fn one_large_file_that_fails_fails_all() {
+    let (_folder, run) = new_run();
+    for failing in 0..3 {
+        let staged = checkpoint::stage(&run, 1, &mut |staging| {
+            let file = |number: usize| LargeFile {
+                name: ["a", "b", "c"][number],
+                body: Box::new(move |out: &mut dyn io::Write| {
+                    out.write_all(b"some")?;
+                    if number == failing { Err(io::Error::from_raw_os_error(28)) } else { Ok(()) }
+                }),
+            };
+            staging.write_large((0..3).map(file).collect())
+        });
+        let error = staged.err().expect("the disk is full");
+        assert_eq!(error.cause(), Some(&Cause::DiskFull), "{error}");
+        assert_eq!(entries(&run.checkpoints()), [] as [&str; 0]);
+    }
+}
+
+/// What a kill leaves between any two of the actions that make a checkpoint count.
+#[test]
+fn killed_after_staging_the_old_one_goes_on() {
+    let (_folder, run) = new_run();
+    let one = write(&run, 1, "weights");
+    point(&run, &one, Pointer::Last).expect("pointed");
+    std::mem::forget(stage(&run, 1, "again"));
+    std::mem::forget(stage(&run, 2, "new"));
+    // Hashed, not yet renamed.
+    fs::write(run.checkpoints().join(".staging-step-000002/SHA256SUMS"), "").expect("written");
+    assert_eq!(load_last(&run).expect("whole"), (one.clone(), Vec::new()));
+    clean_staging(&run).expect("tidied");
+    assert_eq!(entries(&run.checkpoints()), ["step-000001"]);
+    assert_eq!(load_last(&run).expect("whole"), (one, Vec::new()));
 }

@@ -1,7 +1,8 @@
 //! A process that is killed at any moment leaves a run that goes on from its newest checkpoint.
 
-use heldout_record::checkpoint::{self, Pointer};
-use heldout_record::{Event, MetricsLog, RunDir, StepRecord, read_metrics};
+use heldout_record::checkpoint::{self, LargeFile, Pointer};
+use heldout_record::{Event, MetricsLog, Notice, RunDir, StepRecord, read_metrics};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -17,9 +18,18 @@ fn write_for_ever(run: &RunDir) {
     for step in from + 1.. {
         log.append(&Event::Step(StepRecord { step, ..Default::default() })).expect("appended");
         let text = format!("{step} ").repeat(20_000);
-        let written = checkpoint::write_staged(run, step, &mut |staging| {
-            staging.write("weights", |out| out.write_all(text.as_bytes()))?;
+        let staged = checkpoint::stage(run, step, &mut |staging| {
+            let body = |out: &mut dyn Write| out.write_all(text.as_bytes());
+            staging.write_large(vec![LargeFile { name: "weights", body: Box::new(body) }])?;
             staging.write("state", |out| out.write_all(b"small"))
+        });
+        let staged = staged.expect("staged");
+        // As the trainer does: it goes on logging while another thread makes the files safe.
+        let written = std::thread::scope(|scope| {
+            let commit = scope.spawn(move || staged.commit());
+            let told = format!("beside {step}");
+            log.append(&Event::Notice(Notice { step: None, text: told })).expect("appended");
+            commit.join().expect("no panic")
         });
         let written = written.expect("written");
         checkpoint::point(run, &written, Pointer::Last).expect("pointed");

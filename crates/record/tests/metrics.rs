@@ -161,6 +161,16 @@ fn resume_cuts_back_to_the_checkpoint_and_goes_on() {
 }
 
 #[test]
+fn resume_keeps_a_checkpoint_that_was_told_of_late() {
+    let (_folder, path) = scratch();
+    let checkpoint =
+        |step| Event::Checkpoint(CheckpointRecord { step, path: "x".into(), best: false });
+    write(&path, &[step(20), step(21), step(22), checkpoint(20), step(30), checkpoint(30)]);
+    drop(MetricsLog::resume(&path, 20).expect("resumed"));
+    same(&read_metrics(&path).expect("read"), &[step(20), checkpoint(20)]);
+}
+
+#[test]
 fn resume_leaves_unreadable_lines_out_and_keeps_the_old_file() {
     let (folder, path) = scratch();
     write(&path, &[step(1)]);

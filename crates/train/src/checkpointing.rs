@@ -13,7 +13,7 @@ use heldout_model::Model;
 use heldout_model::huggingface::{
     Orientation, SpecialTokens, config_json, generation_config_json, import, tensors,
 };
-use heldout_record::checkpoint::{self, Checkpoint, Pointer, Staging};
+use heldout_record::checkpoint::{self, Checkpoint, LargeFile, Pointer, Staged, Staging};
 use heldout_record::weights::{Entry, MODEL_FILE, Values, WeightFile, write_safetensors};
 use heldout_record::{RecordError, RunDir};
 
@@ -31,25 +31,47 @@ pub enum Standing {
     Later,
 }
 
-/// Writes the state as the checkpoint of its step and points to it.
-pub fn save(
+/// Hands the state to the operating system as the checkpoint of its step. It may change when this
+/// returns; [`make_safe`] does the rest.
+pub fn stage(
     run: &RunDir,
     model: &Model,
     tokenizer: &Tokenizer,
     state: &State,
+) -> Result<Staged, RecordError> {
+    let weights = state.weights(state.progress.favored);
+    checkpoint::stage(run, state.progress.step, &mut |staging| {
+        write_texts(staging, model, tokenizer)?;
+        // The larger one first: each of two threads takes one.
+        let (state_file, model_file) = (state_entries(state), model_entries(model, weights));
+        let (progress, format) = (metadata(&state.progress), hugging_face_format());
+        staging.write_large(vec![
+            LargeFile {
+                name: STATE_FILE,
+                body: Box::new(|out| write_safetensors(out, &state_file, &progress)),
+            },
+            LargeFile {
+                name: MODEL_FILE,
+                body: Box::new(|out| write_safetensors(out, &model_file, &format)),
+            },
+        ])
+    })
+}
+
+/// Puts a staged checkpoint on the disk and in its place, points to it, and deletes all but the
+/// newest `keep`. Needs nothing of the run: any thread will do.
+pub fn make_safe(
+    run: &RunDir,
+    staged: Staged,
     standing: Standing,
-) -> Result<Checkpoint, TrainError> {
-    let favored = state.progress.favored;
-    let checkpoint = checkpoint::write_staged(run, state.progress.step, &mut |staging| {
-        write_model(staging, model, tokenizer, state.weights(favored))?;
-        staging.write(STATE_FILE, |out| {
-            write_safetensors(out, &state_entries(state), &metadata(&state.progress))
-        })
-    })?;
+    keep: usize,
+) -> Result<Checkpoint, RecordError> {
+    let checkpoint = staged.commit()?;
     checkpoint::point(run, &checkpoint, Pointer::Last)?;
     if standing == Standing::Best {
         checkpoint::point(run, &checkpoint, Pointer::Best)?;
     }
+    checkpoint::prune(run, keep)?;
     Ok(checkpoint)
 }
 
@@ -58,12 +80,11 @@ pub fn is_sound(device: &Device, state: &State) -> bool {
     !state.sets().iter().any(|set| reduce::has_non_finite(device, state.weights(*set)))
 }
 
-/// The files of a Hugging Face folder.
-fn write_model(
+/// The small files of a Hugging Face folder.
+fn write_texts(
     staging: &mut Staging,
     model: &Model,
     tokenizer: &Tokenizer,
-    weights: &[f32],
 ) -> Result<(), RecordError> {
     let special = special_tokens(tokenizer);
     let json = |value: &serde_json::Value| {
@@ -83,9 +104,12 @@ fn write_model(
     for (name, text) in texts {
         staging.write(name, |out| out.write_all(text.as_bytes()))?;
     }
-    let format = BTreeMap::from([("format".to_string(), "pt".to_string())]);
-    let entries = model_entries(model, weights);
-    staging.write(MODEL_FILE, |out| write_safetensors(out, &entries, &format))
+    Ok(())
+}
+
+/// What `transformers` asks of a file of weights.
+fn hugging_face_format() -> BTreeMap<String, String> {
+    BTreeMap::from([("format".to_string(), "pt".to_string())])
 }
 
 /// Which ids have a role, for `config.json`.

@@ -254,6 +254,8 @@ impl Run<'_> {
         let ended = self.train().and_then(|ending| self.finish(ending));
         ended.map_err(|source| {
             let step = self.state.progress.step;
+            // A checkpoint on its way may still arrive; the first error is the one to tell.
+            let _ = self.settle();
             let saved = checkpoint::pointed(&self.folder, checkpoint::Pointer::Last);
             let stopped = Stopped {
                 step,
@@ -282,6 +284,7 @@ impl Run<'_> {
         if ending.reason != StopReason::Diverged {
             self.save(Standing::Later)?;
         }
+        self.settle()?;
         let result = self.write_result()?;
         let whole_split = match &result {
             Some(checkpoint) if is_complete => self.score_whole_split(checkpoint)?,

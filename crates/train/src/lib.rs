@@ -18,6 +18,7 @@ mod receipts;
 pub mod recipe;
 mod recorder;
 mod run;
+mod saving;
 pub mod session;
 mod state;
 mod trainer;
@@ -36,3 +37,5 @@ pub use state::{Best, Weights};
 
 #[cfg(test)]
 mod golden_tests;
+#[cfg(test)]
+mod saving_tests;

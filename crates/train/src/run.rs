@@ -2,26 +2,24 @@
 
 use std::time::Instant;
 
-use heldout_base::durable::Naming;
 use heldout_data::{Batch, Prefetch};
 use heldout_kernels::{NoiseKey, PassKind, Tape};
 use heldout_model::Tokens;
 use heldout_optim::clip::Clipped;
 use heldout_optim::guard::Verdict;
-use heldout_record::checkpoint::{self, Checkpoint};
-use heldout_record::{
-    CheckpointRecord, Event, GuardRecord, RecordError, RunDir, StepRecord, StopReason,
-};
+use heldout_record::checkpoint;
+use heldout_record::{Event, GuardRecord, RunDir, StepRecord, StopReason};
 use heldout_regularize::at::At;
 use heldout_regularize::plan::Average;
 
-use crate::checkpointing::{self, Standing};
+use crate::checkpointing;
 use crate::control::Control;
 use crate::error::TrainError;
 use crate::horizon::{Clock, Horizon};
 use crate::job::Setup;
 use crate::receipts::Receipts;
 use crate::recorder::Recorder;
+use crate::saving::Saver;
 use crate::state::{Ending, State};
 use crate::validation::Validation;
 
@@ -42,6 +40,8 @@ pub struct Run<'a> {
     pace: Pace,
     /// The last step that is safe on disk.
     pub saved: Option<u64>,
+    /// Makes checkpoints safe while the run goes on.
+    pub saver: Saver,
 }
 
 /// Tokens and time since the last step record.
@@ -104,6 +104,7 @@ impl<'a> Run<'a> {
             prefetch,
             pace: Pace { since: Instant::now(), tokens: 0 },
             saved: None,
+            saver: Saver::default(),
         })
     }
 
@@ -212,7 +213,8 @@ impl<'a> Run<'a> {
 
     /// Takes weights, moments and averages from the best checkpoint (or the last whole one) and
     /// cuts the rate from now on. The data and the step go on.
-    fn roll_back(&mut self, rate_factor: f64) -> Result<(Decision, String), TrainError> {
+    pub fn roll_back(&mut self, rate_factor: f64) -> Result<(Decision, String), TrainError> {
+        self.settle()?;
         let found = checkpoint::load_best(&self.folder)
             .or_else(|_| checkpoint::load_last(&self.folder).map(|(last, _)| last));
         let Ok(checkpoint) = found else {
@@ -306,52 +308,13 @@ impl<'a> Run<'a> {
             tokens_per_second: self.pace.tokens as f64 / elapsed,
             seconds: self.clock.seconds(),
         };
-        self.pace = Pace { since: Instant::now(), tokens: 0 };
+        self.restart_pace();
         self.recorder.event(Event::Step(record))
     }
 
-    pub fn checkpoint_if_due(&mut self) -> Result<(), TrainError> {
-        let progress = &self.state.progress;
-        let (step, since) = (progress.step, progress.saved_at_seconds);
-        if !self.setup.checkpoint_every.is_due(step, self.clock.seconds(), since) {
-            return Ok(());
-        }
-        self.save(Standing::Later)
-    }
-
-    /// Writes a checkpoint of the present step, unless it is there or the weights are broken.
-    pub fn save(&mut self, standing: Standing) -> Result<(), TrainError> {
-        let step = self.state.progress.step;
-        let is_there = self.saved == Some(step) && standing == Standing::Later;
-        if is_there || !checkpointing::is_sound(&self.setup.device, &self.state) {
-            return Ok(());
-        }
-        let seconds = self.clock.seconds();
-        let progress = &mut self.state.progress;
-        (progress.seconds, progress.saved_at_seconds) = (seconds, seconds);
-        progress.averages = self.state.averages.iter().map(|a| a.counts()).collect();
-        // Staging would make a folder that vanished anew, without the papers that belong in it.
-        let recipe = self.folder.recipe();
-        std::fs::metadata(&recipe).naming("find", &recipe).map_err(RecordError::from)?;
-        // What a resume keeps of the metrics must not be older than the checkpoint.
-        self.recorder.sync()?;
-        let (model, tokenizer) = (&self.setup.model, &self.setup.data.tokenizer);
-        let written = checkpointing::save(&self.folder, model, tokenizer, &self.state, standing)?;
-        self.saved = Some(step);
-        self.announce(&written, standing)?;
-        checkpoint::prune(&self.folder, self.setup.recipe.run.keep)?;
-        // Writing took time that the next step's speed should not show.
+    /// What just happened was no part of the next step: its speed should not show it.
+    pub fn restart_pace(&mut self) {
         self.pace = Pace { since: Instant::now(), tokens: 0 };
-        Ok(())
-    }
-
-    fn announce(&mut self, written: &Checkpoint, standing: Standing) -> Result<(), TrainError> {
-        let path = written.folder.strip_prefix(&self.folder.root).unwrap_or(&written.folder);
-        self.recorder.event(Event::Checkpoint(CheckpointRecord {
-            step: written.step,
-            path: path.display().to_string(),
-            best: standing == Standing::Best,
-        }))
     }
 }
 

@@ -220,7 +220,8 @@ fn a_disk_that_becomes_read_only_ends_the_run() {
     let mounted = std::rc::Rc::new(std::cell::RefCell::new(None));
     let (slot, over) = (mounted.clone(), place.clone());
     let mut mount = move |event: &Event| {
-        if matches!(event, Event::Step(s) if s.step == 12) {
+        // When a checkpoint is told of none is on its way, whose files would be hidden.
+        if matches!(event, Event::Checkpoint(c) if c.step == 10) {
             let options = ["-t", "tmpfs", "-o", "ro", "tmpfs"];
             let status = Command::new("mount").args(options).arg(&over).status();
             if status.is_ok_and(|s| s.success()) {

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
+use zerocopy::IntoBytes;
 
 /// Floats converted at a time: 256 KiB, which stays in the cache.
 const FLOATS: usize = 1 << 16;
@@ -111,6 +112,8 @@ fn check(entries: &[Entry]) -> io::Result<()> {
 
 fn write_values(out: &mut dyn Write, values: &Values, buffer: &mut Vec<u8>) -> io::Result<()> {
     match *values {
+        // The file's byte order is this machine's: not a byte is moved.
+        Values::F32(data) if cfg!(target_endian = "little") => out.write_all(data.as_bytes()),
         Values::F32(data) => data.chunks(FLOATS).try_for_each(|chunk| {
             buffer.resize(4 * chunk.len(), 0);
             for (bytes, value) in buffer.chunks_exact_mut(4).zip(chunk) {
