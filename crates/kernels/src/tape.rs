@@ -11,7 +11,6 @@
 mod backward;
 mod forward;
 mod node;
-mod profile;
 
 use std::sync::Arc;
 
@@ -24,10 +23,10 @@ use crate::ops::dropout::{Dropout, NoiseKey, Site};
 use crate::ops::norm::Norm;
 use crate::ops::{HeadShape, attention, embedding, rotary};
 use crate::parameters::Weight;
+use crate::profile::{Profile, Profiler};
 use node::{Node, Op, Tensor};
 
 pub use node::Var;
-pub use profile::{Profile, Span, Total};
 
 /// Buffers and the record of a pass; lives as long as training does.
 pub struct Tape {
@@ -37,7 +36,7 @@ pub struct Tape {
     nodes: Vec<Node>,
     token_nll: Buffer,
     rotary: rotary::Table,
-    profiler: profile::Profiler,
+    profiler: Profiler,
 }
 
 impl Tape {
@@ -50,7 +49,7 @@ impl Tape {
             nodes: Vec::new(),
             token_nll: Buffer::default(),
             rotary: rotary::Table::default(),
-            profiler: profile::Profiler::default(),
+            profiler: Profiler::default(),
         }
     }
 

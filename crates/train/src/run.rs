@@ -20,6 +20,7 @@ use crate::control::Control;
 use crate::error::TrainError;
 use crate::horizon::{Clock, Horizon};
 use crate::job::Setup;
+use crate::meter::{Meter, Part};
 use crate::receipts::Receipts;
 use crate::recorder::Recorder;
 use crate::state::{Ending, State};
@@ -38,6 +39,7 @@ pub struct Run<'a> {
     pub gradients: Vec<f32>,
     pub validation: Validation,
     pub receipts: Receipts,
+    pub meter: Meter,
     prefetch: Prefetch,
     pace: Pace,
     /// The last step that is safe on disk.
@@ -100,6 +102,7 @@ impl<'a> Run<'a> {
             gradients,
             validation,
             receipts: Receipts::default(),
+            meter: Meter::default(),
             prefetch,
             pace: Pace { since: Instant::now(), tokens: 0 },
             saved: None,
@@ -144,8 +147,9 @@ impl<'a> Run<'a> {
             objective += report.objective_sum;
             nll += report.nll_sum;
         }
-        let device = &self.setup.device;
-        let penalty = self.setup.plan.penalty_value(device, &self.state.parameters, at);
+        let penalty = self.timed(Part::PenaltyValue, |Run { setup, state, .. }| {
+            setup.plan.penalty_value(&setup.device, &state.parameters, at)
+        });
         let count = targets.max(1) as f64;
         BatchLoss { objective: objective / count + penalty, nll: nll / count, targets }
     }
@@ -273,6 +277,7 @@ impl<'a> Run<'a> {
     pub fn count(&mut self, loss: &BatchLoss) {
         self.state.progress.step += 1;
         self.state.progress.tokens += loss.targets;
+        self.state.progress.timing.step_tokens += loss.targets;
         self.pace.tokens += loss.targets;
     }
 
@@ -315,7 +320,7 @@ impl<'a> Run<'a> {
         if !self.setup.checkpoint_every.is_due(step, self.clock.seconds(), since) {
             return Ok(());
         }
-        self.save(Standing::Later)
+        self.timed(Part::Checkpoint, |run| run.save(Standing::Later))
     }
 
     /// Writes a checkpoint of the present step, unless it is there or the weights are broken.

@@ -23,8 +23,9 @@ impl Pass<'_> {
         let mut node = Node { op, x, out, saved: Buffer::default() };
         let since = self.tape.profiler.now();
         self.forward_node(&mut node);
-        let flops = node.op.flops(self.shape(out).0);
-        self.tape.profiler.span(node.op.names().0, since, flops);
+        let (rows, cols) = self.shape(out);
+        let work = node.op.forward_work(rows, cols);
+        self.tape.profiler.span(node.op.names().0, node.op.size(), since, work);
         if self.is_training() {
             self.pin(&node);
             self.tape.nodes.push(node);
@@ -208,8 +209,7 @@ pub(super) fn cross_entropy(
         let len = pass.value(x).len();
         pass.tape.arena.take(len)
     });
-    let since = pass.tape.profiler.now();
-    let Tape { device, arena, tensors, token_nll, .. } = &mut *pass.tape;
+    let Tape { device, arena, tensors, token_nll, profiler, .. } = &mut *pass.tape;
     arena.give(std::mem::take(token_nll));
     let mut nll = arena.take(targets.len());
     let value = tensors[x.0].value.as_ref().expect("the value was taken over or released");
@@ -219,11 +219,9 @@ pub(super) fn cross_entropy(
         (Some(dx), Some(all)) => Some(Gradients { dx, dhead: head.of_mut(all) }),
         _ => None,
     };
-    let report = cross_entropy::cross_entropy(device, arena, &mut nll, inputs, spec, gradients);
+    let report =
+        cross_entropy::cross_entropy(device, arena, profiler, &mut nll, inputs, spec, gradients);
     *token_nll = nll;
-    let products = if dx.is_some() { 3.0 } else { 1.0 };
-    let flops = products * 2.0 * targets.len() as f64 * head.len() as f64;
-    pass.tape.profiler.span("cross_entropy", since, flops);
     if let Some(dx) = dx {
         pass.accumulate(x, dx);
     }

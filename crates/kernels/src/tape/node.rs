@@ -1,11 +1,13 @@
 //! What the tape remembers of each op: arguments, inputs, output and saved buffers.
 
 use crate::arena::Buffer;
+use crate::gemm::Accumulate;
 use crate::math::Activation;
 use crate::ops::dropout::Site;
 use crate::ops::norm::Norm;
 use crate::ops::{HeadShape, attention, embedding};
 use crate::parameters::Weight;
+use crate::profile::Work;
 
 /// A handle of a tensor `[rows, cols]` on the tape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +104,14 @@ impl Op {
         }
     }
 
+    /// Rows and columns of the weight that sets the cost.
+    pub fn size(&self) -> Option<[usize; 2]> {
+        match self {
+            Op::Linear { weight, .. } => Some([weight.rows, weight.cols]),
+            _ => None,
+        }
+    }
+
     /// Floating-point operations of the forward pass's products over `rows` rows.
     pub fn flops(&self, rows: usize) -> f64 {
         match self {
@@ -113,4 +123,60 @@ impl Op {
             _ => 0.0,
         }
     }
+
+    /// The work of the forward pass whose output is `[rows, cols]`; vectors as long as a row
+    /// (gains, statistics) do not count.
+    pub fn forward_work(&self, rows: usize, cols: usize) -> Work {
+        let n = rows * cols;
+        match self {
+            Op::Linear { .. } | Op::Attention { .. } => Work::products(self.flops(rows)),
+            // A vector of each table in, the sum out.
+            Op::Embedding { positions, .. } => Work::moved(n * (2 + positions.iter().count())),
+            // x in, y out.
+            Op::Norm { .. } | Op::HeadNorm { .. } => Work::moved(2 * n),
+            // Gate and up in, y out.
+            Op::Swiglu { .. } => Work::moved(3 * n),
+            // Queries and keys in and out, in place; values stay where they are.
+            Op::Rotary { shape, .. } => Work::moved(2 * rotated(shape)),
+            // x and branch in, y out.
+            Op::Residual { .. } => Work::moved(3 * n),
+        }
+    }
+
+    /// The work of the backward pass for an output of `[rows, cols]`, for a linear map that of its
+    /// elementwise part alone. `into` is what happens to the gradient of the first input.
+    pub fn backward_work(&self, rows: usize, cols: usize, into: Accumulate) -> Work {
+        let n = rows * cols;
+        match self {
+            // Two products for one and scores anew, five where forward has two.
+            Op::Attention { .. } => Work::products(2.5 * self.flops(rows)),
+            // dy in, the token table's rows in and out; dy again into the positions' rows; dropout
+            // rewrites dy first.
+            Op::Embedding { positions, sites, .. } => {
+                let dropout = 2 * sites.output.iter().count();
+                Work::moved(n * (3 + positions.iter().count() + dropout))
+            }
+            // dy and x in, dx out, which may be there already.
+            Op::Norm { .. } => Work::moved(n * if into == Accumulate::Add { 4 } else { 3 }),
+            Op::Linear { bias, activation, site, .. } => {
+                let read = n * usize::from(bias.is_some());
+                let derived = 3 * n * usize::from(*activation != Activation::None);
+                let dropout = 2 * n * usize::from(site.is_some());
+                // One pass does all three; the longest says what it moves.
+                Work::moved(read.max(derived).max(dropout))
+            }
+            // dy, gate and up in, two gradients out; dropout rewrites dy first.
+            Op::Swiglu { site } => Work::moved(n * (5 + usize::from(site.is_some()))),
+            // dy and x of queries and keys in, dx out in place of dy.
+            Op::HeadNorm { shape, .. } => Work::moved(3 * rotated(shape)),
+            Op::Rotary { shape, .. } => Work::moved(2 * rotated(shape)),
+            // dy in, the branch's gradient out.
+            Op::Residual { .. } => Work::moved(2 * n),
+        }
+    }
+}
+
+/// Numbers of all queries and keys.
+fn rotated(shape: &HeadShape) -> usize {
+    shape.rows() * (shape.heads + shape.kv_heads) * shape.head_width
 }
