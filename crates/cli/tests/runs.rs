@@ -116,6 +116,54 @@ fn the_summary_of_a_run() {
     assert!(scratch.join("runs/tiny-2/metrics.jsonl").exists());
 }
 
+/// The numbers of a line of the profile's table, and what stands before them.
+fn table_row(line: &str) -> (String, Vec<f64>) {
+    let figures = |word: &&str| word.ends_with(|c: char| c.is_ascii_digit() || c == '%');
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let count = words.iter().rev().take_while(|word| figures(word) && !word.contains('×')).count();
+    let (name, rest) = words.split_at(words.len() - count);
+    let number = |word: &&str| word.trim_end_matches('%').replace(',', "").parse().expect("figure");
+    (name.join(" "), rest.iter().map(number).collect())
+}
+
+#[test]
+fn a_step_is_profiled() {
+    let scratch = tiny();
+    let ran = scratch.ok(&["train", "tiny.toml", "--out", "r", "--profile", "--steps", "10"]);
+    let lines: Vec<&str> = ran.err.lines().collect();
+    let start = lines.iter().position(|line| line.starts_with("step 5: 256 tokens in"));
+    let start = start.unwrap_or_else(|| panic!("no table in {}", ran.err));
+    let end = start + lines[start..].iter().position(|l| l.starts_with("the whole")).expect("end");
+    let table = &lines[start..=end];
+    assert!(table.iter().all(|line| line.chars().count() < 80), "{table:#?}");
+    let rows: Vec<_> = table[4..].iter().map(|line| table_row(line)).collect();
+    let milliseconds = |row: &str| {
+        let row = rows.iter().find(|(name, _)| name == row).unwrap_or_else(|| panic!("no {row}"));
+        row.1.iter().copied().find(|ms| ms.fract() != 0.0).expect("a time")
+    };
+    for op in ["linear 96×32", "softmax and loss", "adamw update", "wait for data", "record"] {
+        assert!(rows.iter().any(|(name, _)| name == op), "no {op} in {table:#?}");
+    }
+    let (all, between) = (milliseconds("all of these"), milliseconds("between them"));
+    let step = milliseconds("the whole step");
+    assert!((all + between - step).abs() < 0.002 && between >= 0.0, "{table:#?}");
+    assert!(ran.out.contains("profile    r/profile.json (of step 5;"), "{}", ran.out);
+    let text = std::fs::read_to_string(scratch.join("r/profile.json")).expect("the trace");
+    let events = json(&text)["traceEvents"].as_array().expect("a list").len();
+    assert!(events > 60, "{events} events");
+    let again = scratch.ok(&["resume", "r", "--profile", "--json"]);
+    assert!(again.err.contains("no step was profiled"), "{}", again.err);
+    let result = json(&again.out);
+    assert_eq!(result["profile"]["step"], 5);
+    let timing = &result["timing"];
+    assert_eq!(timing["step_tokens"].as_u64(), Some(2560));
+    let seconds = |part: &str| timing[part].as_f64().expect("seconds");
+    let parts = ["step_seconds", "data_seconds", "evaluation_seconds", "checkpoint_seconds"];
+    let sum: f64 = parts.into_iter().map(seconds).sum();
+    assert!(sum > 0.0 && sum <= seconds("seconds"), "{timing}");
+    assert!(timing["evaluation_tokens"].as_u64() > Some(0), "{timing}");
+}
+
 #[test]
 fn a_bare_text_is_enough() {
     let scratch = Scratch::new();

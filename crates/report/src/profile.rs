@@ -92,8 +92,8 @@ fn aligned(row: &[String; 6], widths: &[usize; 6]) -> String {
     line.trim_end().to_owned()
 }
 
-/// `steps 91.2%, evaluation 7.9%, data 0.1%, checkpoints 0.8%, other 0.0%` of a run's time;
-/// nothing where none passed.
+/// `steps 91%, evaluation 7.9%, data 0.1%, checkpoints 0.8%, other 0.1%` of a run's time, which
+/// fits a line of the summary; nothing where no time passed.
 pub fn shares(timing: &TimingRecord) -> Option<String> {
     let parts = [
         ("steps", timing.step_seconds),
@@ -103,7 +103,9 @@ pub fn shares(timing: &TimingRecord) -> Option<String> {
     ];
     let other = timing.seconds - parts.iter().map(|(_, seconds)| seconds).sum::<f64>();
     let share = |(name, seconds): (&str, f64)| {
-        format!("{name} {}%", format::fixed(100.0 * seconds / timing.seconds, 1))
+        let percent = 100.0 * seconds / timing.seconds;
+        let decimals = if percent < 9.95 { 1 } else { 0 };
+        format!("{name} {}%", format::fixed(percent, decimals))
     };
     let words: Vec<String> = parts.into_iter().chain([("other", other)]).map(share).collect();
     (timing.seconds > 0.0).then(|| words.join(", "))
@@ -160,13 +162,13 @@ the whole step          500.00  100.0%    120.0";
     fn shares_add_up() {
         let timing = TimingRecord {
             seconds: 200.0,
-            step_seconds: 182.4,
+            step_seconds: 182.1,
             evaluation_seconds: 15.8,
             data_seconds: 0.1,
             checkpoint_seconds: 1.6,
             ..Default::default()
         };
-        let text = "steps 91.2%, evaluation 7.9%, data 0.1%, checkpoints 0.8%, other 0.1%";
+        let text = "steps 91%, evaluation 7.9%, data 0.1%, checkpoints 0.8%, other 0.2%";
         assert_eq!(shares(&timing).as_deref(), Some(text));
     }
 }
