@@ -153,7 +153,7 @@ fn the_time_of_a_run_adds_up_over_stops() {
         let sum: f64 = parts.iter().sum();
         assert!(sum <= timing.seconds, "{what}: {timing:?}");
         // Tiny steps leave receipts and the result a large share, but never nearly all.
-        assert!(sum > 0.2 * timing.seconds, "{what}: {timing:?}");
+        assert!(sum > 0.05 * timing.seconds, "{what}: {timing:?}");
         assert_eq!((timing.step, timing.step_tokens), (24, 24 * 8 * 16), "{what}");
         assert!(timing.checkpoint_seconds_most > 0.0, "{what}");
         assert!(timing.checkpoint_seconds_most <= timing.checkpoint_seconds, "{what}");
