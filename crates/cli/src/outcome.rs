@@ -1,6 +1,7 @@
 //! What is shown when a run has ended: the curves, the table, the verdict, and what to try next.
 
 use heldout_record::{RunDir, StopReason, read_metrics};
+use heldout_report::format;
 use heldout_report::plot::Frame;
 use heldout_report::summary::{RunSummary, Verdict};
 use heldout_report::wrap::wrap;
@@ -41,6 +42,15 @@ fn print_text(run: &RunDir, summary: &RunSummary, console: &Console) -> Result<(
     if summary.best().is_some() {
         let model = format!("{} (Hugging Face layout)", run.model().display());
         print_table(&[("result".to_owned(), model)], console)?;
+    }
+    if let Some(profile) = &summary.profile {
+        let path = run.root.join(&profile.path);
+        let text = format!(
+            "{} (of step {}; opens in chrome://tracing or ui.perfetto.dev)",
+            path.display(),
+            format::count(profile.step)
+        );
+        print_table(&[("profile".to_owned(), text)], console)?;
     }
     let next = next_commands(run, summary);
     for (i, command) in next.iter().enumerate() {
@@ -100,6 +110,8 @@ pub fn as_json(run: &RunDir, summary: &RunSummary) -> Value {
         "stopped": summary.stopped,
         "guard_events": summary.guards.len(),
         "tokens_per_second": summary.tokens_per_second,
+        "timing": summary.timing,
+        "profile": summary.profile,
         "verdict": summary.verdict(),
         "sentence": summary.verdict().sentence(),
     })

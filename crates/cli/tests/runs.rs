@@ -119,6 +119,49 @@ fn the_summary_of_a_run() {
 }
 
 #[test]
+fn a_step_is_profiled() {
+    let scratch = tiny();
+    let ran = scratch.ok(&["train", "tiny.toml", "--out", "r", "--profile", "--steps", "10"]);
+    let lines: Vec<&str> = ran.err.lines().collect();
+    let start = lines.iter().position(|line| line.starts_with("step 5: 256 tokens in"));
+    let start = start.unwrap_or_else(|| panic!("no table in {}", ran.err));
+    let end = start + lines[start..].iter().position(|l| l.starts_with("the whole")).expect("end");
+    let table = &lines[start..=end];
+    assert!(table.iter().all(|line| line.chars().count() < 80), "{table:#?}");
+    // The time stands before the share.
+    let milliseconds = |row: &str| -> f64 {
+        let line = table.iter().find(|line| line.starts_with(row));
+        let line = line.unwrap_or_else(|| panic!("no {row} in {table:#?}"));
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let share = words.iter().position(|word| word.ends_with('%')).expect("a share");
+        words[share - 1].replace(',', "").parse().expect("a time")
+    };
+    for op in ["linear 96×32", "softmax and loss", "adamw update", "wait for data", "record"] {
+        assert!(milliseconds(op) >= 0.0, "{op}");
+    }
+    let (all, between) = (milliseconds("all of these"), milliseconds("between them"));
+    let step = milliseconds("the whole step");
+    // Each of the three is rounded for itself.
+    assert!((all + between - step).abs() < 0.002 + 1e-3 * step, "{table:#?}");
+    assert!(all > 0.0 && between >= 0.0, "{table:#?}");
+    assert!(ran.out.contains("profile    r/profile.json (of step 5;"), "{}", ran.out);
+    let text = std::fs::read_to_string(scratch.join("r/profile.json")).expect("the trace");
+    let events = json(&text)["traceEvents"].as_array().expect("a list").len();
+    assert!(events > 60, "{events} events");
+    let again = scratch.ok(&["resume", "r", "--profile", "--json"]);
+    assert!(again.err.contains("no step was profiled"), "{}", again.err);
+    let result = json(&again.out);
+    assert_eq!(result["profile"]["step"], 5);
+    let timing = &result["timing"];
+    assert_eq!(timing["step_tokens"].as_u64(), Some(2560));
+    let seconds = |part: &str| timing[part].as_f64().expect("seconds");
+    let parts = ["step_seconds", "data_seconds", "evaluation_seconds", "checkpoint_seconds"];
+    let sum: f64 = parts.into_iter().map(seconds).sum();
+    assert!(sum > 0.0 && sum <= seconds("seconds"), "{timing}");
+    assert!(timing["evaluation_tokens"].as_u64() > Some(0), "{timing}");
+}
+
+#[test]
 fn a_bare_text_is_enough() {
     let scratch = Scratch::new();
     scratch.write("my text.txt", common::text(200));

@@ -185,11 +185,12 @@ fn main() {
     for (name, total) in rows {
         let seconds = total.duration.as_secs_f64();
         println!(
-            "{name:28} {:5.1}%  {:8.3} ms a step  {:6.1} calls  {:7.1} GFLOP/s",
+            "{name:36} {:5.1}%  {:8.3} ms a step  {:6.1} calls  {:7.1} GFLOP/s  {:6.1} GB/s",
             100.0 * seconds / all,
             1e3 * seconds / rounds as f64,
             total.calls as f64 / rounds as f64,
-            total.flops / seconds / 1e9,
+            total.work.flops / seconds / 1e9,
+            total.work.bytes / seconds / 1e9,
         );
     }
 }

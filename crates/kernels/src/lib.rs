@@ -14,6 +14,7 @@ pub mod math;
 pub mod ops;
 pub mod parameters;
 pub mod pool;
+pub mod profile;
 pub mod random;
 pub mod reduce;
 mod rounded;

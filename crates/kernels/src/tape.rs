@@ -11,7 +11,6 @@
 mod backward;
 mod forward;
 mod node;
-mod profile;
 mod recompute;
 
 use std::sync::Arc;
@@ -25,12 +24,12 @@ use crate::ops::dropout::{Dropout, NoiseKey, Site};
 use crate::ops::norm::Norm;
 use crate::ops::{HeadShape, attention, embedding, rotary};
 use crate::parameters::Weight;
+use crate::profile::{Profile, Profiler};
 use crate::rounded::RoundedWeights;
 use crate::values::{Storage, Values};
 use node::{Node, Op, Storages, Tensor};
 
 pub use node::Var;
-pub use profile::{Profile, Span, Total};
 pub use recompute::Activations;
 
 /// Buffers and the record of a pass; lives as long as training does.
@@ -44,7 +43,7 @@ pub struct Tape {
     segments: recompute::Segments,
     token_nll: Buffer,
     rotary: rotary::Table,
-    profiler: profile::Profiler,
+    profiler: Profiler,
 }
 
 impl Tape {
@@ -59,7 +58,7 @@ impl Tape {
             segments: recompute::Segments::default(),
             token_nll: Buffer::default(),
             rotary: rotary::Table::default(),
-            profiler: profile::Profiler::default(),
+            profiler: Profiler::default(),
         }
     }
 

@@ -17,6 +17,16 @@ pub(crate) enum Storage {
     Halves,
 }
 
+impl Storage {
+    /// Of an element.
+    pub fn bytes(self) -> usize {
+        match self {
+            Storage::Floats => 4,
+            Storage::Halves => 2,
+        }
+    }
+}
+
 /// A stored element.
 pub(crate) trait Element: Copy + Send + Sync + 'static {
     fn get(self) -> f32;

@@ -239,3 +239,42 @@ fn without_noise_training_equals_evaluation() {
     assert!((sum - evaluated.nll_sum).abs() < 1e-9);
     assert_eq!(pass.token_nll()[SEQ_LEN - 1], 0.0);
 }
+
+#[test]
+fn a_profile_changes_nothing_and_its_spans_follow_each_other() {
+    let little = Little::new();
+    let parameters = little.parameters();
+    let mut tape = tape(2);
+    let plain = step(&mut tape, &little, &parameters, 0.1);
+    assert!(tape.take_profile().is_none());
+    tape.start_profile();
+    let profiled = step(&mut tape, &little, &parameters, 0.1);
+    let profile = tape.take_profile().expect("it was started");
+    assert_eq!(plain, profiled);
+    let spans = &profile.spans;
+    for pair in spans.windows(2) {
+        assert!(pair[0].start + pair[0].duration <= pair[1].start, "{pair:?} overlap");
+    }
+    assert!(spans.iter().all(|s| s.work.flops == 0.0 || s.work.bytes == 0.0));
+    let totals = profile.totals();
+    let calls: u64 = totals.values().map(|total| total.calls).sum();
+    assert_eq!(calls, spans.len() as u64);
+    let rows = 4 * SEQ_LEN;
+    let check = |label: &str, calls: u64, flops: usize, bytes: usize| {
+        let total = totals.get(label).unwrap_or_else(|| panic!("no {label} in {totals:?}"));
+        let found = (total.calls, total.work.flops, total.work.bytes);
+        assert_eq!(found, (calls, flops as f64, bytes as f64), "{label}");
+    };
+    for part in ["linear", "linear backward weight", "linear backward input"] {
+        check(&format!("{part} {HIDDEN}×{WIDTH}"), 1, 2 * rows * HIDDEN * WIDTH, 0);
+    }
+    for part in ["logits", "logits backward weight", "logits backward input"] {
+        check(&format!("{part} {VOCABULARY}×{WIDTH}"), 1, 2 * rows * VOCABULARY * WIDTH, 0);
+    }
+    check("softmax and loss", 1, 0, 2 * 4 * rows * VOCABULARY);
+    check("residual", 4, 0, 4 * 3 * 4 * rows * WIDTH);
+    // The last norm's input has no gradient yet; the other four add to one.
+    check("norm backward", 5, 0, (3 + 4 * 4) * 4 * rows * WIDTH);
+    // Tokens and positions in, their sum out.
+    check("embedding", 1, 0, 3 * 4 * rows * WIDTH);
+}

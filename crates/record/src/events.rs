@@ -24,6 +24,10 @@ pub enum Event {
     Sample(SampleRecord),
     /// Anything else a user should know.
     Notice(Notice),
+    /// Where the time of one step went.
+    Profile(ProfileRecord),
+    /// Where the time of the run went; at its end.
+    Timing(TimingRecord),
     /// The run ended.
     Stopped(Stopped),
 }
@@ -40,6 +44,8 @@ impl Event {
             Event::Checkpoint(record) => Some(record.step),
             Event::Sample(record) => Some(record.step),
             Event::Notice(notice) => notice.step,
+            Event::Profile(record) => Some(record.step),
+            Event::Timing(record) => Some(record.step),
             Event::Stopped(stopped) => Some(stopped.step),
         }
     }
@@ -212,6 +218,75 @@ pub struct Notice {
     pub step: Option<u64>,
     /// The sentence.
     pub text: String,
+}
+
+/// Where the time of one step went, op by op.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ProfileRecord {
+    /// The step, counted from 1.
+    pub step: u64,
+    /// Target tokens trained on in it.
+    pub tokens: u64,
+    /// Wall time of the whole step; what the ops do not add up to is overhead between them.
+    #[serde(with = "number")]
+    pub seconds: f64,
+    /// The trace with every single call, relative to the run.
+    pub path: String,
+    /// The longest first.
+    pub ops: Vec<OpRecord>,
+}
+
+/// All calls of one op in a step.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct OpRecord {
+    /// The op, its part, and the size of its weight.
+    pub name: String,
+    /// Calls.
+    pub calls: u64,
+    /// Wall time of all calls.
+    #[serde(with = "number")]
+    pub seconds: f64,
+    /// Floating-point operations of matrix products; 0 where there are none.
+    #[serde(with = "number")]
+    pub flops: f64,
+    /// Bytes that had to be moved; 0 where products bound the op.
+    #[serde(with = "number")]
+    pub bytes: f64,
+}
+
+/// Where the time of the run went: wall time of the training thread in seconds, over all sessions
+/// up to now. What the parts do not add up to is reading and writing of the run's other files,
+/// receipts, and the start.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TimingRecord {
+    /// Updates made.
+    pub step: u64,
+    /// Training time in all, stops not counted.
+    #[serde(with = "number")]
+    pub seconds: f64,
+    /// Computing in steps: from the batch at hand to the averages after the update.
+    #[serde(with = "number")]
+    pub step_seconds: f64,
+    /// Target tokens trained on in that time.
+    pub step_tokens: u64,
+    /// Waiting for batches.
+    #[serde(with = "number")]
+    pub data_seconds: f64,
+    /// Scoring text, of the training sample and of the held-out split.
+    #[serde(with = "number")]
+    pub evaluation_seconds: f64,
+    /// Target tokens scored in that time.
+    pub evaluation_tokens: u64,
+    /// Writing samples of text.
+    #[serde(with = "number")]
+    pub sample_seconds: f64,
+    /// Standing still for checkpoints.
+    #[serde(with = "number")]
+    pub checkpoint_seconds: f64,
+    /// The longest stand-still for one checkpoint.
+    #[serde(with = "number")]
+    pub checkpoint_seconds_most: f64,
 }
 
 /// Why a run ended.

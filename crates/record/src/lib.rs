@@ -7,6 +7,7 @@ mod events;
 pub mod manifest;
 mod metrics;
 mod number;
+pub mod profile;
 mod run_dir;
 mod staging;
 mod tensorboard;
@@ -15,8 +16,8 @@ pub mod weights;
 pub use checkpoint::Checkpoint;
 pub use error::RecordError;
 pub use events::{
-    CheckpointRecord, EvaluationRecord, Event, GuardRecord, Notice, Receipt, SampleRecord, Started,
-    StepRecord, StopReason, Stopped,
+    CheckpointRecord, EvaluationRecord, Event, GuardRecord, Notice, OpRecord, ProfileRecord,
+    Receipt, SampleRecord, Started, StepRecord, StopReason, Stopped, TimingRecord,
 };
 pub use manifest::Manifest;
 pub use metrics::{MetricsLog, read_metrics};

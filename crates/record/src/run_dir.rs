@@ -90,6 +90,11 @@ impl RunDir {
         self.root.join("metrics.jsonl")
     }
 
+    /// One step taken apart, as a trace, where that was asked for.
+    pub fn profile(&self) -> PathBuf {
+        self.root.join("profile.json")
+    }
+
     /// Event files for TensorBoard.
     pub fn tensorboard(&self) -> PathBuf {
         self.root.join("tensorboard")

@@ -115,7 +115,7 @@ impl TensorBoard {
                 self.text("notices", notice.step.unwrap_or(0), &notice.text)?;
             }
             Event::Stopped(stopped) => self.text("stopped", stopped.step, &stopped.detail)?,
-            Event::Checkpoint(_) => {}
+            Event::Checkpoint(_) | Event::Profile(_) | Event::Timing(_) => {}
         }
         self.flush()
     }

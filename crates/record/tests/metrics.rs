@@ -1,8 +1,9 @@
 //! metrics.jsonl: what is written comes back, whatever a crash did to the file.
 
 use heldout_record::{
-    CheckpointRecord, EvaluationRecord, Event, GuardRecord, MetricsLog, Notice, Receipt,
-    RecordError, SampleRecord, Started, StepRecord, StopReason, Stopped, read_metrics,
+    CheckpointRecord, EvaluationRecord, Event, GuardRecord, MetricsLog, Notice, OpRecord,
+    ProfileRecord, Receipt, RecordError, SampleRecord, Started, StepRecord, StopReason, Stopped,
+    TimingRecord, read_metrics,
 };
 use proptest::prelude::*;
 use std::fs;
@@ -58,6 +59,13 @@ fn all_kinds() -> Vec<Event> {
         }),
         Event::Notice(Notice { step: None, text: String::new() }),
         Event::Notice(Notice { step: Some(1), text: "a".into() }),
+        Event::Profile(ProfileRecord {
+            step: 1,
+            seconds: 1e-9,
+            ops: vec![OpRecord { name: "a \"×\"".into(), calls: 2, ..Default::default() }],
+            ..Default::default()
+        }),
+        Event::Timing(TimingRecord { step: 1, seconds: 0.1 + 0.2, ..Default::default() }),
         Event::Stopped(Stopped {
             step: 1,
             reason: StopReason::EarlyStopping,

@@ -20,6 +20,7 @@ fn lies_where_the_documentation_says() {
     check(run.plan(), "plan.json");
     check(run.manifest(), "manifest.json");
     check(run.metrics(), "metrics.jsonl");
+    check(run.profile(), "profile.json");
     check(run.tensorboard(), "tensorboard");
     check(run.checkpoints(), "checkpoints");
     check(run.best(), "best");

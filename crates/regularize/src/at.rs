@@ -197,6 +197,30 @@ impl Bound {
         }
     }
 
+    /// Parameters under penalties, counted once for each.
+    pub fn penalized_len(&self) -> usize {
+        self.penalized.iter().flatten().map(Segment::len).sum()
+    }
+
+    /// Parameters under projections, counted once for each.
+    pub fn projected_len(&self) -> usize {
+        self.projected.iter().flatten().map(Segment::len).sum()
+    }
+
+    /// Numbers that [`Bound::transform`] reads or writes when there are `len` gradients, if
+    /// adaptive clipping finds nothing to clip.
+    pub fn transform_traffic(&self, len: usize) -> usize {
+        let clipped: usize = self.clipped.iter().map(Segment::len).sum();
+        let each = self.plan.gradient.iter().map(|transform| match &transform.value {
+            // The norm before and after, and between them every gradient in and out.
+            GradientTransform::ClipValue { .. } => 4 * len,
+            // The norm before and after, and between them weights and gradients in.
+            GradientTransform::ClipAdaptive { .. } => 2 * len + 2 * clipped,
+            GradientTransform::ClipNorm { .. } => 0,
+        });
+        len + each.sum::<usize>()
+    }
+
     /// Share of exactly zero weights among those that an l1 acts on; `None` without one.
     pub fn sparsity(&self, device: &Device, parameters: &[f32]) -> Option<f64> {
         let penalties = self.plan.loss.penalties.iter().zip(&self.penalized);

@@ -6,6 +6,7 @@
 
 pub mod format;
 pub mod plot;
+pub mod profile;
 pub mod statistics;
 pub mod summary;
 pub mod wrap;

@@ -1,10 +1,14 @@
 //! What a run amounts to: its best evaluation, its gap, its speed, and a verdict in one sentence.
 
-use heldout_record::{EvaluationRecord, Event, GuardRecord, Receipt, Started, StopReason, Stopped};
+use heldout_record::{
+    EvaluationRecord, Event, GuardRecord, ProfileRecord, Receipt, Started, StopReason, Stopped,
+    TimingRecord,
+};
 use serde::Serialize;
 
 use crate::format;
 use crate::plot::{Frame, Series, Stroke, plot};
+use crate::profile::shares;
 
 /// The facts of one run, gathered from its events in order.
 #[derive(Clone, Debug, Default)]
@@ -15,6 +19,10 @@ pub struct RunSummary {
     pub evaluations: Vec<EvaluationRecord>,
     pub guards: Vec<GuardRecord>,
     pub stopped: Option<Stopped>,
+    /// One step taken apart, the last where there were several.
+    pub profile: Option<ProfileRecord>,
+    /// Where the time of the run went.
+    pub timing: Option<TimingRecord>,
     /// Median over the recorded steps; 0 when none was recorded.
     pub tokens_per_second: f64,
     /// The last step recorded.
@@ -57,6 +65,8 @@ impl RunSummary {
                 }
                 Event::Evaluation(evaluation) => evaluations.push(evaluation.clone()),
                 Event::Guard(guard) => summary.guards.push(guard.clone()),
+                Event::Profile(profile) => summary.profile = Some(profile.clone()),
+                Event::Timing(timing) => summary.timing = Some(timing.clone()),
                 Event::Stopped(stopped) => {
                     summary.seconds = summary.seconds.max(stopped.seconds);
                     summary.stopped = Some(stopped.clone());
@@ -173,6 +183,9 @@ impl RunSummary {
             let speed = format::count(self.tokens_per_second.round() as u64);
             let text = format!("{speed} tokens/s over {} steps", format::count(self.steps));
             row("speed", format!("{text}, {}", format::duration(self.seconds)));
+        }
+        if let Some(shares) = self.timing.as_ref().and_then(shares) {
+            row("time", shares);
         }
         if !self.guards.is_empty() {
             let last = &self.guards[self.guards.len() - 1];

@@ -1,7 +1,7 @@
-//! How the outside asks a run to stop, and how a run reports what happens.
+//! How the outside asks a run to stop or to be profiled, and how a run reports what happens.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use heldout_record::Event;
 
@@ -26,6 +26,7 @@ impl<F: FnMut(&Event)> Observer for F {
 #[derive(Clone, Debug, Default)]
 pub struct Control {
     state: Arc<AtomicU8>,
+    is_profile_asked: Arc<AtomicBool>,
 }
 
 const CONTINUE: u8 = 0;
@@ -34,12 +35,29 @@ const STOP: u8 = 1;
 impl Control {
     /// A control that lets the run go on.
     pub fn new() -> Control {
-        Control { state: Arc::new(AtomicU8::new(CONTINUE)) }
+        let state = Arc::new(AtomicU8::new(CONTINUE));
+        Control { state, is_profile_asked: Arc::default() }
     }
 
     /// Asks the run to end after the present step. Safe to call from a signal handler.
     pub fn stop_gracefully(&self) {
         self.state.store(STOP, Ordering::Relaxed);
+    }
+
+    /// Asks the run to take one of its next steps apart: it records [`Event::Profile`] and writes
+    /// `profile.json`. What is trained stays the same to the last bit.
+    pub fn profile_a_step(&self) {
+        self.is_profile_asked.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether somebody asked for a profile that was not yet made.
+    pub(crate) fn is_profile_asked(&self) -> bool {
+        self.is_profile_asked.load(Ordering::Relaxed)
+    }
+
+    /// The profile is being made.
+    pub(crate) fn profile_begun(&self) {
+        self.is_profile_asked.store(false, Ordering::Relaxed);
     }
 
     /// Whether somebody asked.

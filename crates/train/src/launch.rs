@@ -14,6 +14,7 @@ use crate::error::TrainError;
 use crate::evaluation::{bits_per_byte, score};
 use crate::horizon::Horizon;
 use crate::job::{Job, Setup, prepare_job};
+use crate::meter::Part;
 use crate::recipe::{Recipe, to_toml};
 use crate::recorder::Recorder;
 use crate::run::Run;
@@ -282,9 +283,9 @@ impl Run<'_> {
         }
         // Where a run diverged its weights are worth nothing; the last good checkpoint stays.
         if ending.reason != StopReason::Diverged {
-            self.save(Standing::Later)?;
+            self.timed(Part::Checkpoint, |run| run.save(Standing::Later))?;
         }
-        self.settle()?;
+        self.timed(Part::Checkpoint, Run::settle)?;
         let result = self.write_result()?;
         let whole_split = match &result {
             Some(checkpoint) if is_complete => self.score_whole_split(checkpoint)?,
@@ -293,6 +294,7 @@ impl Run<'_> {
         if is_complete {
             self.write_last_receipts()?;
         }
+        self.record_timing()?;
         let progress = &self.state.progress;
         let best = progress.best;
         let seconds = self.clock.seconds();
@@ -350,8 +352,10 @@ impl Run<'_> {
         let weights = checkpointing::read_model(&result.folder, &self.setup.model)?;
         let context = self.setup.recipe.model.context;
         let windows = heldout_data::EvaluationWindows::whole(&self.setup.data.validation, context)?;
-        let rows = self.validation.rows;
-        let score = score(&self.setup.model, &mut self.tape, &weights, &windows, rows);
+        let score = self.timed(Part::Evaluation, |Run { setup, tape, validation, .. }| {
+            score(&setup.model, tape, &weights, &windows, validation.rows)
+        });
+        self.state.progress.timing.evaluation_tokens += score.targets;
         self.state.parameters = weights;
         let text = format!(
             "the result scores {:.4} ± {:.4} nats ({:.4} bits per byte) on the whole held-out \

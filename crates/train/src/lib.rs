@@ -14,6 +14,7 @@ mod horizon;
 mod job;
 mod launch;
 pub mod memory;
+mod meter;
 mod receipts;
 pub mod recipe;
 mod recorder;

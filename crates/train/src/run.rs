@@ -17,6 +17,7 @@ use crate::control::Control;
 use crate::error::TrainError;
 use crate::horizon::{Clock, Horizon};
 use crate::job::Setup;
+use crate::meter::{Meter, Part};
 use crate::receipts::Receipts;
 use crate::recorder::Recorder;
 use crate::saving::Saver;
@@ -36,6 +37,7 @@ pub struct Run<'a> {
     pub gradients: Vec<f32>,
     pub validation: Validation,
     pub receipts: Receipts,
+    pub meter: Meter,
     prefetch: Prefetch,
     pace: Pace,
     /// The last step that is safe on disk.
@@ -101,6 +103,7 @@ impl<'a> Run<'a> {
             gradients,
             validation,
             receipts: Receipts::default(),
+            meter: Meter::default(),
             prefetch,
             pace: Pace { since: Instant::now(), tokens: 0 },
             saved: None,
@@ -146,8 +149,9 @@ impl<'a> Run<'a> {
             objective += report.objective_sum;
             nll += report.nll_sum;
         }
-        let device = &self.setup.device;
-        let penalty = self.setup.plan.penalty_value(device, &self.state.parameters, at);
+        let penalty = self.timed(Part::PenaltyValue, |Run { setup, state, .. }| {
+            setup.plan.penalty_value(&setup.device, &state.parameters, at)
+        });
         let count = targets.max(1) as f64;
         BatchLoss { objective: objective / count + penalty, nll: nll / count, targets }
     }
@@ -276,6 +280,7 @@ impl<'a> Run<'a> {
     pub fn count(&mut self, loss: &BatchLoss) {
         self.state.progress.step += 1;
         self.state.progress.tokens += loss.targets;
+        self.state.progress.timing.step_tokens += loss.targets;
         self.pace.tokens += loss.targets;
     }
 

@@ -14,6 +14,7 @@ use heldout_record::{CheckpointRecord, Event, RecordError};
 
 use crate::checkpointing::{self, Standing};
 use crate::error::TrainError;
+use crate::meter::Part;
 use crate::run::Run;
 
 /// The checkpoint that is on its way, if one is. Dropping it waits.
@@ -107,14 +108,14 @@ impl Run<'_> {
     /// Notes what became safe meanwhile, and saves when it is time to.
     pub fn checkpoint_if_due(&mut self) -> Result<(), TrainError> {
         if self.saver.is_done() {
-            self.settle()?;
+            self.timed(Part::Checkpoint, Run::settle)?;
         }
         let progress = &self.state.progress;
         let (step, since) = (progress.step, progress.saved_at_seconds);
         if !self.setup.checkpoint_every.is_due(step, self.clock.seconds(), since) {
             return Ok(());
         }
-        self.save(Standing::Later)
+        self.timed(Part::Checkpoint, |run| run.save(Standing::Later))
     }
 
     /// Begins a checkpoint of the present step, unless it is there or the weights are broken. It is

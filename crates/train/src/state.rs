@@ -4,7 +4,7 @@ use heldout_base::schedule::PlateauState;
 use heldout_optim::Optimizer;
 use heldout_optim::average::{Ema, EmaCounts};
 use heldout_optim::guard::{ExplosionGuard, GuardSpec};
-use heldout_record::StopReason;
+use heldout_record::{StopReason, TimingRecord};
 use heldout_regularize::patience::PatienceState;
 use heldout_regularize::plan::Average;
 use serde::{Deserialize, Serialize};
@@ -47,6 +47,9 @@ pub struct Progress {
     pub evaluated: Option<u64>,
     pub evaluated_at_seconds: f64,
     pub saved_at_seconds: f64,
+    /// What the time went to so far.
+    #[serde(default)]
+    pub timing: TimingRecord,
     /// A stop rule has fired: the run is over, and a resume only writes the result again.
     pub ended: Option<Ending>,
 }
@@ -132,6 +135,7 @@ impl State {
             evaluated: None,
             evaluated_at_seconds: 0.0,
             saved_at_seconds: 0.0,
+            timing: TimingRecord::default(),
             ended: None,
         };
         let optimizer = heldout_optim::build(&setup.optimizer, &setup.plan.segments);

@@ -3,6 +3,7 @@
 use heldout_record::StopReason;
 
 use crate::error::TrainError;
+use crate::meter::Part;
 use crate::run::{Decision, Run};
 use crate::state::Ending;
 
@@ -14,26 +15,31 @@ impl Run<'_> {
                 return Ok(ending);
             }
             let at = self.at();
-            let batch = self.next_batch(at.step);
-            let loss = self.forward_backward(&batch, at);
-            self.penalize(at);
-            let clipped = self.transform_gradients(at);
+            self.begin_profile_if_asked();
+            let batch = self.timed(Part::Data, |run| run.next_batch(at.step));
+            let loss = self.timed(Part::Gradient, |run| run.forward_backward(&batch, at));
+            self.timed(Part::Penalties, |run| run.penalize(at));
+            let clipped = self.timed(Part::Clip, |run| run.transform_gradients(at));
             let rate = self.rate(at);
-            match self.guard(at, &loss, &clipped)? {
+            match self.timed(Part::Guard, |run| run.guard(at, &loss, &clipped))? {
                 Decision::Update(clipped) => {
-                    self.update(at, rate, &clipped);
-                    self.project(at, rate);
-                    self.average(at);
+                    self.timed(Part::Update, |run| run.update(at, rate, &clipped));
+                    self.timed(Part::Project, |run| run.project(at, rate));
+                    self.timed(Part::Average, |run| run.average(at));
                 }
                 Decision::Skip => self.clear_gradients(),
                 Decision::End(ending) => return Ok(ending),
             }
             self.count(&loss);
-            self.record(&batch, &loss, &clipped, rate)?;
-            if let Some(ending) = self.evaluate_if_due()? {
+            self.timed(Part::Record, |run| run.record(&batch, &loss, &clipped, rate))?;
+            let ending = self.evaluate_if_due()?;
+            if ending.is_none() {
+                self.checkpoint_if_due()?;
+            }
+            self.end_profile(&loss)?;
+            if let Some(ending) = ending {
                 return Ok(ending);
             }
-            self.checkpoint_if_due()?;
         }
     }
 

@@ -14,6 +14,7 @@ use crate::checkpointing::Standing;
 use crate::error::TrainError;
 use crate::evaluation::{Score, bits_per_byte, score};
 use crate::job::Setup;
+use crate::meter::Part;
 use crate::recipe::Amount;
 use crate::run::Run;
 use crate::state::{Best, Ending, Weights};
@@ -87,8 +88,9 @@ impl Run<'_> {
 
     /// Evaluates every set of weights, keeps the best, and asks the stop rules.
     pub fn evaluate(&mut self) -> Result<Option<Ending>, TrainError> {
+        let sets = self.state.sets().into_iter();
         let evaluated: Vec<Evaluated> =
-            self.state.sets().into_iter().map(|set| self.evaluate_set(set)).collect();
+            sets.map(|set| self.timed(Part::Evaluation, |run| run.evaluate_set(set))).collect();
         let lowest = evaluated
             .iter()
             .min_by(|a, b| a.valid.loss.total_cmp(&b.valid.loss))
@@ -115,12 +117,12 @@ impl Run<'_> {
         }
         let ending = self.ask_stop_rules(loss);
         self.state.progress.ended = ending.clone();
-        self.write_samples(lowest.weights)?;
+        self.timed(Part::Samples, |run| run.write_samples(lowest.weights))?;
         self.write_histograms()?;
         if is_best {
-            self.save(Standing::Best)?;
+            self.timed(Part::Checkpoint, |run| run.save(Standing::Best))?;
         } else if ending.is_some() {
-            self.save(Standing::Later)?;
+            self.timed(Part::Checkpoint, |run| run.save(Standing::Later))?;
         }
         Ok(ending)
     }
@@ -131,6 +133,7 @@ impl Run<'_> {
         let weights = state.weights(set);
         let mut of = |windows| score(&setup.model, tape, weights, windows, validation.rows);
         let (train, valid) = (of(&validation.train), of(&validation.held_out));
+        state.progress.timing.evaluation_tokens += train.targets + valid.targets;
         Evaluated { weights: set, train, valid, seconds: begin.elapsed().as_secs_f64() }
     }
 

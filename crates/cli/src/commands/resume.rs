@@ -24,6 +24,10 @@ pub struct Options {
     /// The folder of the run
     #[arg(value_name = "RUN", value_hint = clap::ValueHint::DirPath)]
     pub run: PathBuf,
+    /// Take one step apart (the fifth from here): print its ops by time, write RUN/profile.json
+    /// for chrome://tracing or ui.perfetto.dev; the result stays the same
+    #[arg(long)]
+    pub profile: bool,
 }
 
 /// The run's time, where that is its horizon.
@@ -39,6 +43,9 @@ fn seconds_limit(run: &RunDir) -> Option<f64> {
 pub fn run(options: Options, console: &Console) -> Result<i32, Failure> {
     let run = RunDir::open(&options.run)?;
     let control = Control::new();
+    if options.profile {
+        control.profile_a_step();
+    }
     let interrupts = Interrupts::install(console, vec![control.clone()])?;
     let live = Live::start(console, &[""], None);
     if let Some(seconds) = seconds_limit(&run) {

@@ -34,6 +34,10 @@ pub struct Options {
     /// Folder of the run; new or empty [default: runs/NAME]
     #[arg(long, short, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     pub out: Option<PathBuf>,
+    /// Take one step apart (the fifth): print its ops by time, write RUN/profile.json for
+    /// chrome://tracing or ui.perfetto.dev; the result stays the same
+    #[arg(long)]
+    pub profile: bool,
 }
 
 /// Trains, and prints what came of it.
@@ -45,6 +49,9 @@ pub fn run(options: Options, console: &Console) -> Result<i32, Failure> {
     // A folder that cannot be used should be known before an hour of reading text.
     let folder = NewFolder::check(root)?;
     let control = Control::new();
+    if options.profile {
+        control.profile_a_step();
+    }
     let interrupts = Interrupts::install(console, vec![control.clone()])?;
     let live = Live::start(console, &[""], None);
     let mut preparing = |progress| live.phase(&facts::progress(&progress));

@@ -117,6 +117,12 @@ pub fn lasting(event: &Event, verbosity: Verbosity, limit: Option<f64>) -> Vec<S
             vec![format!("guard, step {}: {}; {}", guard.step, guard.cause, guard.action)]
         }
         Event::Notice(notice) => vec![notice.text.clone()],
+        Event::Profile(profile) => {
+            let mut lines = vec![String::new()];
+            lines.extend(heldout_report::profile::table(profile));
+            lines.push(String::new());
+            lines
+        }
         Event::Checkpoint(checkpoint) if verbosity == Verbosity::Verbose => {
             let best = if checkpoint.best { " (best)" } else { "" };
             vec![format!("checkpoint {}{best}", checkpoint.path)]

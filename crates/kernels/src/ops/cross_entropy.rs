@@ -11,6 +11,7 @@ use crate::math::exp;
 use crate::ops::lanes;
 use crate::parallel;
 use crate::pool::Disjoint;
+use crate::profile::{Profiler, Work};
 use crate::simd::dispatch;
 
 /// The target id of positions that do not count.
@@ -96,6 +97,7 @@ pub(crate) struct Gradients<'a> {
 pub(crate) fn cross_entropy(
     device: &Device,
     arena: &mut Arena,
+    profiler: &mut Profiler,
     nll: &mut [f32],
     inputs: Inputs,
     spec: &LossSpec,
@@ -108,20 +110,33 @@ pub(crate) fn cross_entropy(
     let chunk = chunk_rows(rows, vocabulary);
     let mut logits = arena.take(chunk * vocabulary);
     let mut sums = arena.take(2 * rows);
+    let size = Some([vocabulary, inputs.cols]);
     for start in (0..rows).step_by(chunk) {
         let end = (start + chunk).min(rows);
         let logits = &mut logits[..(end - start) * vocabulary];
+        let product = Work::products(2.0 * (end - start) as f64 * inputs.head.len() as f64);
         let x = Mat::new(&inputs.x[start * inputs.cols..], end - start, inputs.cols);
         let head = Mat::new(inputs.head, vocabulary, inputs.cols);
+        let since = profiler.now();
         project(device, logits, vocabulary, x, head.t(), Accumulate::Overwrite);
+        profiler.span("logits", size, since, product);
         let outcome = &mut sums[2 * start..2 * end];
         let wanted = if gradients.is_some() { Wanted::Gradient } else { Wanted::Loss };
+        // Two passes over each row's logits, of which a cache holds the second; a gradient takes
+        // their place.
+        let moved = Work::moved(logits.len() * if wanted == Wanted::Gradient { 2 } else { 1 });
+        let since = profiler.now();
         losses(device, arena, logits, outcome, &inputs.targets[start..end], spec, wanted);
+        profiler.span("softmax and loss", None, since, moved);
         if let Some(Gradients { dx, dhead }) = &mut gradients {
             let dlogits = Mat::new(logits, end - start, vocabulary);
             let dx = &mut dx[start * inputs.cols..end * inputs.cols];
+            let since = profiler.now();
             project(device, dx, inputs.cols, dlogits, head, Accumulate::Overwrite);
+            profiler.span("logits backward input", size, since, product);
+            let since = profiler.now();
             project(device, dhead, inputs.cols, dlogits.t(), x, Accumulate::Add);
+            profiler.span("logits backward weight", size, since, product);
         }
     }
     let report = collect(nll, &sums, inputs.targets);
@@ -429,9 +444,10 @@ mod tests {
         let (mut dx, mut dhead, mut nll) =
             (vec![f32::NAN; x.len()], vec![0.0; head.len()], vec![f32::NAN; rows]);
         let arena = &mut Arena::default();
-        let plain = cross_entropy(device, arena, &mut nll, inputs, spec, None);
-        let gradients = Gradients { dx: &mut dx, dhead: &mut dhead };
-        let report = cross_entropy(device, arena, &mut nll, inputs, spec, Some(gradients));
+        let off = &mut Profiler::default();
+        let plain = cross_entropy(device, arena, off, &mut nll, inputs, spec, None);
+        let gradients = Some(Gradients { dx: &mut dx, dhead: &mut dhead });
+        let report = cross_entropy(device, arena, off, &mut nll, inputs, spec, gradients);
         assert_eq!(plain, report);
         let (x64, head64) = (wide(&x), wide(&head));
         let expected = reference(&x64, &head64, &targets, cols, spec);
@@ -473,12 +489,13 @@ mod tests {
         let mut nll = vec![0.0; rows];
         let inputs = Inputs { x: &x, head: &head, targets: &targets, cols };
         let arena = &mut Arena::default();
-        cross_entropy(device, arena, &mut nll, inputs, &spec, None);
+        let off = &mut Profiler::default();
+        cross_entropy(device, arena, off, &mut nll, inputs, &spec, None);
         for row in [0, 29, 30, 59] {
             let own = &x[row * cols..(row + 1) * cols];
             let inputs = Inputs { x: own, targets: &targets[row..=row], ..inputs };
             let mut alone = [0.0];
-            cross_entropy(device, arena, &mut alone, inputs, &spec, None);
+            cross_entropy(device, arena, off, &mut alone, inputs, &spec, None);
             assert!((alone[0] - nll[row]).abs() < 1e-5);
         }
     }
@@ -488,6 +505,7 @@ mod tests {
     fn an_unknown_target_is_refused() {
         let spec = LossSpec { smoothing: Smoothing::None, z_loss: 0.0, scale: 1.0 };
         let inputs = Inputs { x: &[0.0; 2], head: &[0.0; 22], targets: &[11], cols: 2 };
-        cross_entropy(&devices()[0], &mut Arena::default(), &mut [0.0], inputs, &spec, None);
+        let (arena, off) = (&mut Arena::default(), &mut Profiler::default());
+        cross_entropy(&devices()[0], arena, off, &mut [0.0], inputs, &spec, None);
     }
 }

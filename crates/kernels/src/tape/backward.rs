@@ -8,6 +8,7 @@ use crate::ops::{
     attention_backward, embedding, head_norm, linear, norm, residual, rotary, swiglu,
 };
 use crate::parameters::Weight;
+use crate::profile::Work;
 use crate::values::{Element, Storage, Values, with_elements};
 
 /// Two disjoint parts of the flat gradients.
@@ -54,6 +55,10 @@ impl Pass<'_> {
         let dy = self.tape.tensors[node.out.0].gradient.take();
         // Nothing downstream led to the objective: nothing flows.
         if let Some(dy) = dy {
+            let into = match self.tape.tensors[node.x.0].gradient {
+                Some(_) => Accumulate::Add,
+                None => Accumulate::Overwrite,
+            };
             let since = self.tape.profiler.now();
             match node.op {
                 Op::Embedding { .. } => self.backward_embedding(&node, dy),
@@ -67,8 +72,13 @@ impl Pass<'_> {
             }
             // A linear map has told its parts apart itself.
             if !matches!(node.op, Op::Linear { .. }) {
-                let flops = 2.5 * node.op.flops(self.shape(node.out).0);
-                self.tape.profiler.span(node.op.names().1, since, flops);
+                let storage = self.tape.tensors[node.out.0].storage;
+                let branch = match node.op {
+                    Op::Residual { branch, .. } => self.tape.tensors[branch.0].storage.gradient,
+                    _ => Storage::Floats,
+                };
+                let work = node.op.backward_work(self.shape(node.out), storage, into, branch);
+                self.tape.profiler.span(node.op.names().1, None, since, work);
             }
         }
         let Tape { arena, tensors, .. } = &mut *self.tape;
@@ -122,7 +132,10 @@ impl Pass<'_> {
     fn backward_linear(&mut self, node: &Node, mut dy: Values) {
         let Op::Linear { weight, bias, activation, site } = node.op else { return };
         let (mut dx, into) = self.gradient_of(node.x);
-        let flops = node.op.flops(self.shape(node.out).0);
+        let (rows, cols) = self.shape(node.out);
+        let (size, products) = (node.op.size(), Work::products(node.op.flops(rows)));
+        let storage = self.tape.tensors[node.out.0].storage;
+        let elementwise = node.op.backward_work((rows, cols), storage, into, Storage::Floats);
         let Tape { device, arena, tensors, profiler, .. } = &mut *self.tape;
         let all = self.gradients.as_deref_mut().expect("training");
         let map = linear_map(self.parameters, weight, bias, activation);
@@ -132,15 +145,15 @@ impl Pass<'_> {
         with_elements!(mut dy.view_mut(), dy => {
             linear::backward_activation(device, arena, dy, dbias, pre, map, site);
         });
-        profiler.span(node.op.names().1, since, 0.0);
+        profiler.span(node.op.names().1, size, since, elementwise);
         let x = tensors[node.x.0].value().view();
         let dweight = weight.of_mut(all);
         let since = profiler.now();
         linear::backward_weight(device, dweight, dy.view(), x, map.inputs, map.outputs);
-        profiler.span("linear backward weight", since, flops);
+        profiler.span("linear backward weight", size, since, products);
         let since = profiler.now();
         linear::backward_input(device, dx.view_mut(), into, dy.view(), map);
-        profiler.span("linear backward input", since, flops);
+        profiler.span("linear backward input", size, since, products);
         dy.give(arena);
         self.accumulate(node.x, dx);
     }

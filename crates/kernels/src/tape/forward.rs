@@ -39,8 +39,10 @@ impl Pass<'_> {
     pub(super) fn run(&mut self, node: &mut Node) {
         let since = self.tape.profiler.now();
         self.forward_node(node);
-        let flops = node.op.flops(self.shape(node.out).0);
-        self.tape.profiler.span(node.op.names().0, since, flops);
+        let (rows, cols) = self.shape(node.out);
+        let storage = self.tape.tensors[node.out.0].storage;
+        let work = node.op.forward_work(rows, cols, storage);
+        self.tape.profiler.span(node.op.names().0, node.op.size(), since, work);
     }
 
     /// Marks the values that this node's backward will read.
@@ -226,8 +228,7 @@ pub(super) fn cross_entropy(
         let len = pass.tape.tensors[x.0].value().len();
         pass.tape.arena.take(len)
     });
-    let since = pass.tape.profiler.now();
-    let Tape { device, arena, tensors, token_nll, .. } = &mut *pass.tape;
+    let Tape { device, arena, tensors, token_nll, profiler, .. } = &mut *pass.tape;
     arena.give(std::mem::take(token_nll));
     let mut nll = arena.take(targets.len());
     let value = tensors[x.0].value();
@@ -239,14 +240,12 @@ pub(super) fn cross_entropy(
         (Some(dx), Some(all)) => Some(Gradients { dx, dhead: head.of_mut(all) }),
         _ => None,
     };
-    let report = cross_entropy::cross_entropy(device, arena, &mut nll, inputs, spec, gradients);
+    let report =
+        cross_entropy::cross_entropy(device, arena, profiler, &mut nll, inputs, spec, gradients);
     if let Some(wide) = wide {
         arena.give(wide);
     }
     *token_nll = nll;
-    let products = if dx.is_some() { 3.0 } else { 1.0 };
-    let flops = products * 2.0 * targets.len() as f64 * head.len() as f64;
-    pass.tape.profiler.span("cross_entropy", since, flops);
     if let Some(dx) = dx {
         pass.accumulate(x, Values::floats(dx));
     }

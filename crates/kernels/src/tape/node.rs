@@ -1,11 +1,13 @@
 //! What the tape remembers of each op: arguments, inputs, output and saved buffers.
 
 use crate::arena::Buffer;
+use crate::gemm::Accumulate;
 use crate::math::Activation;
 use crate::ops::dropout::Site;
 use crate::ops::norm::Norm;
 use crate::ops::{HeadShape, attention, embedding};
 use crate::parameters::Weight;
+use crate::profile::Work;
 use crate::values::{Storage, Values};
 
 /// A handle of a tensor `[rows, cols]` on the tape.
@@ -129,6 +131,14 @@ impl Op {
         }
     }
 
+    /// Rows and columns of the weight that sets the cost.
+    pub fn size(&self) -> Option<[usize; 2]> {
+        match self {
+            Op::Linear { weight, .. } => Some([weight.rows, weight.cols]),
+            _ => None,
+        }
+    }
+
     /// Floating-point operations of the forward pass's products over `rows` rows.
     pub fn flops(&self, rows: usize) -> f64 {
         match self {
@@ -140,4 +150,72 @@ impl Op {
             _ => 0.0,
         }
     }
+
+    /// The work of the forward pass whose output is `[rows, cols]` and stored in that way; vectors
+    /// as long as a row (gains, statistics) do not count.
+    pub fn forward_work(&self, rows: usize, cols: usize, storage: Storages) -> Work {
+        let (n, own) = (rows * cols, storage.value.bytes());
+        match self {
+            Op::Linear { .. } | Op::Attention { .. } => Work::products(self.flops(rows)),
+            // A vector of each table in, the sum out.
+            Op::Embedding { positions, .. } => Work::moved(n * (2 + positions.iter().count())),
+            // x in, y out.
+            Op::Norm { .. } => Work::bytes(n * (F32 + own)),
+            Op::HeadNorm { .. } => Work::bytes(2 * n * own),
+            // Gate and up in, y out.
+            Op::Swiglu { .. } => Work::bytes(3 * n * own),
+            // Queries and keys in and out, in place; values stay where they are.
+            Op::Rotary { shape, .. } => Work::bytes(2 * rotated(shape) * own),
+            // x and branch in, y out.
+            Op::Residual { .. } => Work::moved(3 * n),
+        }
+    }
+
+    /// The work of the backward pass for an output of `[rows, cols]` stored in that way, for a
+    /// linear map that of its elementwise part alone. `into` is what happens to the gradient of
+    /// the first input, and `branch` the storage of a residual's second.
+    pub fn backward_work(
+        &self,
+        (rows, cols): (usize, usize),
+        storage: Storages,
+        into: Accumulate,
+        branch: Storage,
+    ) -> Work {
+        let (n, own) = (rows * cols, storage.gradient.bytes());
+        match self {
+            // Two products for one and scores anew, five where forward has two.
+            Op::Attention { .. } => Work::products(2.5 * self.flops(rows)),
+            // dy in, the token table's rows in and out; dy again into the positions' rows; dropout
+            // rewrites dy first.
+            Op::Embedding { positions, sites, .. } => {
+                let dropout = 2 * sites.output.iter().count();
+                Work::moved(n * (3 + positions.iter().count() + dropout))
+            }
+            // dy and x in, dx out, which may be there already.
+            Op::Norm { .. } => Work::moved(n * if into == Accumulate::Add { 4 } else { 3 }),
+            Op::Linear { bias, activation, site, .. } => {
+                let read = n * own * usize::from(bias.is_some());
+                let derived = n * (2 * own + storage.value.bytes());
+                let derived = derived * usize::from(*activation != Activation::None);
+                let dropout = 2 * n * own * usize::from(site.is_some());
+                // One pass does all three; the longest says what it moves.
+                Work::bytes(read.max(derived).max(dropout))
+            }
+            // dy, gate and up in, two gradients out; dropout rewrites dy first.
+            Op::Swiglu { site } => Work::bytes(n * own * (5 + usize::from(site.is_some()))),
+            // dy and x of queries and keys in, dx out in place of dy.
+            Op::HeadNorm { shape, .. } => Work::bytes(3 * rotated(shape) * own),
+            Op::Rotary { shape, .. } => Work::bytes(2 * rotated(shape) * own),
+            // dy in, the branch's gradient out.
+            Op::Residual { .. } => Work::bytes(n * (F32 + branch.bytes())),
+        }
+    }
+}
+
+/// Bytes of a number.
+const F32: usize = 4;
+
+/// Numbers of all queries and keys.
+fn rotated(shape: &HeadShape) -> usize {
+    shape.rows() * (shape.heads + shape.kv_heads) * shape.head_width
 }

@@ -1,6 +1,6 @@
 //! Verdicts and tables of typical runs.
 
-use heldout_record::{GuardRecord, StepRecord};
+use heldout_record::{GuardRecord, StepRecord, TimingRecord};
 
 use super::*;
 
@@ -107,6 +107,13 @@ fn the_table_of_a_run() {
             ..Default::default()
         }),
         evaluation(1300, 0.9, 2.15),
+        Event::Timing(TimingRecord {
+            seconds: 95.0,
+            step_seconds: 76.0,
+            evaluation_seconds: 9.5,
+            checkpoint_seconds: 0.95,
+            ..Default::default()
+        }),
         stopped(StopReason::EarlyStopping, 1300, "no improvement for 5 evaluations"),
     ];
     let rows: Vec<Vec<String>> = RunSummary::from_events(&events)
@@ -123,6 +130,7 @@ train     1.500 ± 0.004 nats/token
 gap       0.300 ± 0.011 nats/token, like for like
           perplexity 6.05, 1.731 bits/byte
 speed     20,000 tokens/s over 1,300 steps, 1 min 35 s
+time      steps 80%, evaluation 10%, data 0.0%, checkpoints 1.0%, other 9.0%
 guard     acted once, last at step 700: loss 9.1, z = 12, update skipped
 ended     at step 1,300: no improvement for 5 evaluations
 verdict   overfitting since step 200: held-out loss rose 0.350 nats above its best, \
