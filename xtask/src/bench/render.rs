@@ -19,7 +19,7 @@ const QUADRATIC: RangeInclusive<f64> = 1.8..=2.1;
 /// The whole page.
 pub fn markdown(results: &Results) -> String {
     let mut sources = Sources::default();
-    let mut page = String::from(HEAD);
+    let mut page = String::from(HEAD) + &shapes() + "\n";
     if let Some(peaks) = &results.peak {
         let _ =
             writeln!(page, "\n## The machine {}\n\n{}", sources.of(&peaks.at), self::peaks(peaks));
@@ -56,7 +56,9 @@ rounds' ratios to PyTorch's faster mode (by median) of the same precision, `bf16
 there. Peak memory is the process's largest resident set, against PyTorch's leaner mode. The share
 of the peak is tokens/s × FLOP a token (each weight of a product, and causal attention, counted
 three times two) over the multiply-adds that the machine did from registers beside those turns.
-W1, W2, W3 are GPT-2 shapes (layers × width, T, batch, vocabulary): ";
+W1, W2, W3 are GPT-2 shapes, nano is nanoGPT's for processors (layers × width, T, batch,
+vocabulary):
+";
 
 /// The cells in the order of the workloads.
 fn cells(results: &Results) -> Vec<&Cell> {
@@ -68,8 +70,7 @@ fn cells(results: &Results) -> Vec<&Cell> {
 }
 
 fn training(cells: &[&Cell], sources: &mut Sources) -> String {
-    let mut page = shapes();
-    page.push_str("\n\n## Training: tokens a second\n\n");
+    let mut page = String::from("\n## Training: tokens a second\n\n");
     page.push_str("| workload | precision | dropout | Heldout | PyTorch eager | torch.compile | ");
     page.push_str("ratio to the faster | floor | verdict | measured |\n");
     page.push_str("|---|---|---|---:|---:|---:|---:|---:|---|---|\n");
@@ -103,8 +104,8 @@ fn training(cells: &[&Cell], sources: &mut Sources) -> String {
         let gain = cell.thread_gain();
         let _ = writeln!(
             page,
-            "| {} | {} | {} | {:.0} | {:.0} | {} | {} | {} | {:.0} | {} | {} | ≤ {MEMORY_CEILING} × \
-             | {} | {} | {} | {} |",
+            "| {} | {} | {} | {:.0} | {:.0} | {} | {} | {} | {:.0} | {} | {} | {} | {} | {} | {} \
+             | {} |",
             cell.workload,
             cell.precision,
             cell.dropout,
@@ -116,6 +117,7 @@ fn training(cells: &[&Cell], sources: &mut Sources) -> String {
             cell.ours.memory(),
             cell.leanest_peer().map_or("–".into(), |theirs| format!("{theirs:.0}")),
             memory.map_or("–".into(), |memory| format!("{memory:.2} ×")),
+            limit("≤", MEMORY_CEILING, "×"),
             at_most(memory, MEMORY_CEILING),
             times(gain),
             limit("≥", threads, "×"),
