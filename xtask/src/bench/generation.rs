@@ -90,7 +90,7 @@ pub fn serve(precision: &str, threads: usize) -> anyhow::Result<()> {
 
 fn answer(once: &mut dyn FnMut() -> anyhow::Result<(f64, f64)>, seconds: f64) -> Value {
     let (began, mut rates) = (Instant::now(), Vec::new());
-    while began.elapsed().as_secs_f64() < seconds || rates.len() < 2 {
+    while began.elapsed().as_secs_f64() < seconds || rates.is_empty() {
         match once() {
             Ok(rate) => rates.push(rate),
             Err(error) => return json!({ "error": format!("{error:#}") }),

@@ -28,7 +28,7 @@ pub enum NotReady {
 }
 
 /// A turn may take this much longer than it was given; a step of the largest shape is seconds.
-const TURN_GRACE: Duration = Duration::from_secs(180);
+const TURN_GRACE: Duration = Duration::from_secs(600);
 
 impl Peer {
     /// Starts `command` and waits until it is ready.
