@@ -131,13 +131,7 @@ impl World {
     }
 
     /// Runs an op once, forward and backward, and returns the time of the spans chosen.
-    fn time(
-        &self,
-        tape: &mut Tape,
-        gradients: &mut [f32],
-        op: &Op,
-        counts: &dyn Fn(&str) -> bool,
-    ) -> Duration {
+    fn time(&self, tape: &mut Tape, gradients: &mut [f32], op: &Op, counts: Counts) -> Duration {
         tape.start_profile();
         let noise = NoiseKey { seed: 1, step: 1, first_sequence: 0 };
         let mut pass = tape.pass(&self.parameters, PassKind::Train { gradients, noise });
@@ -149,7 +143,7 @@ impl World {
         pass.backward();
         drop(pass);
         let profile = tape.take_profile().expect("it was started");
-        profile.spans.iter().filter(|span| counts(span.name)).map(|span| span.duration).sum()
+        profile.spans.iter().filter(|span| counts(op, span.name)).map(|span| span.duration).sum()
     }
 
     fn input(&self, pass: &mut Pass, input: Input) -> Var {
@@ -270,7 +264,10 @@ fn bench(criterion: &mut Criterion, world: &World, precision: Precision) {
         if precision == Precision::Bf16 && !products {
             continue; // These are f32 in either case.
         }
-        for (part, counts) in parts(&op) {
+        for (part, counts) in PARTS {
+            if part == "backward" && op.backward.is_none() {
+                continue;
+            }
             let throughput = match (op.work, part) {
                 (Work::Flops(flops), "backward") => Throughput::Elements(2 * flops as u64),
                 (Work::Flops(flops), _) => Throughput::Elements(flops as u64),
@@ -281,7 +278,7 @@ fn bench(criterion: &mut Criterion, world: &World, precision: Precision) {
             group.throughput(throughput);
             group.bench_function(format!("{}{kind}, {part}", op.name), |bencher| {
                 bencher.iter_custom(|count| {
-                    (0..count).map(|_| world.time(&mut tape, &mut gradients, &op, &counts)).sum()
+                    (0..count).map(|_| world.time(&mut tape, &mut gradients, &op, counts)).sum()
                 });
             });
         }
@@ -289,16 +286,14 @@ fn bench(criterion: &mut Criterion, world: &World, precision: Precision) {
     group.finish();
 }
 
-/// The parts of an op that are timed apart, and which spans of the profile belong to each.
-fn parts(op: &Op) -> Vec<(&'static str, Box<dyn Fn(&str) -> bool>)> {
-    let forward = op.forward;
-    let mut parts: Vec<(&'static str, Box<dyn Fn(&str) -> bool>)> =
-        vec![("forward", Box::new(move |name| name == forward))];
-    if let Some(backward) = op.backward {
-        parts.push(("backward", Box::new(move |name| name.starts_with(backward))));
-    }
-    parts
-}
+/// Whether a span of the profile counts.
+type Counts = fn(&Op, &str) -> bool;
+
+/// The parts of an op that are timed apart, and which spans belong to each.
+const PARTS: [(&str, Counts); 2] = [
+    ("forward", |op, span| span == op.forward),
+    ("backward", |op, span| op.backward.is_some_and(|backward| span.starts_with(backward))),
+];
 
 fn main() {
     let mut criterion = Criterion::default()
