@@ -20,23 +20,19 @@ struct Curve {
 
 /// The whole picture.
 pub fn scaling(scaling: &Scaling) -> String {
-    let step = |points: Vec<(f64, f64)>, guide| Curve {
-        name: "whole step",
-        color: "#1f5fa8",
-        points,
-        guide,
-    };
+    let blue = |name, points| Curve { name, color: "#1f5fa8", points, guide: 1.0 };
     let context = &scaling.context;
+    let rest = context.iter().map(|p| (p.0, p.1 - p.2)).collect();
     let attention = Curve {
-        name: "attention alone",
+        name: "attention",
         color: "#c2501a",
         points: context.iter().map(|p| (p.0, p.2)).collect(),
         guide: 2.0,
     };
     let panels = [
-        ("batch", vec![step(scaling.batch.clone(), 1.0)]),
-        ("layers", vec![step(scaling.depth.clone(), 1.0)]),
-        ("context T", vec![step(context.iter().map(|p| (p.0, p.1)).collect(), 1.0), attention]),
+        ("batch", vec![blue("whole step", scaling.batch.clone())]),
+        ("layers", vec![blue("whole step", scaling.depth.clone())]),
+        ("context T", vec![blue("without attention", rest), attention]),
     ];
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{}\" height=\"{HEIGHT}\" \
