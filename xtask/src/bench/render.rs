@@ -219,9 +219,8 @@ pub fn large_line(precision: &str, cell: &LargeCell) -> String {
 
 /// The peaks as a table.
 pub fn peaks(peaks: &Peaks) -> String {
-    let mut table = format!(
-        "| multiply-adds from registers, GFLOP/s | 1 thread | {THREADS} threads |\n|---|---:|---:|\n"
-    );
+    let mut table = String::from("| multiply-adds from registers, GFLOP/s | 1 thread | ");
+    let _ = writeln!(table, "{THREADS} threads |\n|---|---:|---:|");
     for (name, [one, two]) in [
         ("f32, 256 bit", peaks.f32_256),
         ("f32, 512 bit", peaks.f32_512),
