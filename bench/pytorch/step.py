@@ -1,6 +1,10 @@
 """Times training steps of the peer on one workload and prints one JSON line.
 
-usage: step.py LAYERS HEADS WIDTH CONTEXT BATCH VOCABULARY DROPOUT f32|bf16 eager|compile THREADS SECONDS
+usage: step.py LAYERS HEADS WIDTH CONTEXT BATCH VOCABULARY DROPOUT f32|bf16 eager|compile THREADS SECONDS|serve
+
+With `serve` it says "ready" once it is warm (and compiled); then it answers every line of its input, a
+number of seconds to step for, with a JSON line, and between two lines it sleeps: so that it can take
+turns with others without starting anew.
 """
 
 import json
@@ -18,7 +22,7 @@ from gpt import Gpt, Shape
 def main():
     layers, heads, width, context, batch, vocabulary = map(int, sys.argv[1:7])
     dropout, precision, mode = float(sys.argv[7]), sys.argv[8], sys.argv[9]
-    threads, seconds = int(sys.argv[10]), float(sys.argv[11])
+    threads, seconds = int(sys.argv[10]), sys.argv[11]
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     model = Gpt(Shape(layers, heads, width, context, vocabulary, dropout))
@@ -36,23 +40,32 @@ def main():
         optimizer.step()
         return loss.item()
 
+    def timed(seconds):
+        times, began = [], time.perf_counter()
+        while time.perf_counter() - began < seconds or len(times) < 2:
+            at = time.perf_counter()
+            loss = step()
+            times.append(time.perf_counter() - at)
+        median = statistics.median(times)
+        print(json.dumps({
+            "tokens_per_second": batch * context / median,
+            "step_seconds": median,
+            "steps": len(times),
+            "loss": loss,
+            "peak_mebibytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "version": torch.__version__,
+        }), flush=True)
+
     for _ in range(3):
         step()
-    times, began = [], time.perf_counter()
-    while time.perf_counter() - began < seconds or len(times) < 3:
-        at = time.perf_counter()
-        loss = step()
-        times.append(time.perf_counter() - at)
-    median = statistics.median(times)
-    print(json.dumps({
-        "tokens_per_second": batch * context / median,
-        "step_seconds": median,
-        "steps": len(times),
-        "loss": loss,
-        "peak_mebibytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "versions": f"torch {torch.__version__} {mode}",
-    }))
+    if seconds != "serve":
+        timed(float(seconds))
+        return
+    print(json.dumps("ready"), flush=True)
+    for line in sys.stdin:
+        step()
+        timed(float(line))
 
 
 main()

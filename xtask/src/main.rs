@@ -13,7 +13,8 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   tidy            hold the source against the house rules (also a test)
   docs            write docs/cards/*.md from the cards in the code
   docs --check    say whether they are up to date (also a test)
-  bench [W1 ...]  time our training step, and PyTorch's in turn where Python has torch
+  bench [W1 ...]  time our training step, and PyTorch's in turn where Python has torch;
+                  generation, scaling and a large model too (bench/RESULTS.md)
   golden          run every script that makes golden files (needs Python with torch)";
 
 fn main() -> anyhow::Result<()> {

@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 use std::time::Instant;
 
 use heldout_kernels::gemm::{Accumulate, Epilogue, Mat, matmul};
-use heldout_kernels::{Device, Isa, Precision};
+use heldout_kernels::{Device, Precision};
 
 /// Which product of a linear layer: y = x·Wᵀ, dx = dy·W, dW = dyᵀ·x. M, N, K are c's sizes.
 #[derive(Clone, Copy, Debug)]
@@ -145,68 +145,8 @@ fn print_table() {
     }
 }
 
-/// GFLOP/s of multiply-adds from registers on all of the device's threads, the best of a few.
+/// GFLOP/s of multiply-adds from registers on all of the device's threads.
 fn peak(device: &Device) -> f64 {
-    #[cfg(target_arch = "x86_64")]
-    if device.isa() == Isa::Avx512 {
-        let bf16 = device.precision() == Precision::Bf16 && Device::native_bf16();
-        let flop = if bf16 { 64 } else { 32 };
-        let loops = 20_000;
-        let run = || {
-            let start = Instant::now();
-            device.pool().run(device.threads(), &|_| {
-                // SAFETY: the instructions were detected.
-                unsafe { if bf16 { bf16_loop(loops) } else { f32_loop(loops) } }
-            });
-            (device.threads() * loops * 16 * flop) as f64 / start.elapsed().as_secs_f64() / 1e9
-        };
-        return (0..20).map(|_| run()).fold(0.0, f64::max);
-    }
-    f64::NAN
-}
-
-#[cfg(target_arch = "x86_64")]
-macro_rules! sixteen {
-    ($name:literal) => {
-        sixteen!(@ $name 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
-    };
-    (@ $name:literal $($r:literal)*) => {
-        concat!($($name, " zmm", $r, ", zmm30, zmm31\n",)*)
-    };
-}
-
-/// # Safety
-/// Needs AVX-512F.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-unsafe fn f32_loop(loops: usize) {
-    // SAFETY: registers only.
-    unsafe {
-        std::arch::asm!(
-            "2:", sixteen!("vfmadd231ps"), "dec {n}", "jnz 2b",
-            n = inout(reg) loops => _,
-            out("zmm0") _, out("zmm1") _, out("zmm2") _, out("zmm3") _, out("zmm4") _,
-            out("zmm5") _, out("zmm6") _, out("zmm7") _, out("zmm8") _, out("zmm9") _,
-            out("zmm10") _, out("zmm11") _, out("zmm12") _, out("zmm13") _, out("zmm14") _,
-            out("zmm15") _, options(nomem, nostack)
-        );
-    }
-}
-
-/// # Safety
-/// Needs AVX-512F and BF16.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bf16")]
-unsafe fn bf16_loop(loops: usize) {
-    // SAFETY: registers only.
-    unsafe {
-        std::arch::asm!(
-            "2:", sixteen!("vdpbf16ps"), "dec {n}", "jnz 2b",
-            n = inout(reg) loops => _,
-            out("zmm0") _, out("zmm1") _, out("zmm2") _, out("zmm3") _, out("zmm4") _,
-            out("zmm5") _, out("zmm6") _, out("zmm7") _, out("zmm8") _, out("zmm9") _,
-            out("zmm10") _, out("zmm11") _, out("zmm12") _, out("zmm13") _, out("zmm14") _,
-            out("zmm15") _, options(nomem, nostack)
-        );
-    }
+    let peak = heldout_kernels::peak::peak(device.threads(), device.precision(), device.isa());
+    peak.unwrap_or(f64::NAN)
 }

@@ -13,6 +13,7 @@ pub mod gemm;
 pub mod math;
 pub mod ops;
 pub mod parameters;
+pub mod peak;
 pub mod pool;
 pub mod profile;
 pub mod random;

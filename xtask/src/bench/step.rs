@@ -1,4 +1,4 @@
-//! Our side of the benchmark: training steps of one workload, timed, as one line of JSON.
+//! Our side of the benchmark: training steps of one workload, timed, as lines of JSON.
 
 use std::fs;
 use std::sync::Arc;
@@ -6,83 +6,109 @@ use std::time::Instant;
 
 use anyhow::bail;
 use heldout_base::rng::{Random, Stream};
+use heldout_kernels::tape::Profile;
 use heldout_kernels::{
     Device, LossSpec, NoiseKey, PassKind, Precision, Role, Sharing, Smoothing, Tape,
 };
 use heldout_model::{Model, ModelConfig, NoiseRates, Tokens};
 use heldout_optim::{Optimizer, OptimizerSpec, Segment, Update, clip, segment};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::Workload;
+use super::statistics::median;
+use super::workload::Workload;
 
-/// Steps for `seconds` on random tokens and prints the median.
+/// Steps on random tokens: for `seconds`, then prints one line; or, with `serve`, says "ready"
+/// once warm and answers every line of standard input, a number of seconds.
 pub fn run(
     workload: &Workload,
     precision: &str,
     dropout: f32,
     threads: usize,
-    seconds: f64,
+    seconds: &str,
 ) -> anyhow::Result<()> {
-    let precision = match precision {
-        "f32" => Precision::F32,
-        "bf16" => Precision::Bf16,
-        other => bail!("no precision \"{other}\"; there are f32 and bf16"),
-    };
-    let device = Arc::new(Device::cpu(threads, precision)?);
-    let mut bench = Bench::new(workload, dropout, &device)?;
+    let device = Arc::new(Device::cpu(threads, precision_of(precision)?)?);
+    let mut bench = Bench::new(workload.config(), workload.batch, dropout, &device)?;
     for _ in 0..3 {
         bench.step();
     }
-    let (began, mut times) = (Instant::now(), Vec::new());
-    while began.elapsed().as_secs_f64() < seconds || times.len() < 3 {
-        let at = Instant::now();
-        bench.step();
-        times.push(at.elapsed().as_secs_f64());
+    if seconds != "serve" {
+        println!("{}", timed(&mut bench, seconds.parse()?));
+        return Ok(());
     }
-    times.sort_by(f64::total_cmp);
-    let median = times[times.len() / 2];
-    let tokens = (workload.batch * workload.context) as f64;
-    let line = json!({
-        "tokens_per_second": tokens / median,
+    serve(&mut |seconds| {
+        bench.step();
+        timed(&mut bench, seconds)
+    })
+}
+
+/// Says "ready", then answers every line of standard input, a number of seconds.
+pub fn serve(answer: &mut dyn FnMut(f64) -> Value) -> anyhow::Result<()> {
+    println!("\"ready\"");
+    for line in std::io::stdin().lines() {
+        println!("{}", answer(line?.trim().parse()?));
+    }
+    Ok(())
+}
+
+/// The precision of this name.
+pub fn precision_of(name: &str) -> anyhow::Result<Precision> {
+    match name {
+        "f32" => Ok(Precision::F32),
+        "bf16" => Ok(Precision::Bf16),
+        other => bail!("no precision \"{other}\"; there are f32 and bf16"),
+    }
+}
+
+fn timed(bench: &mut Bench, seconds: f64) -> Value {
+    let (began, mut times) = (Instant::now(), Vec::new());
+    while began.elapsed().as_secs_f64() < seconds || times.len() < 2 {
+        times.push(bench.step());
+    }
+    let median = median(&times);
+    json!({
+        "tokens_per_second": bench.ids.len() as f64 / median,
         "step_seconds": median,
         "steps": times.len(),
         "loss": bench.loss,
         "peak_mebibytes": peak_mebibytes(),
         "parameters": bench.parameters.len(),
-        "device": device.describe(),
-    });
-    println!("{line}");
-    Ok(())
+        "device": bench.device.describe(),
+    })
 }
 
 /// A model, its optimizer and one batch of random tokens.
-struct Bench {
+pub struct Bench {
     model: Model,
     tape: Tape,
     device: Arc<Device>,
     optimizer: Box<dyn Optimizer>,
     segments: Vec<Segment>,
-    parameters: Vec<f32>,
+    pub parameters: Vec<f32>,
     gradients: Vec<f32>,
     ids: Vec<u32>,
     targets: Vec<u32>,
     shape: (usize, usize),
     noise: NoiseRates,
     step: u64,
-    loss: f64,
+    pub loss: f64,
 }
 
 impl Bench {
-    fn new(workload: &Workload, dropout: f32, device: &Arc<Device>) -> anyhow::Result<Bench> {
-        let w = workload;
-        let config = ModelConfig::gpt2(w.vocabulary, w.context, w.layers, w.heads, w.width);
+    /// Windows of the whole context, of random tokens; dropout where the peer has it.
+    pub fn new(
+        config: ModelConfig,
+        batch: usize,
+        dropout: f32,
+        device: &Arc<Device>,
+    ) -> anyhow::Result<Bench> {
+        let (vocabulary, context) = (config.vocabulary, config.context);
         let model = Model::new(config)?;
         let parameters = model.initialize(0);
         let decayed = |role: Role| if matches!(role, Role::Bias | Role::Gain) { 0.0 } else { 1.0 };
         let segments = segment::segments(model.layout(), |parameter| decayed(parameter.role));
         let random = Random::new(0, Stream(1), 0);
-        let count = w.batch * w.context;
-        let draw = |at: u64| random.below(at, w.vocabulary as u64) as u32;
+        let count = batch * context;
+        let draw = |at: u64| random.below(at, vocabulary as u64) as u32;
         Ok(Bench {
             tape: Tape::new(device.clone()),
             device: device.clone(),
@@ -92,7 +118,7 @@ impl Bench {
             parameters,
             ids: (0..count as u64).map(draw).collect(),
             targets: (1..=count as u64).map(draw).collect(),
-            shape: (w.batch, w.context),
+            shape: (batch, context),
             noise: noise(dropout),
             model,
             step: 0,
@@ -100,7 +126,9 @@ impl Bench {
         })
     }
 
-    fn step(&mut self) {
+    /// Forward, backward, clip and update; seconds.
+    pub fn step(&mut self) -> f64 {
+        let began = Instant::now();
         let noise = NoiseKey { seed: 0, step: self.step, first_sequence: 0 };
         let kind = PassKind::Train { gradients: &mut self.gradients, noise };
         let mut pass = self.tape.pass(&self.parameters, kind);
@@ -123,6 +151,14 @@ impl Bench {
             &update,
         );
         self.step += 1;
+        began.elapsed().as_secs_f64()
+    }
+
+    /// So many steps with their profile.
+    pub fn profiled(&mut self, steps: usize) -> (Vec<f64>, Profile) {
+        self.tape.start_profile();
+        let times = (0..steps).map(|_| self.step()).collect();
+        (times, self.tape.take_profile().expect("it was started"))
     }
 }
 
@@ -144,7 +180,7 @@ fn noise(p: f32) -> NoiseRates {
 }
 
 /// The largest resident set of this process so far.
-fn peak_mebibytes() -> Option<f64> {
+pub fn peak_mebibytes() -> Option<f64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
     let kibibytes: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
