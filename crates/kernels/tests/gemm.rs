@@ -5,9 +5,7 @@ use heldout_kernels::gemm::{
     Accumulate, Epilogue, Mat, Pre, ROUNDED_ROWS, matmul, matmul_into, matmul_rounded,
 };
 use heldout_kernels::math::{from_bf16, to_bf16};
-use heldout_kernels::{
-    Activation, Device, Isa, Precision, RoundedWeights, View, ViewMut, Weight,
-};
+use heldout_kernels::{Activation, Device, Isa, Precision, RoundedWeights, View, ViewMut, Weight};
 
 /// Numbers in [−1, 1) that look random.
 fn values(len: usize, seed: u64) -> Vec<f32> {

@@ -88,7 +88,10 @@ impl StepProfile {
     }
 
     fn trace(&self) -> Value {
-        let name = |what: &str, name: &str| json!({"ph": "M", "pid": PROCESS, "tid": THREAD, "name": what, "args": {"name": name}});
+        let name = |what: &str, name: &str| {
+            let named = json!({"name": name});
+            json!({"ph": "M", "pid": PROCESS, "tid": THREAD, "name": what, "args": named})
+        };
         let whole = TraceSpan {
             name: format!("step {}", self.step),
             kind: SpanKind::Frame,

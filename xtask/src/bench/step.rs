@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::bail;
 use heldout_base::rng::{Random, Stream};
-use heldout_kernels::tape::Profile;
+use heldout_kernels::profile::Profile;
 use heldout_kernels::{
     Device, LossSpec, NoiseKey, PassKind, Precision, Role, Sharing, Smoothing, Tape,
 };
