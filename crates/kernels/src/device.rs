@@ -27,6 +27,12 @@ impl Isa {
     /// All of them, slowest first, whatever this processor has.
     pub const ALL: [Isa; 3] = [Isa::Portable, Isa::Avx2, Isa::Avx512];
 
+    /// Whether a fused multiply-add is an instruction rather than a library call.
+    #[inline(always)]
+    pub fn has_fused(self) -> bool {
+        self != Isa::Portable || cfg!(target_arch = "aarch64")
+    }
+
     /// In lower case, as recipes and manifests write it.
     pub fn name(self) -> &'static str {
         match self {

@@ -156,6 +156,31 @@ fn activations() {
 }
 
 #[test]
+fn fused_functions() {
+    let gelu = |x: f64| x * exact_sigmoid(exact_gelu_tanh_argument(x.max(-50.0)));
+    for range in [(1e-37, 1e4), (-1e-37, -1e4)] {
+        check_absolute("gelu_tanh", range, 3e-7, fused::gelu_tanh, gelu);
+        check_absolute("gelu_tanh'", range, 3e-7, fused::gelu_tanh_derivative, |x| {
+            let x = x.clamp(-50.0, 50.0);
+            let s = exact_sigmoid(exact_gelu_tanh_argument(x));
+            let slope = 2.0 * (2.0 / std::f64::consts::PI).sqrt() * (1.0 + 3.0 * 0.044715 * x * x);
+            s + x * s * (1.0 - s) * slope
+        });
+        check_absolute("silu", range, 3e-7, fused::silu, |x| x * exact_sigmoid(x));
+        check_absolute("silu'", range, 3e-7, fused::silu_derivative, |x| {
+            let s = exact_sigmoid(x);
+            s * (1.0 + x * (1.0 - s))
+        });
+    }
+    let functions =
+        [fused::gelu_tanh, fused::silu, fused::gelu_tanh_derivative, fused::silu_derivative];
+    for (f, at_plus) in functions.into_iter().zip([f32::INFINITY, f32::INFINITY, 1.0, 1.0]) {
+        assert!(f(f32::NEG_INFINITY).abs() < 1e-29 && f(f32::NAN).is_nan());
+        assert_eq!(f(f32::INFINITY), at_plus);
+    }
+}
+
+#[test]
 fn edges() {
     let (inf, nan) = (f32::INFINITY, f32::NAN);
     type Edge = (&'static str, fn(f32) -> f32, f32, f32);

@@ -3,7 +3,7 @@
 
 use super::{Epilogue, Pre, round};
 use crate::device::Isa;
-use crate::math::{Activation, gelu_erf, gelu_tanh, relu, silu};
+use crate::math::{Activation, fused, gelu_erf, gelu_tanh, relu, silu};
 use crate::simd::dispatch;
 
 /// An [`Epilogue`] that several threads apply to blocks of their own.
@@ -104,6 +104,10 @@ impl<'a> Finish<'a> {
                     #[inline(always)]
                     |x| x,
                 ),
+                Activation::GeluTanh if self.isa.has_fused() => {
+                    self.map(block, fused::gelu_tanh);
+                }
+                Activation::Silu if self.isa.has_fused() => self.map(block, fused::silu),
                 Activation::GeluTanh => self.map(block, gelu_tanh),
                 Activation::GeluErf => self.map(block, gelu_erf),
                 Activation::Silu => self.map(block, silu),

@@ -161,6 +161,12 @@ fn chunk<T: Element>(isa: Isa, dy: &mut [T], sums: &mut [f32], pre: Kept, activa
                 }
             },
         ),
+        Activation::GeluTanh if isa.has_fused() => {
+            scaled(isa, dy, sums, pre, math::fused::gelu_tanh_derivative);
+        }
+        Activation::Silu if isa.has_fused() => {
+            scaled(isa, dy, sums, pre, math::fused::silu_derivative);
+        }
         Activation::GeluTanh => scaled(isa, dy, sums, pre, math::gelu_tanh_derivative),
         Activation::GeluErf => scaled(isa, dy, sums, pre, math::gelu_erf_derivative),
         Activation::Silu => scaled(isa, dy, sums, pre, math::silu_derivative),
