@@ -1,6 +1,6 @@
 //! What a model costs: parameters, arithmetic, memory for activations.
 
-use heldout_kernels::Activations;
+use heldout_kernels::{Activations, Precision};
 
 use crate::{Family, ModelConfig, QkNorm, Tied};
 
@@ -59,7 +59,8 @@ impl ModelConfig {
 
     /// Bytes that a training step over `batch`·`seq_len` tokens keeps in the tape's arena: what
     /// every block saves for backward (one of them and the values between blocks, where activations
-    /// are recomputed), the gradients in flight, and one chunk of logits.
+    /// are recomputed), the gradients in flight, and one chunk of logits. In bf16 all of it but the
+    /// residual stream, statistics and logits takes half.
     ///
     /// An estimate, within 15% of the truth for all but toy sizes; weights, gradients and optimizer
     /// state come on top.
@@ -68,29 +69,36 @@ impl ModelConfig {
         batch: usize,
         seq_len: usize,
         activations: Activations,
+        precision: Precision,
     ) -> usize {
+        const WIDE: usize = size_of::<f32>();
+        let narrow = match precision {
+            Precision::F32 => WIDE,
+            Precision::Bf16 => WIDE / 2,
+        };
         let (c, f) = (self.width, self.hidden);
         let attended = self.heads * self.head_width;
         let qkv = attended + 2 * self.kv_heads * self.head_width;
-        // Two norms, two residual sums, attention's input, output and log-sum-exp.
-        let shared = 4 * c + qkv + attended + self.heads + 4;
-        let (block, in_flight) = match self.family {
+        // Two residual sums and the log-sum-exp; two norms, attention's input and output.
+        let (wide, shared) = (2 * c + self.heads + 4, 2 * c + qkv + attended);
+        let (kept, in_flight) = match self.family {
             // The feed-forward layer before and after its activation.
             Family::Gpt2 => (shared + 2 * f, f + qkv),
             // Gate and up, and their product; QK-norm keeps its input, too.
             Family::Llama if self.qk_norm == QkNorm::Yes => (shared + 3 * f + qkv, 3 * f + 2 * qkv),
             Family::Llama => (shared + 3 * f, 3 * f + qkv),
         };
+        let block = WIDE * wide + narrow * kept;
         let blocks = match activations {
             Activations::Keep => self.layers * block,
-            // What lies between blocks, and one block at a time.
-            Activations::Recompute => (self.layers - 1) * c + block,
+            // What lies between blocks, and one block at a time without the sum it ends in.
+            Activations::Recompute => self.layers * WIDE * c + block - 2 * WIDE * c,
         };
         // The embedding, the final norm, and gradients of the residual stream.
-        let row = blocks + in_flight + 5 * c;
+        let row = blocks + narrow * in_flight + WIDE * 5 * c;
         let tokens = batch * seq_len;
         let logits = heldout_kernels::chunk_rows(tokens, self.vocabulary) * self.vocabulary;
-        (tokens * row + logits) * size_of::<f32>()
+        tokens * row + WIDE * logits
     }
 }
 

@@ -2,8 +2,10 @@
 
 mod common;
 
-use common::{KEY, random_ids, step, tape};
-use heldout_kernels::Activations;
+use std::sync::Arc;
+
+use common::{KEY, random_ids, step};
+use heldout_kernels::{Activations, Device, Precision, Tape};
 use heldout_model::{Model, ModelConfig, NoiseRates, QkNorm, Tied, Tokens};
 
 /// Shapes, sequences and tokens of each that the estimate is held to.
@@ -11,7 +13,7 @@ fn cases() -> Vec<(&'static str, ModelConfig, usize, usize)> {
     vec![
         ("gpt2 narrow", ModelConfig::gpt2(65, 64, 4, 4, 128), 12, 64),
         ("gpt2 deep", ModelConfig::gpt2(500, 128, 8, 4, 64), 4, 128),
-        ("gpt2 short", ModelConfig::gpt2(300, 128, 2, 4, 256), 2, 32),
+        ("gpt2 short", ModelConfig::gpt2(300, 128, 2, 4, 256), 8, 32),
         ("gpt2 large vocabulary", ModelConfig::gpt2(8000, 64, 2, 4, 128), 4, 64),
         ("gpt2 logits in chunks", ModelConfig::gpt2(50257, 64, 1, 2, 8), 6, 64),
         ("gpt2 one layer", ModelConfig::gpt2(65, 128, 1, 2, 64), 8, 128),
@@ -43,14 +45,18 @@ fn activation_bytes_are_close_to_the_arena() {
         let v = model.config.vocabulary;
         let (ids, targets) = (random_ids(batch * seq_len, v, 2), random_ids(batch * seq_len, v, 3));
         let tokens = Tokens { ids: &ids, targets: &targets, batch, seq_len };
-        for activations in [Activations::Keep, Activations::Recompute] {
-            let mut tape = tape();
+        let policies = [Activations::Keep, Activations::Recompute];
+        let precisions = [Precision::F32, Precision::Bf16];
+        for (activations, precision) in policies.iter().flat_map(|a| precisions.map(|p| (*a, p))) {
+            let mut tape = Tape::new(Arc::new(Device::cpu(1, precision).unwrap()));
             tape.activations = activations;
             step(&model, &mut tape, &weights, tokens, &NoiseRates::default(), KEY);
-            let estimate = model.config.activation_bytes(batch, seq_len, activations);
+            let estimate = model.config.activation_bytes(batch, seq_len, activations, precision);
             let actual = tape.arena_bytes();
             let ratio = estimate as f64 / actual as f64;
-            let what = format!("{name}, {activations:?}: {estimate} against {actual}: {ratio:.3}");
+            let what = format!(
+                "{name}, {activations:?}, {precision:?}: {estimate} against {actual}: {ratio:.3}"
+            );
             println!("{what}");
             assert!((0.85..=1.15).contains(&ratio), "{what}");
 

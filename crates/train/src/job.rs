@@ -8,7 +8,7 @@ use heldout_data::{
     BatchPlan, BatchSize, Batches, Boundary, DuplicatePolicy, PrepareSpec, Prepared, Progress,
     Shuffle, TokenizerSpec, ValidationSpec, prepare,
 };
-use heldout_kernels::{Device, Precision};
+use heldout_kernels::Device;
 use heldout_model::{Model, Tied};
 use heldout_optim::OptimizerSpec;
 use heldout_regularize::{Assembled, Bound, Facts, SettingError, Technique, assemble};
@@ -221,12 +221,8 @@ impl Setup {
         memory::check(&job)?;
         let Job { recipe, data, techniques: Assembled { plan, techniques } } = job;
         let threads = recipe.run.threads.unwrap_or_else(heldout_kernels::default_threads);
-        let precision = match recipe.run.precision.as_str() {
-            "bf16" => Precision::Bf16,
-            _ => Precision::F32,
-        };
         let isa = recipe.run.isa.unwrap_or_else(Device::detect_isa);
-        let device = Arc::new(Device::cpu_with_isa(threads, precision, isa)?);
+        let device = Arc::new(Device::cpu_with_isa(threads, recipe.run.products(), isa)?);
         let model = Model::new(recipe.model.config.clone())?;
         let optimizer = optimizer_spec(&recipe)?;
         let batches = Arc::new(Batches::new(

@@ -28,7 +28,8 @@ impl Need {
         let config = &recipe.model.config;
         let vectors = 4 + job.techniques.plan.averages.len() as u64;
         let (micro, context) = (recipe.batch.micro, recipe.model.context);
-        let activations = config.activation_bytes(micro, context, recipe.run.memory);
+        let activations =
+            config.activation_bytes(micro, context, recipe.run.memory, recipe.run.products());
         let vectors = vectors * 4 * config.parameter_count() as u64;
         Need { vectors, activations: activations as u64 }
     }

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use heldout_data::EvaluationWindows;
-use heldout_kernels::Activations;
+use heldout_kernels::{Activations, Precision};
 use heldout_model::generate::{Sampling, generate};
 use heldout_record::{EvaluationRecord, Event, SampleRecord, StopReason};
 use heldout_regularize::patience::{Evaluation, Monitor, Outlook};
@@ -55,7 +55,8 @@ const EVALUATION_BYTES: usize = 256 << 20;
 fn evaluation_rows(setup: &Setup) -> usize {
     let (config, recipe) = (&setup.model.config, &setup.recipe);
     let rows = rows_at_once(recipe.model.context);
-    let bytes = config.activation_bytes(rows, recipe.model.context, Activations::Keep);
+    let (context, keep) = (recipe.model.context, Activations::Keep);
+    let bytes = config.activation_bytes(rows, context, keep, Precision::F32);
     if bytes <= EVALUATION_BYTES {
         return rows;
     }

@@ -103,7 +103,7 @@ pub fn resolve(draft: &Draft, known: Known<'_>) -> Result<ResolvedRecipe, Recipe
     let (config, context) = model(draft, &mut choices, &tokens, flops, from)?;
     let horizon = horizon(draft, &mut choices, &tokens, &config, flops);
     let (size, plan) = batch_size(draft, &mut choices, &tokens, (&config, context), horizon, flops);
-    let sizes = (&config, context);
+    let sizes = (&config, context, run.products());
     let (micro, memory) = micro_batch(draft, &mut choices, sizes, size, &tokens, &machine);
     let optimizer = optimizer(draft, &mut choices, size.map(|s| s * context));
     let schedule = schedule(draft, &mut choices, &config, horizon);

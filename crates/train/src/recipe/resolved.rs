@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use heldout_base::card::Card;
 use heldout_base::schedule::Schedule;
-use heldout_kernels::{Activations, Isa};
+use heldout_kernels::{Activations, Isa, Precision};
 use heldout_model::ModelConfig;
 use heldout_optim::KnobValue as OptimizerValue;
 use heldout_regularize::Settings;
@@ -148,4 +148,14 @@ pub struct RunRecipe {
     pub checkpoint: Amount,
     pub keep: usize,
     pub histograms: Amount,
+}
+
+impl RunRecipe {
+    /// The precision of products, and of activations that only products read.
+    pub fn products(&self) -> Precision {
+        match self.precision.as_str() {
+            "bf16" => Precision::Bf16,
+            _ => Precision::F32,
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! The sizes of a run: the model, how long it trains, and how much at a time.
 
-use heldout_kernels::Activations;
+use heldout_kernels::{Activations, Precision};
 use heldout_model::{Activation, Family, ModelConfig, QkNorm};
 
 use super::amount::Amount;
@@ -237,7 +237,7 @@ pub fn batch_size(
 pub fn micro_batch(
     draft: &Draft,
     choices: &mut Choices,
-    (config, context): (&ModelConfig, usize),
+    (config, context, precision): (&ModelConfig, usize, Precision),
     size: Option<usize>,
     tokens: &TokenFacts,
     machine: &Machine,
@@ -253,8 +253,9 @@ pub fn micro_batch(
     // Weights, gradients and two moments; a quarter of the rest is left to everything else.
     let fixed = 16 * config.parameter_count() as u64;
     let room = machine.memory.saturating_sub(fixed) / 4 * 3;
-    let bytes =
-        |sequences, activations| config.activation_bytes(sequences, context, activations) as u64;
+    let bytes = |sequences, activations| {
+        config.activation_bytes(sequences, context, activations, precision) as u64
+    };
     let least = written.unwrap_or(1);
     let activations = match &draft.run.memory {
         Some(set) if set.value == "recompute" => Activations::Recompute,
