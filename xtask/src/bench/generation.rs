@@ -11,7 +11,7 @@ use anyhow::anyhow;
 use heldout_base::rng::{Random, Stream};
 use heldout_kernels::{Device, Tape};
 use heldout_model::Model;
-use heldout_model::generate::{Sampling, generate};
+use heldout_model::generate::{Generator, Sampling};
 use serde_json::{Value, json};
 
 use super::options::Options;
@@ -79,11 +79,12 @@ pub fn serve(precision: &str, threads: usize) -> anyhow::Result<()> {
     let device = Arc::new(Device::cpu(threads, step::precision_of(precision)?)?);
     let model = Model::new(workload.config())?;
     let parameters = model.initialize(0);
-    let mut tape = Tape::new(device);
+    let generator = Generator::new(&model, &device, &parameters);
+    let mut tape = Tape::new(device.clone());
     let random = Random::new(0, Stream(1), 0);
     let draw = |at: u64| random.below(at, workload.vocabulary as u64) as u32;
     let prompt: Vec<u32> = (0..PROMPT as u64).map(draw).collect();
-    let mut once = || once(&model, &mut tape, &parameters, &prompt);
+    let mut once = || once(&generator, &mut tape, &prompt);
     once()?;
     step::serve(&mut |seconds| answer(&mut once, seconds))
 }
@@ -106,15 +107,10 @@ fn answer(once: &mut dyn FnMut() -> anyhow::Result<(f64, f64)>, seconds: f64) ->
 }
 
 /// Tokens a second of decoding, and with the prompt's pass.
-fn once(
-    model: &Model,
-    tape: &mut Tape,
-    parameters: &[f32],
-    prompt: &[u32],
-) -> anyhow::Result<(f64, f64)> {
+fn once(generator: &Generator, tape: &mut Tape, prompt: &[u32]) -> anyhow::Result<(f64, f64)> {
     let mut times = Vec::with_capacity(NEW);
     let began = Instant::now();
-    generate(model, tape, parameters, prompt, &Sampling::greedy(NEW), &mut |_| {
+    generator.generate(tape, prompt, &Sampling::greedy(NEW), &mut |_| {
         times.push(began.elapsed().as_secs_f64());
         ControlFlow::Continue(())
     })?;
