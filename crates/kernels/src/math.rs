@@ -1,11 +1,10 @@
 //! Elementary functions in f32, written as straight code that auto-vectorises inside
 //! [`crate::simd::dispatch`].
 //!
-//! Products and sums are rounded separately, not fused (but see [`fused`]): so every instruction set gives the
-//! same bits, and a processor without fused multiply-add does not fall into a library call.
-//! (On processors with separate adders that costs next to nothing.) Errors below are the worst
-//! against f64 found by `tests/math.rs`, relative unless said otherwise. The polynomials were
-//! fitted by `tests/golden/fit_math.py`.
+//! Products and sums are rounded separately, not fused (but see [`fused`]): so every instruction
+//! set gives the same bits, and a processor without fused multiply-add does not fall into a library
+//! call. Errors below are the worst against f64 found by `tests/math.rs`, relative unless said
+//! otherwise. The polynomials were fitted by `tests/golden/fit_math.py`.
 
 pub mod fused;
 

@@ -265,7 +265,7 @@ unsafe fn dots<L: Lanes, W: Stored, const R: usize, const C: usize>(
                 #[inline(always)]
                 |c| {
                     let from = columns.add(c * stride + k);
-                    prefetch(from.wrapping_add(C * stride));
+                    prefetch(from.wrapping_add(2 * C * stride));
                     W::load(from)
                 },
             );
