@@ -12,11 +12,12 @@ use heldout_base::rng::{Random, streams};
 /// A run of about a second, with many checkpoints to be killed between and in.
 fn long(steps: u64) -> Scratch {
     let scratch = tiny();
+    let regularize = format!("dropout = 0.1\nema = 0.9\nearly-stopping = \"{steps} steps\"");
     let recipe = TINY
         .replace("60 steps", &format!("{steps} steps"))
         .replace("10 steps", "25 steps")
-        .replace("dropout = 0.1", "dropout = 0.1\nema = 0.9\nearly-stopping = true")
-        .replace("20 steps", "50 steps");
+        .replace("20 steps", "50 steps")
+        .replace("dropout = 0.1", &regularize);
     scratch.write("long.toml", recipe);
     scratch
 }

@@ -27,4 +27,4 @@ pub use on::{On, Part};
 pub use plan::Plan;
 pub use probe::{Probe, measure};
 pub use settings::{Settings, Value};
-pub use technique::{Entry, Facts, Technique};
+pub use technique::{Entry, Facts, Length, Technique};

@@ -25,7 +25,18 @@ pub trait Technique {
     fn receipt(&self, live: &Live) -> Result<Receipt, NotLive>;
 }
 
-/// What the techniques may know about the model before training.
+/// How long a run will be, as far as it is known beforehand: a limit in time says nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Length {
+    /// Updates.
+    pub steps: Option<u64>,
+    /// Passes over the data.
+    pub epochs: Option<f64>,
+    /// Evaluations on held-out data.
+    pub evaluations: Option<u64>,
+}
+
+/// What the techniques may know about the model and the run before training.
 #[derive(Clone, Copy)]
 pub struct Facts<'a> {
     /// The model as it will be trained, tied or not.
@@ -34,6 +45,8 @@ pub struct Facts<'a> {
     pub layout: &'a Layout,
     /// Whether the recipe's model section (or the imported model) ties the embeddings already.
     pub tied_by_model: Tied,
+    /// How long the run will be.
+    pub length: Length,
 }
 
 /// One row of the registry.

@@ -9,8 +9,8 @@ use heldout_optim::OptimizerSpec;
 use heldout_regularize::live::OrderMeasure;
 use heldout_regularize::plan::{DecayMethod, Site};
 use heldout_regularize::{
-    Assembled, At, Bound, CATALOGUE, Entry, Facts, Live, Plan, Probe, SettingError, Settings,
-    Value, assemble, find, measure,
+    Assembled, At, Bound, CATALOGUE, Entry, Facts, Length, Live, Plan, Probe, SettingError,
+    Settings, Value, assemble, find, measure,
 };
 use std::sync::Arc;
 
@@ -252,7 +252,8 @@ fn models() -> Vec<Model> {
 }
 
 fn facts(model: &Model) -> Facts<'_> {
-    Facts { config: &model.config, layout: model.layout(), tied_by_model: Tied::No }
+    let length = Length { steps: Some(1000), epochs: Some(10.0), evaluations: Some(20) };
+    Facts { config: &model.config, layout: model.layout(), tied_by_model: Tied::No, length }
 }
 
 fn live(model: &Model, plan: &Plan, precision: Precision) -> Live {
@@ -369,6 +370,13 @@ fn what_cannot_act_on_a_model_is_refused() {
     };
     let already = Facts { tied_by_model: Tied::Yes, ..facts(tied) };
     refuse("weight-tying", text("yes"), already, "ties its embeddings already");
+    for (patience, part) in [
+        ("21 evaluations", "a run of 20 evaluations ends before a patience of 21 evaluations"),
+        ("1001 steps", "a run of 1000 steps"),
+        ("11 epochs", "a run of 10 epochs"),
+    ] {
+        refuse("early-stopping", text(patience), facts(tied), part);
+    }
     let on_head = || Settings::table([("on", Value::Text("head".to_owned()))]);
     for name in ["weight-decay", "l1", "l2"] {
         refuse(name, on_head(), facts(tied), "no tensor of the kinds head");

@@ -11,7 +11,7 @@ use heldout_data::{
 use heldout_kernels::Device;
 use heldout_model::{Model, Tied};
 use heldout_optim::OptimizerSpec;
-use heldout_regularize::{Assembled, Bound, Facts, SettingError, Technique, assemble};
+use heldout_regularize::{Assembled, Bound, Facts, Length, SettingError, Technique, assemble};
 
 use crate::error::TrainError;
 use crate::horizon::{Cadence, Horizon};
@@ -45,7 +45,7 @@ pub fn prepare_job(
     let from = from.as_ref();
     let known = Known { data: data_recipe, origins, tokens, machine, from };
     let mut recipe = recipe::resolve(&draft, known)?;
-    let techniques = compose(&draft, &mut recipe)?;
+    let techniques = compose(&draft, &mut recipe, data.facts.tokens_train)?;
     Ok(Job { recipe, data, techniques })
 }
 
@@ -177,7 +177,11 @@ fn tokenizer_path(name: &str) -> Result<PathBuf, TrainError> {
 
 /// Lets every technique contribute to the plan and checks that each can act on this model; errors
 /// are placed where the recipe names the technique.
-fn compose(draft: &Draft, recipe: &mut ResolvedRecipe) -> Result<Assembled, TrainError> {
+fn compose(
+    draft: &Draft,
+    recipe: &mut ResolvedRecipe,
+    tokens_train: u64,
+) -> Result<Assembled, TrainError> {
     let placed = |error: SettingError| {
         let written = draft.regularize.iter().find(|t| t.card.name == error.technique());
         match written {
@@ -196,9 +200,26 @@ fn compose(draft: &Draft, recipe: &mut ResolvedRecipe) -> Result<Assembled, Trai
         recipe.model.config.tied = techniques.plan.tied();
     }
     let model = Model::new(recipe.model.config.clone())?;
-    let facts = Facts { config: &model.config, layout: model.layout(), tied_by_model };
+    let length = length(recipe, tokens_train);
+    let facts = Facts { config: &model.config, layout: model.layout(), tied_by_model, length };
     techniques.check(&facts).map_err(placed)?;
     Ok(techniques)
+}
+
+/// How long the run will be, if that is not a matter of time.
+fn length(recipe: &ResolvedRecipe, tokens_train: u64) -> Length {
+    let context = recipe.model.context as f64;
+    let windows = (tokens_train as f64 / context).max(1.0);
+    let batch = recipe.batch.size.map_or(windows, |size| (size as f64).min(windows));
+    let (steps_per_epoch, step_tokens) = (windows / batch, (batch * context) as u64);
+    let horizon = Horizon::new(recipe.schedule.horizon, steps_per_epoch, step_tokens.max(1));
+    let Horizon::Steps(steps) = horizon else { return Length::default() };
+    let evaluations = match Cadence::new(recipe.evaluate.every, &horizon, steps_per_epoch) {
+        Cadence::Steps(every) => Some(steps.div_ceil(every)),
+        Cadence::End => Some(1),
+        Cadence::Seconds(_) => None,
+    };
+    Length { steps: Some(steps), epochs: Some(steps as f64 / steps_per_epoch), evaluations }
 }
 
 /// Everything about a run that does not change while it lasts.

@@ -1,7 +1,8 @@
 //! What follows a product, block by block while the block is in cache: bias and activation.
 #![allow(unsafe_code)]
 
-use super::{Epilogue, Pre, round};
+use super::round::{Route, Rows};
+use super::{Epilogue, Pre};
 use crate::device::Isa;
 use crate::math::{Activation, fused, gelu_erf, gelu_tanh, relu, silu};
 use crate::simd::dispatch;
@@ -13,6 +14,8 @@ pub(super) struct Finish<'a> {
     pub activation: Activation,
     /// Laid out like c.
     pub pre: Option<Kept>,
+    /// How `pre` is written.
+    route: Route,
 }
 
 /// [`Pre`], shared by threads.
@@ -39,6 +42,8 @@ pub(super) struct Block {
     pub cols: usize,
 }
 
+/// Bytes that may still be in the cache when backward comes.
+const NEAR: usize = 4 << 20;
 const LANES: usize = 64;
 
 impl<'a> Finish<'a> {
@@ -53,15 +58,19 @@ impl<'a> Finish<'a> {
         if let Some(bias) = bias {
             assert_eq!(bias.len(), cols, "a bias needs one value a column");
         }
+        let mut route = Route::Cached;
         let pre = pre.map(|pre| {
-            let (len, kept) = match pre {
-                Pre::Floats(values) => (values.len(), Kept::Floats(values.as_mut_ptr())),
-                Pre::Halves(values) => (values.len(), Kept::Halves(values.as_mut_ptr())),
+            let (len, bytes, kept) = match pre {
+                Pre::Floats(v) => (v.len(), size_of_val(v), Kept::Floats(v.as_mut_ptr())),
+                Pre::Halves(v) => (v.len(), size_of_val(v), Kept::Halves(v.as_mut_ptr())),
             };
             assert!(rows == 0 || len >= (rows - 1) * ldc + cols, "pre is too small");
+            if bytes > NEAR {
+                route = Route::PastTheCache;
+            }
             kept
         });
-        Finish { isa, bias, activation, pre }
+        Finish { isa, bias, activation, pre, route }
     }
 
     /// Where the bias of the columns from `col` on lies, or null.
@@ -119,7 +128,7 @@ impl<'a> Finish<'a> {
     /// Makes what was streamed past the cache visible to other threads, before a task ends.
     pub fn publish(&self) {
         #[cfg(target_arch = "x86_64")]
-        if self.pre.is_some() {
+        if self.route == Route::PastTheCache {
             // SAFETY: SSE is part of x86-64.
             unsafe { std::arch::x86_64::_mm_sfence() };
         }
@@ -133,18 +142,11 @@ impl<'a> Finish<'a> {
             match self.pre {
                 None => {}
                 Some(Kept::Halves(pre)) => {
-                    self.round(block, pre.add(block.offset), round::Route::PastTheCache);
+                    block.rows_to(pre.add(block.offset), self.route).run(self.isa);
                 }
-                Some(Kept::Floats(pre)) => dispatch(
-                    self.isa,
-                    #[inline(always)]
-                    || {
-                        for i in 0..block.rows {
-                            let to = pre.add(block.offset + i * block.stride);
-                            round::copy_past_the_cache(block.row(i), to);
-                        }
-                    },
-                ),
+                Some(Kept::Floats(pre)) => {
+                    block.rows_to(pre.add(block.offset), self.route).run(self.isa);
+                }
             }
             if self.activation != Activation::None {
                 dispatch(
@@ -154,20 +156,9 @@ impl<'a> Finish<'a> {
                 );
             }
             if let Some(out) = block.out {
-                self.round(block, out, round::Route::Cached);
+                block.rows_to(out, Route::Cached).run(self.isa);
             }
         }
-    }
-
-    /// Writes the block to `to` as bf16.
-    ///
-    /// # Safety
-    /// The place must exist, laid out like the result, and be no other thread's.
-    unsafe fn round(&self, block: &Block, to: *mut u16, route: round::Route) {
-        let Block { c: from, ldc: from_stride, stride: to_stride, rows, cols, .. } = *block;
-        let job = round::Rows { from, from_stride, to, to_stride, rows, cols, route };
-        // SAFETY: passed on.
-        unsafe { job.run(self.isa) };
     }
 }
 
@@ -178,6 +169,12 @@ impl Block {
     unsafe fn row(&self, i: usize) -> &'static mut [f32] {
         // SAFETY: passed on; the caller drops it before the block goes.
         unsafe { std::slice::from_raw_parts_mut(self.c.add(i * self.ldc), self.cols) }
+    }
+
+    /// The block, to be written to `to`, which is laid out like the result.
+    fn rows_to<T>(&self, to: *mut T, route: Route) -> Rows<T> {
+        let Block { c: from, ldc: from_stride, stride: to_stride, rows, cols, .. } = *self;
+        Rows { from, from_stride, to, to_stride, rows, cols, route }
     }
 
     /// Every value to its image.

@@ -4,10 +4,13 @@
 //! and a line that is written whole need not be read first.
 #![allow(unsafe_code)]
 
-use crate::device::{Device, Isa};
+#[cfg(target_arch = "x86_64")]
+use crate::device::Device;
+use crate::device::Isa;
 use crate::math::to_bf16;
 use crate::simd::dispatch;
 
+#[cfg(target_arch = "x86_64")]
 const LANES: usize = 16;
 
 /// Where written values go.
@@ -19,39 +22,61 @@ pub(super) enum Route {
     PastTheCache,
 }
 
-/// Rows of f32 to be written as bf16.
-pub(super) struct Rows {
+/// Rows of f32 to be written as bf16, or as they are.
+pub(super) struct Rows<T> {
     pub from: *const f32,
     pub from_stride: usize,
-    pub to: *mut u16,
+    pub to: *mut T,
     pub to_stride: usize,
     pub rows: usize,
     pub cols: usize,
     pub route: Route,
 }
 
-impl Rows {
+impl Rows<u16> {
     /// # Safety
-    /// The rows must be readable, and their places writable and no other thread's.
+    /// The rows must be readable, and their places writable and no other thread's. Before another
+    /// thread reads what went past the cache, a store fence is needed.
     pub unsafe fn run(&self, isa: Isa) {
         // SAFETY: passed on; the instruction was found.
         unsafe {
             #[cfg(target_arch = "x86_64")]
             if isa == Isa::Avx512 && Device::native_bf16() {
-                return x86::rows(self);
+                return x86::rounded_rows(self);
             }
             dispatch(
                 isa,
                 #[inline(always)]
-                || self.plain(),
+                || self.plain(to_bf16),
             );
         }
     }
+}
 
+impl Rows<f32> {
+    /// # Safety
+    /// As for bf16.
+    pub unsafe fn run(&self, isa: Isa) {
+        // SAFETY: passed on; the instruction was found.
+        unsafe {
+            #[cfg(target_arch = "x86_64")]
+            if isa == Isa::Avx512 {
+                return x86::plain_rows(self);
+            }
+            dispatch(
+                isa,
+                #[inline(always)]
+                || self.plain(|x| x),
+            );
+        }
+    }
+}
+
+impl<T> Rows<T> {
     /// # Safety
     /// As [`Rows::run`].
     #[inline(always)]
-    unsafe fn plain(&self) {
+    unsafe fn plain(&self, store: impl Fn(f32) -> T) {
         for row in 0..self.rows {
             // SAFETY: passed on.
             let (from, to) = unsafe {
@@ -61,34 +86,10 @@ impl Rows {
             };
             for (i, x) in from.iter().enumerate() {
                 // SAFETY: as above.
-                unsafe { *to.add(i) = to_bf16(*x) };
+                unsafe { to.add(i).write(store(*x)) };
             }
         }
     }
-}
-
-/// to ← from, past the cache where it is aligned for that.
-///
-/// # Safety
-/// `to` must have room for `from`; before another thread reads it, a store fence is needed.
-#[inline(always)]
-pub(super) unsafe fn copy_past_the_cache(from: &[f32], to: *mut f32) {
-    #[cfg(target_arch = "x86_64")]
-    if to.addr().is_multiple_of(16) {
-        use std::arch::x86_64::{_mm_loadu_ps, _mm_stream_ps};
-        let (fours, tail) = from.as_chunks::<4>();
-        for (i, four) in fours.iter().enumerate() {
-            // SAFETY: inside both; SSE is part of x86-64.
-            unsafe { _mm_stream_ps(to.add(4 * i), _mm_loadu_ps(four.as_ptr())) };
-        }
-        for (i, x) in tail.iter().enumerate() {
-            // SAFETY: inside.
-            unsafe { *to.add(4 * fours.len() + i) = *x };
-        }
-        return;
-    }
-    // SAFETY: the caller's promise.
-    unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to, from.len()) };
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -100,7 +101,7 @@ mod x86 {
     /// # Safety
     /// As [`Rows::run`], with the instructions.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-    pub unsafe fn rows(job: &Rows) {
+    pub unsafe fn rounded_rows(job: &Rows<u16>) {
         let tail = job.cols % LANES;
         let mask = (1u16 << tail) - 1;
         for row in 0..job.rows {
@@ -122,6 +123,35 @@ mod x86 {
                     let at = job.cols - tail;
                     let values = rounded(_mm512_maskz_loadu_ps(mask, from.add(at)));
                     _mm256_mask_storeu_epi16(to.add(at).cast(), mask, values);
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`Rows::run`], with the instructions.
+    #[target_feature(enable = "avx512f")]
+    pub unsafe fn plain_rows(job: &Rows<f32>) {
+        let tail = job.cols % LANES;
+        let mask = (1u16 << tail) - 1;
+        for row in 0..job.rows {
+            // SAFETY: inside the rows; the mask holds back what lies beyond.
+            unsafe {
+                let from = job.from.add(row * job.from_stride);
+                let to = job.to.add(row * job.to_stride);
+                let streamed = job.route == Route::PastTheCache && to.addr().is_multiple_of(64);
+                for i in (0..job.cols - tail).step_by(LANES) {
+                    let values = _mm512_loadu_ps(from.add(i));
+                    if streamed {
+                        _mm512_stream_ps(to.add(i).cast(), values);
+                    } else {
+                        _mm512_storeu_ps(to.add(i), values);
+                    }
+                }
+                if tail > 0 {
+                    let at = job.cols - tail;
+                    let values = _mm512_maskz_loadu_ps(mask, from.add(at));
+                    _mm512_mask_storeu_ps(to.add(at), mask, values);
                 }
             }
         }

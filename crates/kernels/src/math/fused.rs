@@ -10,6 +10,32 @@ use super::{GELU_CUBIC, GELU_LINEAR, ROUNDER, clamp};
 #[cfg(doc)]
 use crate::device::Isa;
 
+/// An exponential function, chosen once for a loop.
+pub trait Exponential {
+    /// eˣ for x ≤ 0; below −87 it may end at e⁻⁸⁷ = 1.6e-38.
+    fn of_negative(x: f32) -> f32;
+}
+
+/// With fused multiply-adds.
+pub struct Fused;
+
+impl Exponential for Fused {
+    #[inline(always)]
+    fn of_negative(x: f32) -> f32 {
+        exp_within(if x < -87.0 { -87.0 } else { x })
+    }
+}
+
+/// Without: [`super::exp`].
+pub struct Separate;
+
+impl Exponential for Separate {
+    #[inline(always)]
+    fn of_negative(x: f32) -> f32 {
+        super::exp(x)
+    }
+}
+
 /// eˣ for −87 ≤ x ≤ 88, to 1e-7.
 #[inline(always)]
 fn exp_within(x: f32) -> f32 {

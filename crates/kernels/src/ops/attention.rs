@@ -9,6 +9,7 @@
 
 use crate::device::Device;
 use crate::math::exp;
+use crate::math::fused::{Exponential, Fused, Separate};
 use crate::ops::HeadShape;
 use crate::ops::attention_forms::{Heads, as_columns, as_rows, transposed};
 use crate::ops::dropout::{FactorLanes, Site};
@@ -294,7 +295,11 @@ pub(crate) fn attend<'s, T: Element>(
         let block = strip.block(past, first_key);
         let keys = &attended.keys[first_key * engine.units.along(width)..];
         block.scores(engine, scores, keys, queries, width);
-        normalise(attended, block, factors.as_ref(), scores, &mut running);
+        if engine.isa.has_fused() {
+            normalise::<Fused>(attended, block, factors.as_ref(), scores, &mut running);
+        } else {
+            normalise::<Separate>(attended, block, factors.as_ref(), scores, &mut running);
+        }
         if first_key > 0 {
             for (output, shrink) in outputs.chunks_exact_mut(width).zip(running.shrink) {
                 output.iter_mut().for_each(|output| *output *= shrink);
@@ -313,7 +318,7 @@ pub(crate) fn attend<'s, T: Element>(
 }
 
 /// Scores become unnormalised, dropped-out probabilities, in units for [`Block::weighted`].
-fn normalise(
+fn normalise<E: Exponential>(
     attended: &Attended,
     block: Block,
     factors: Option<&FactorLanes<QUERIES>>,
@@ -342,7 +347,7 @@ fn normalise(
                     for key in keys {
                         let at = key * QUERIES;
                         let scores = &mut scores[at + lane..at + block.lanes];
-                        weigh(scores, maxima, sums, scale);
+                        weigh::<E>(scores, maxima, sums, scale);
                         if let Some(factors) = factors {
                             let mut row = [0.0; QUERIES];
                             let row = &mut row[..scores.len()];
@@ -403,9 +408,9 @@ impl Running {
 
 /// One key's scores become weights, which are added to the sums.
 #[inline(always)]
-fn weigh(scores: &mut [f32], maxima: &[f32], sums: &mut [f32], scale: f32) {
+fn weigh<E: Exponential>(scores: &mut [f32], maxima: &[f32], sums: &mut [f32], scale: f32) {
     for ((score, maximum), sum) in scores.iter_mut().zip(maxima).zip(sums) {
-        *score = masked_exp(*score, scale, *maximum);
+        *score = masked_exp::<E>(*score, scale, *maximum);
         *sum += *score;
     }
 }
@@ -439,7 +444,7 @@ pub(crate) fn pair_rows(
 
 /// e^(score·scale − offset), exactly 0 where the score is −∞.
 #[inline(always)]
-pub(crate) fn masked_exp(score: f32, scale: f32, offset: f32) -> f32 {
-    let weight = exp(score * scale - offset);
+pub(crate) fn masked_exp<E: Exponential>(score: f32, scale: f32, offset: f32) -> f32 {
+    let weight = E::of_negative(score * scale - offset);
     if score == f32::NEG_INFINITY { 0.0 } else { weight }
 }

@@ -6,6 +6,7 @@
 //! the forward pass.
 
 use crate::device::{Device, Isa};
+use crate::math::fused::{Exponential, Fused, Separate};
 use crate::ops::attention::{Block, KEYS, QUERIES, Sites, Strip, masked_exp, pair_rows};
 use crate::ops::attention_forms::{Heads, Rows, as_columns, as_rows, transposed};
 use crate::ops::dropout::{FactorLanes, Site};
@@ -236,7 +237,11 @@ impl<'a> Work<'a> {
             let at = first_key * engine.units.along(width);
             block.scores(engine, self.p, &self.k_rows[at..], self.q_turned, width);
             block.product(engine, self.ds, &self.v_rows[at..], self.dy_turned, width);
-            self.softmax(block, factors.as_ref());
+            if engine.isa.has_fused() {
+                self.softmax::<Fused>(block, factors.as_ref());
+            } else {
+                self.softmax::<Separate>(block, factors.as_ref());
+            }
             self.keys(strip, block);
             let columns = &self.k_columns[engine.units.along(first_key) * width..];
             let ds: &[f32] = if engine.units == Units::F32 { self.ds } else { self.ds_columns };
@@ -245,7 +250,7 @@ impl<'a> Work<'a> {
     }
 
     /// Scores become P̃ and gradients of probabilities those of scores, in units.
-    fn softmax(&mut self, block: Block, factors: Option<&FactorLanes<QUERIES>>) {
+    fn softmax<E: Exponential>(&mut self, block: Block, factors: Option<&FactorLanes<QUERIES>>) {
         let scale = 1.0 / (self.width as f32).sqrt();
         dispatch(
             self.engine.isa,
@@ -264,12 +269,12 @@ impl<'a> Work<'a> {
                             let span = key * QUERIES + lanes.start..key * QUERIES + lanes.end;
                             let (p, ds) = (&mut self.p[span.clone()], &mut self.ds[span]);
                             match factors {
-                                None => gradient.plain(p, ds),
+                                None => gradient.plain::<E>(p, ds),
                                 Some(factors) => {
                                     let mut row = [0.0; QUERIES];
                                     let row = &mut row[..p.len()];
                                     factors.column(block.first_key + key, lane, row);
-                                    gradient.masked(p, ds, row);
+                                    gradient.masked::<E>(p, ds, row);
                                 }
                             }
                         }
@@ -328,19 +333,19 @@ struct Gradient<'a> {
 impl Gradient<'_> {
     /// One key: p holds scores and becomes P; ds holds dy·v and becomes P·(ds − Δ)·scale.
     #[inline(always)]
-    fn plain(&self, p: &mut [f32], ds: &mut [f32]) {
+    fn plain<E: Exponential>(&self, p: &mut [f32], ds: &mut [f32]) {
         for (((p, ds), lse), delta) in p.iter_mut().zip(ds).zip(self.lse).zip(self.delta) {
-            *p = masked_exp(*p, self.scale, *lse);
+            *p = masked_exp::<E>(*p, self.scale, *lse);
             *ds = *p * (*ds - delta) * self.scale;
         }
     }
 
     /// The same with dropout: p becomes P·factor, ds becomes P·(factor·ds − Δ)·scale.
     #[inline(always)]
-    fn masked(&self, p: &mut [f32], ds: &mut [f32], factors: &[f32]) {
+    fn masked<E: Exponential>(&self, p: &mut [f32], ds: &mut [f32], factors: &[f32]) {
         let rows = p.iter_mut().zip(ds).zip(factors);
         for (((p, ds), factor), (lse, delta)) in rows.zip(self.lse.iter().zip(self.delta)) {
-            let probability = masked_exp(*p, self.scale, *lse);
+            let probability = masked_exp::<E>(*p, self.scale, *lse);
             *p = probability * factor;
             *ds = probability * (factor * *ds - delta) * self.scale;
         }

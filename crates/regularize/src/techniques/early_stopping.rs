@@ -5,8 +5,8 @@ use crate::error::{Conflict, NotLive, SettingError};
 use crate::live::{Live, Receipt, not_live, required};
 use crate::patience::{EarlyStopping, Monitor, Patience};
 use crate::plan::{Plan, StopRule};
-use crate::settings::{Reader, Settings};
-use crate::technique::{Entry, Technique, bare_text};
+use crate::settings::{Reader, Settings, no_effect};
+use crate::technique::{Entry, Facts, Technique, bare_text};
 use crate::techniques::{fixed, scheduled, word};
 use heldout_base::card::{Card, Default_, Kind, Knob, Schedulable, Stage};
 
@@ -75,6 +75,32 @@ impl Technique for EarlyStopping {
 
     fn contribute(&self, plan: &mut Plan) -> Result<(), Conflict> {
         plan.add_stop(CARD.name, StopRule::EarlyStopping(*self))
+    }
+
+    fn check(&self, facts: &Facts) -> Result<(), SettingError> {
+        let length = facts.length;
+        let (is_beyond, whole) = match self.patience {
+            Patience::Evaluations(n) => (
+                length.evaluations.is_some_and(|all| n > all),
+                length.evaluations.map(Patience::Evaluations),
+            ),
+            Patience::Steps(n) => {
+                (length.steps.is_some_and(|all| n > all), length.steps.map(Patience::Steps))
+            }
+            Patience::Epochs(n) => {
+                (length.epochs.is_some_and(|all| n > all), length.epochs.map(Patience::Epochs))
+            }
+        };
+        match whole {
+            Some(whole) if is_beyond => {
+                let reason =
+                    format!("a run of {whole} ends before a patience of {} does", self.patience);
+                let remedy = "shorten the patience, or remove early-stopping (the result is the \
+                              best held-out weights anyway)";
+                Err(no_effect(&CARD, "patience", &reason, remedy))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn receipt(&self, live: &Live) -> Result<Receipt, NotLive> {

@@ -352,7 +352,7 @@ fn activations_are_recomputed_only_where_no_batch_fits() {
         )
     };
     let of = |megabytes: u64, extra: &str| {
-        let machine = Machine { memory: megabytes << 20, ..machine() };
+        let machine = Machine { memory: megabytes << 20, bf16: NativeBf16::No, ..machine() };
         let recipe = resolved_on(machine, &text(extra), shakespeare()).unwrap();
         (recipe.run.memory, recipe.batch.micro, recipe.origins["run.memory"].to_string())
     };
