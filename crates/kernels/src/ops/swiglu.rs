@@ -80,16 +80,40 @@ pub(crate) fn backward<T: Element>(
     });
 }
 
+/// Values that are worked on together: read whole before anything is written, or the compiler
+/// would have to prove that five slices do not overlap and gives up.
+const PIECE: usize = 16;
+
 #[inline(always)]
 fn backward_row<T: Element>(dgate: &mut [T], dup: &mut [T], dy: &[T], gate: &[T], up: &[T]) {
-    let outputs = dgate.iter_mut().zip(dup);
-    for (((dgate, dup), dy), (gate, up)) in outputs.zip(dy).zip(gate.iter().zip(up)) {
-        let (gate, dy) = (gate.get(), dy.get());
-        let share = sigmoid(gate);
-        let silu = gate * share;
-        *dgate = T::of(dy * up.get() * (share + silu * (1.0 - share)));
-        *dup = T::of(dy * silu);
+    let (dgates, dgate_rest) = dgate.as_chunks_mut::<PIECE>();
+    let (dups, dup_rest) = dup.as_chunks_mut::<PIECE>();
+    let (dys, dy_rest) = dy.as_chunks::<PIECE>();
+    let (gates, gate_rest) = gate.as_chunks::<PIECE>();
+    let (ups, up_rest) = up.as_chunks::<PIECE>();
+    for (((dgate, dup), dy), (gate, up)) in
+        dgates.iter_mut().zip(dups).zip(dys).zip(gates.iter().zip(ups))
+    {
+        let (mut first, mut second) = ([0.0; PIECE], [0.0; PIECE]);
+        for i in 0..PIECE {
+            (first[i], second[i]) = slopes(dy[i].get(), gate[i].get(), up[i].get());
+        }
+        *dgate = first.map(T::of);
+        *dup = second.map(T::of);
     }
+    let rest = dgate_rest.iter_mut().zip(dup_rest).zip(dy_rest);
+    for (((dgate, dup), dy), (gate, up)) in rest.zip(gate_rest.iter().zip(up_rest)) {
+        let (first, second) = slopes(dy.get(), gate.get(), up.get());
+        (*dgate, *dup) = (T::of(first), T::of(second));
+    }
+}
+
+/// The gradients of gate and up.
+#[inline(always)]
+fn slopes(dy: f32, gate: f32, up: f32) -> (f32, f32) {
+    let share = sigmoid(gate);
+    let silu = gate * share;
+    (dy * up * (share + silu * (1.0 - share)), dy * silu)
 }
 
 #[inline(always)]
