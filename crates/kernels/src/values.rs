@@ -5,6 +5,8 @@
 //! residual stream, statistics, parameters and their gradients are f32 always.
 #![allow(unsafe_code)]
 
+use std::ops::Range;
+
 use crate::arena::{Arena, Buffer};
 use crate::math::{from_bf16, to_bf16};
 
@@ -105,7 +107,15 @@ pub enum View<'a> {
     Halves(&'a [u16]),
 }
 
-impl View<'_> {
+impl<'a> View<'a> {
+    /// Some of the elements.
+    pub(crate) fn part(self, range: Range<usize>) -> View<'a> {
+        match self {
+            View::Floats(all) => View::Floats(&all[range]),
+            View::Halves(all) => View::Halves(&all[range]),
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         match self {
             View::Floats(all) => all.len(),

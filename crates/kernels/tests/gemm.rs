@@ -2,7 +2,7 @@
 //! threads, and the same bits for any number of threads.
 
 use heldout_kernels::gemm::{
-    Accumulate, Epilogue, Mat, Pre, ROUNDED_ROWS, matmul, matmul_into, matmul_rounded,
+    Accumulate, Epilogue, Mat, ROUNDED_ROWS, matmul, matmul_into, matmul_rounded,
 };
 use heldout_kernels::math::{from_bf16, to_bf16};
 use heldout_kernels::{Activation, Device, Isa, Precision, RoundedWeights, View, ViewMut, Weight};
@@ -279,12 +279,12 @@ fn epilogues_follow_the_product() {
             matmul(&device, &mut plain, n, a, b, Accumulate::Overwrite, Epilogue::None);
             for activation in activations {
                 let (mut c, mut pre) = (vec![0.0; m * n], vec![0.0; m * n]);
-                let pre_floats = Some(Pre::Floats(&mut pre));
+                let pre_floats = Some(ViewMut::Floats(&mut pre));
                 let epilogue =
                     Epilogue::BiasActivation { bias: Some(&bias), activation, pre: pre_floats };
                 matmul(&device, &mut c, n, a, b, Accumulate::Overwrite, epilogue);
                 let mut halves = vec![0u16; m * n];
-                let pre_halves = Some(Pre::Halves(&mut halves));
+                let pre_halves = Some(ViewMut::Halves(&mut halves));
                 let epilogue =
                     Epilogue::BiasActivation { bias: Some(&bias), activation, pre: pre_halves };
                 let mut again = vec![0.0; m * n];

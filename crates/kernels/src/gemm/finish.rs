@@ -1,11 +1,12 @@
 //! What follows a product, block by block while the block is in cache: bias and activation.
 #![allow(unsafe_code)]
 
+use super::Epilogue;
 use super::round::{Route, Rows};
-use super::{Epilogue, Pre};
 use crate::device::Isa;
 use crate::math::{Activation, fused, gelu_erf, gelu_tanh, relu, silu};
 use crate::simd::dispatch;
+use crate::values::ViewMut;
 
 /// An [`Epilogue`] that several threads apply to blocks of their own.
 pub(super) struct Finish<'a> {
@@ -18,7 +19,7 @@ pub(super) struct Finish<'a> {
     route: Route,
 }
 
-/// [`Pre`], shared by threads.
+/// Where `pre` goes, shared by threads.
 #[derive(Clone, Copy)]
 pub(super) enum Kept {
     Floats(*mut f32),
@@ -61,8 +62,8 @@ impl<'a> Finish<'a> {
         let mut route = Route::Cached;
         let pre = pre.map(|pre| {
             let (len, bytes, kept) = match pre {
-                Pre::Floats(v) => (v.len(), size_of_val(v), Kept::Floats(v.as_mut_ptr())),
-                Pre::Halves(v) => (v.len(), size_of_val(v), Kept::Halves(v.as_mut_ptr())),
+                ViewMut::Floats(v) => (v.len(), size_of_val(v), Kept::Floats(v.as_mut_ptr())),
+                ViewMut::Halves(v) => (v.len(), size_of_val(v), Kept::Halves(v.as_mut_ptr())),
             };
             assert!(rows == 0 || len >= (rows - 1) * ldc + cols, "pre is too small");
             if bytes > NEAR {

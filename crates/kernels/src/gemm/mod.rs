@@ -111,17 +111,10 @@ pub enum Epilogue<'a> {
         bias: Option<&'a [f32]>,
         /// The function.
         activation: Activation,
-        /// Where the values before the activation go, laid out like c with rows `ldc` apart.
-        pre: Option<Pre<'a>>,
+        /// Where the values before the activation go, laid out like c with rows `ldc` apart, to be
+        /// read again much later.
+        pre: Option<ViewMut<'a>>,
     },
-}
-
-/// Where values before an activation go, to be read again much later.
-pub enum Pre<'a> {
-    /// As they are.
-    Floats(&'a mut [f32]),
-    /// Rounded to bf16: half the memory.
-    Halves(&'a mut [u16]),
 }
 
 /// c[M,N] (rows `ldc` values apart) = a[M,K]·b[K,N] (+ c), then the epilogue.
@@ -137,24 +130,7 @@ pub fn matmul(
     accumulate: Accumulate,
     epilogue: Epilogue,
 ) {
-    let (rows, cols) = (a.rows, b.cols);
-    assert_eq!(a.cols, b.rows, "inner sizes of a product differ");
-    if rows == 0 || cols == 0 {
-        return;
-    }
-    assert!(ldc >= cols && c.len() >= (rows - 1) * ldc + cols, "c is too small");
-    let isa = device.isa();
-    let finish = Finish::new(isa, epilogue, (rows, cols), ldc);
-    let kernels = kernels(isa, device.precision());
-    widen::where_needed(kernels, a.checked(), b.checked(), |a, b| {
-        let c = c.as_mut_ptr();
-        let product = Product { isa, kernels, a, b, c, narrow: None, ldc, accumulate, finish };
-        if dot::fits(&a, &b, device.precision()) {
-            dot::run(device, product)
-        } else {
-            product.run(device)
-        }
-    });
+    matmul_into(device, ViewMut::Floats(c), ldc, a, b, accumulate, epilogue);
 }
 
 /// [`matmul`] into c of either type. bf16 is rounded once, after the epilogue.
@@ -170,23 +146,29 @@ pub fn matmul_into(
     accumulate: Accumulate,
     epilogue: Epilogue,
 ) {
-    let c = match c {
-        ViewMut::Floats(c) => return matmul(device, c, ldc, a, b, accumulate, epilogue),
-        ViewMut::Halves(c) => c,
-    };
     let (rows, cols) = (a.rows, b.cols);
     assert_eq!(a.cols, b.rows, "inner sizes of a product differ");
-    assert_eq!(accumulate, Accumulate::Overwrite, "bf16 is not added to");
+    let (len, c, narrow) = match c {
+        ViewMut::Floats(c) => (c.len(), c.as_mut_ptr(), None),
+        ViewMut::Halves(c) => {
+            assert_eq!(accumulate, Accumulate::Overwrite, "bf16 is not added to");
+            (c.len(), std::ptr::null_mut(), Some(c.as_mut_ptr()))
+        }
+    };
     if rows == 0 || cols == 0 {
         return;
     }
-    assert!(ldc >= cols && c.len() >= (rows - 1) * ldc + cols, "c is too small");
+    assert!(ldc >= cols && len >= (rows - 1) * ldc + cols, "c is too small");
     let isa = device.isa();
     let finish = Finish::new(isa, epilogue, (rows, cols), ldc);
     let kernels = kernels(isa, device.precision());
     widen::where_needed(kernels, a.checked(), b.checked(), |a, b| {
-        let (narrow, c) = (Some(c.as_mut_ptr()), std::ptr::null_mut());
-        Product { isa, kernels, a, b, c, narrow, ldc, accumulate, finish }.run(device);
+        let product = Product { isa, kernels, a, b, c, narrow, ldc, accumulate, finish };
+        if narrow.is_none() && dot::fits(&a, &b, device.precision()) {
+            dot::run(device, product)
+        } else {
+            product.run(device)
+        }
     });
 }
 

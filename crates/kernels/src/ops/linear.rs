@@ -3,11 +3,9 @@
 //! Backward turns dy into the gradient of the pre-activation in place, summing the bias gradient
 //! in the same pass; then dW += dpreᵀ·x and dx (+)= dpre·W.
 
-use std::ops::Range;
-
 use crate::arena::Arena;
 use crate::device::{Device, Isa, Precision};
-use crate::gemm::{self, Accumulate, Epilogue, Mat, Pre};
+use crate::gemm::{self, Accumulate, Epilogue, Mat};
 use crate::math::{self, Activation};
 use crate::ops::columns;
 use crate::ops::dropout::Site;
@@ -27,25 +25,6 @@ pub(crate) struct Map<'a> {
     pub activation: Activation,
 }
 
-/// Pre-activations as the forward pass has kept them: `[N, out]`.
-#[derive(Clone, Copy)]
-pub(crate) enum Kept<'a> {
-    Nothing,
-    Floats(&'a [f32]),
-    /// Rounded to bf16.
-    Halves(&'a [u16]),
-}
-
-impl<'a> Kept<'a> {
-    fn part(self, range: Range<usize>) -> Kept<'a> {
-        match self {
-            Kept::Nothing => Kept::Nothing,
-            Kept::Floats(all) => Kept::Floats(&all[range]),
-            Kept::Halves(all) => Kept::Halves(&all[range]),
-        }
-    }
-}
-
 /// Elements of a buffer that keeps `len` pre-activations: half of them where products are in
 /// bf16 anyway.
 pub(crate) fn kept_len(device: &Device, len: usize) -> usize {
@@ -56,20 +35,20 @@ pub(crate) fn kept_len(device: &Device, len: usize) -> usize {
 }
 
 /// The buffer as the forward pass writes it.
-pub(crate) fn to_keep<'a>(device: &Device, buffer: &'a mut [f32]) -> Option<Pre<'a>> {
+pub(crate) fn to_keep<'a>(device: &Device, buffer: &'a mut [f32]) -> Option<ViewMut<'a>> {
     match device.precision() {
         _ if buffer.is_empty() => None,
-        Precision::F32 => Some(Pre::Floats(buffer)),
-        Precision::Bf16 => Some(Pre::Halves(as_halves_mut(buffer))),
+        Precision::F32 => Some(ViewMut::Floats(buffer)),
+        Precision::Bf16 => Some(ViewMut::Halves(as_halves_mut(buffer))),
     }
 }
 
 /// The buffer as the backward pass reads it.
-pub(crate) fn kept<'a>(device: &Device, buffer: &'a [f32]) -> Kept<'a> {
+pub(crate) fn kept<'a>(device: &Device, buffer: &'a [f32]) -> Option<View<'a>> {
     match device.precision() {
-        _ if buffer.is_empty() => Kept::Nothing,
-        Precision::F32 => Kept::Floats(buffer),
-        Precision::Bf16 => Kept::Halves(as_halves(buffer)),
+        _ if buffer.is_empty() => None,
+        Precision::F32 => Some(View::Floats(buffer)),
+        Precision::Bf16 => Some(View::Halves(as_halves(buffer))),
     }
 }
 
@@ -77,7 +56,7 @@ pub(crate) fn kept<'a>(device: &Device, buffer: &'a [f32]) -> Kept<'a> {
 pub(crate) fn forward(
     device: &Device,
     mut y: ViewMut,
-    pre: Option<Pre>,
+    pre: Option<ViewMut>,
     x: View,
     map: Map,
     site: Option<Site>,
@@ -113,7 +92,7 @@ pub(crate) fn backward_activation<T: Element>(
     arena: &mut Arena,
     dy: &mut [T],
     dbias: Option<&mut [f32]>,
-    pre: Kept,
+    pre: Option<View>,
     map: Map,
     site: Option<Site>,
 ) {
@@ -139,7 +118,8 @@ pub(crate) fn backward_activation<T: Element>(
                 },
             );
         }
-        chunk(isa, dy, sums, pre.part(rows.start * cols..rows.end * cols), map.activation);
+        let pre = pre.map(|pre| pre.part(rows.start * cols..rows.end * cols));
+        chunk(isa, dy, sums, pre, map.activation);
     });
     if let Some(dbias) = dbias {
         columns::combine(device, dbias, &partials, cols, 0);
@@ -148,7 +128,13 @@ pub(crate) fn backward_activation<T: Element>(
 }
 
 /// One chunk of rows: chooses the derivative once.
-fn chunk<T: Element>(isa: Isa, dy: &mut [T], sums: &mut [f32], pre: Kept, activation: Activation) {
+fn chunk<T: Element>(
+    isa: Isa,
+    dy: &mut [T],
+    sums: &mut [f32],
+    pre: Option<View>,
+    activation: Activation,
+) {
     match activation {
         Activation::None => dispatch(
             isa,
@@ -180,30 +166,20 @@ fn scaled<T: Element>(
     isa: Isa,
     dy: &mut [T],
     sums: &mut [f32],
-    pre: Kept,
-    derivative: impl Fn(f32) -> f32 + Copy,
+    pre: Option<View>,
+    derivative: impl Fn(f32) -> f32,
 ) {
-    match pre {
-        Kept::Nothing => unreachable!("a map with an activation keeps its pre-activations"),
-        Kept::Floats(pre) => scaled_by(isa, dy, sums, pre, derivative),
-        Kept::Halves(pre) => scaled_by(
-            isa,
-            dy,
-            sums,
-            pre,
-            #[inline(always)]
-            |bits| derivative(math::from_bf16(bits)),
-        ),
-    }
+    let pre = pre.expect("a map with an activation keeps its pre-activations");
+    with_elements!(pre, pre => scaled_by(isa, dy, sums, pre, derivative));
 }
 
 #[inline(always)]
-fn scaled_by<T: Element, P: Copy>(
+fn scaled_by<T: Element, P: Element>(
     isa: Isa,
     dy: &mut [T],
     sums: &mut [f32],
     pre: &[P],
-    derivative: impl Fn(P) -> f32,
+    derivative: impl Fn(f32) -> f32,
 ) {
     dispatch(
         isa,
@@ -212,7 +188,7 @@ fn scaled_by<T: Element, P: Copy>(
             let cols = sums.len();
             for (dy, pre) in dy.chunks_exact_mut(cols).zip(pre.chunks_exact(cols)) {
                 for ((dy, pre), sum) in dy.iter_mut().zip(pre).zip(sums.iter_mut()) {
-                    let gradient = dy.get() * derivative(*pre);
+                    let gradient = dy.get() * derivative(pre.get());
                     *dy = T::of(gradient);
                     *sum += gradient;
                 }
