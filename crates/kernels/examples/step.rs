@@ -140,9 +140,8 @@ fn main() {
     let rows = model.shape.batch * model.shape.seq_len;
     let ids: Vec<u32> = (0..rows).map(|i| (i * 31 % model.shape.vocabulary) as u32).collect();
     let mut step = |tape: &mut Tape, step: u64| {
-        gradients.fill(0.0);
         let noise = NoiseKey { seed: 1, step, first_sequence: 0 };
-        let kind = PassKind::Train { gradients: &mut gradients, noise };
+        let kind = PassKind::TrainFirst { gradients: &mut gradients, noise };
         let start = Instant::now();
         let mut pass = tape.pass(&parameters, kind);
         let report = model.loss(&mut pass, &ids, &ids, p);

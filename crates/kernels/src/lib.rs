@@ -4,6 +4,7 @@
 //! the operations it knows are few, fused and fixed. This crate does not know what a
 //! transformer is: it sees tensors, heads and rows.
 
+mod accumulator;
 mod arena;
 mod pages;
 mod parallel;
@@ -29,7 +30,7 @@ pub use device::{Device, DeviceError, Isa, Precision};
 pub use math::Activation;
 pub use ops::HeadShape;
 pub use ops::attention_cached::KvLayer;
-pub use ops::cross_entropy::{IGNORE, LossReport, LossSpec, Smoothing, chunk_rows};
+pub use ops::cross_entropy::{IGNORE, LossReport, LossSpec, Smoothing, logits_values};
 pub use ops::dropout::{Dropout, NoiseKey, Sharing};
 pub use ops::norm::Norm;
 pub use parameters::{Layout, Parameter, Role, Weight};

@@ -13,8 +13,10 @@ mod forward;
 mod node;
 mod recompute;
 
+use std::ops::Range;
 use std::sync::Arc;
 
+use crate::accumulator::Accumulator;
 use crate::arena::{Arena, Buffer};
 use crate::device::{Device, Precision};
 use crate::math::Activation;
@@ -42,6 +44,8 @@ pub struct Tape {
     nodes: Vec<Node>,
     segments: recompute::Segments,
     token_nll: Buffer,
+    /// Memory of [`Accumulator`] between passes.
+    unwritten: Vec<Range<usize>>,
     rotary: rotary::Table,
     profiler: Profiler,
 }
@@ -56,6 +60,7 @@ impl Tape {
             tensors: Vec::new(),
             nodes: Vec::new(),
             segments: recompute::Segments::default(),
+            unwritten: Vec::new(),
             token_nll: Buffer::default(),
             rotary: rotary::Table::default(),
             profiler: Profiler::default(),
@@ -89,6 +94,13 @@ impl Tape {
             }
             PassKind::Train { gradients, noise } => {
                 assert_eq!(gradients.len(), parameters.len(), "one gradient per parameter");
+                let gradients = Accumulator::adding(gradients);
+                (pass.gradients, pass.noise) = (Some(gradients), Some(noise));
+            }
+            PassKind::TrainFirst { gradients, noise } => {
+                assert_eq!(gradients.len(), parameters.len(), "one gradient per parameter");
+                let memory = std::mem::take(&mut pass.tape.unwritten);
+                let gradients = Accumulator::overwriting(gradients, memory);
                 (pass.gradients, pass.noise) = (Some(gradients), Some(noise));
             }
         }
@@ -154,6 +166,13 @@ pub enum PassKind<'a> {
         /// Keys all masks of this micro-batch.
         noise: NoiseKey,
     },
+    /// The same for the first of a step's micro-batches: what the gradients hold does not count.
+    TrainFirst {
+        /// Overwritten: one element per parameter, zero where no op had a gradient.
+        gradients: &'a mut [f32],
+        /// Keys all masks of this micro-batch.
+        noise: NoiseKey,
+    },
 }
 
 /// The noise of [`Pass::attention`].
@@ -170,7 +189,7 @@ pub struct Pass<'a> {
     tape: &'a mut Tape,
     parameters: &'a [f32],
     rounded: Option<&'a RoundedWeights>,
-    gradients: Option<&'a mut [f32]>,
+    gradients: Option<Accumulator<'a>>,
     noise: Option<NoiseKey>,
     /// Positions per sequence, as the embedding was told: masks depend on it.
     seq_len: usize,
@@ -178,11 +197,14 @@ pub struct Pass<'a> {
 
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
+        if let Some(gradients) = self.gradients.take() {
+            self.tape.unwritten = gradients.into_memory();
+        }
         self.tape.clear();
     }
 }
 
-impl Pass<'_> {
+impl<'a> Pass<'a> {
     /// Whether the pass has noise and gradients.
     pub fn is_training(&self) -> bool {
         self.gradients.is_some()
@@ -427,7 +449,7 @@ impl Pass<'_> {
         &self.tape.token_nll
     }
 
-    /// Walks the tape in reverse, adding to the gradients of all parameters used.
+    /// Walks the tape in reverse, adding to the gradients of all parameters used, or writing them.
     ///
     /// # Panics
     /// In evaluation.
@@ -438,6 +460,12 @@ impl Pass<'_> {
             let Some(node) = self.tape.nodes.pop() else { break };
             self.backward_node(node);
         }
+        self.parameter_gradients().finish();
+    }
+
+    /// The gradients of the parameters.
+    fn parameter_gradients(&mut self) -> &mut Accumulator<'a> {
+        self.gradients.as_mut().expect("training")
     }
 
     fn assert_heads(&self, qkv: Var, shape: HeadShape) {

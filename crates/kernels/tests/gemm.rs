@@ -2,7 +2,7 @@
 //! threads, and the same bits for any number of threads.
 
 use heldout_kernels::gemm::{
-    Accumulate, Epilogue, Mat, ROUNDED_ROWS, matmul, matmul_into, matmul_rounded,
+    Accumulate, After, Epilogue, Mat, ROUNDED_ROWS, matmul, matmul_into, matmul_rounded,
 };
 use heldout_kernels::math::{from_bf16, to_bf16};
 use heldout_kernels::{Activation, Device, Isa, Precision, RoundedWeights, View, ViewMut, Weight};
@@ -91,8 +91,22 @@ fn check(case: &Case) {
     let (a_row, a_col, a_len) = layout(case.a, m, k);
     let (b_row, b_col, b_len) = layout(case.b, k, n);
     let (a, b, old) = (values(a_len, 1), values(b_len, 2), values(m * ldc, 3));
-    let a = Mat { data: View::Floats(&a), rows: m, cols: k, row_stride: a_row, col_stride: a_col };
-    let b = Mat { data: View::Floats(&b), rows: k, cols: n, row_stride: b_row, col_stride: b_col };
+    let a = Mat {
+        data: View::Floats(&a),
+        rows: m,
+        cols: k,
+        row_stride: a_row,
+        col_stride: a_col,
+        after_rows: After::Unknown,
+    };
+    let b = Mat {
+        data: View::Floats(&b),
+        rows: k,
+        cols: n,
+        row_stride: b_row,
+        col_stride: b_col,
+        after_rows: After::Unknown,
+    };
     for precision in [Precision::F32, Precision::Bf16] {
         let expected = reference(case, &a, &b, &old, precision);
         for isa in isas() {
@@ -133,8 +147,22 @@ fn check_halves(size: (usize, usize, usize), layouts: (Layout, Layout)) {
     let wide = |halves: &[u16]| halves.iter().map(|x| from_bf16(*x)).collect::<Vec<f32>>();
     let (a_halves, b_halves) = (narrow(a_len, 1), narrow(b_len, 2));
     let (a_wide, b_wide) = (wide(&a_halves), wide(&b_halves));
-    let a = |data| Mat { data, rows: m, cols: k, row_stride: a_row, col_stride: a_col };
-    let b = |data| Mat { data, rows: k, cols: n, row_stride: b_row, col_stride: b_col };
+    let a = |data| Mat {
+        data,
+        rows: m,
+        cols: k,
+        row_stride: a_row,
+        col_stride: a_col,
+        after_rows: After::Unknown,
+    };
+    let b = |data| Mat {
+        data,
+        rows: k,
+        cols: n,
+        row_stride: b_row,
+        col_stride: b_col,
+        after_rows: After::Unknown,
+    };
     let precisions = [Precision::F32, Precision::Bf16];
     for (precision, isa) in
         precisions.into_iter().flat_map(|p| isas().into_iter().map(move |i| (p, i)))

@@ -97,7 +97,7 @@ impl ModelConfig {
         // The embedding, the final norm, and gradients of the residual stream.
         let row = blocks + narrow * in_flight + WIDE * 5 * c;
         let tokens = batch * seq_len;
-        let logits = heldout_kernels::chunk_rows(tokens, self.vocabulary) * self.vocabulary;
+        let logits = heldout_kernels::logits_values(tokens, self.vocabulary);
         tokens * row + WIDE * logits
     }
 }

@@ -68,7 +68,6 @@ impl Optimizer for Adagrad {
                         let gradient = *g * scale + coupled * *w;
                         *sum += gradient * gradient;
                         *w = *w * kept - rate * gradient / (sum.sqrt() + epsilon);
-                        *g = 0.0;
                     }
                 },
             );

@@ -154,7 +154,6 @@ fn adam_chunk(piece: Piece<0, 2, 2>, k: Factors) {
         *variance = *variance * k.beta2 + k.one_less_beta2 * gradient * gradient;
         let denominator = variance.sqrt() / k.root_correction + k.epsilon;
         *w = *w * k.kept - k.step_size * *mean / denominator;
-        *g = 0.0;
     }
 }
 

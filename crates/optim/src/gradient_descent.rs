@@ -62,7 +62,6 @@ pub(crate) fn descend(
                 for (w, g) in w.iter_mut().zip(g) {
                     let gradient = *g * scale + coupled * *w;
                     *w = *w * kept - rate * gradient;
-                    *g = 0.0;
                 }
             },
         );

@@ -108,7 +108,6 @@ fn lion_chunk(piece: Piece<0, 2, 1>, k: Factors) {
         let sign = f32::from(direction > 0.0) - f32::from(direction < 0.0);
         *w = *w * k.kept - k.rate * sign;
         *momentum = *momentum * k.beta2 + k.one_less_beta2 * gradient;
-        *g = 0.0;
     }
 }
 

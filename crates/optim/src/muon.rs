@@ -223,7 +223,6 @@ fn accumulate(
                     *m += (gradient - *m) * taken;
                     // From the nearer end, as torch's lerp rounds.
                     *d = *m - (*m - gradient) * (1.0 - toward);
-                    *g = 0.0;
                 }
             },
         );

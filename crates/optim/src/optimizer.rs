@@ -30,11 +30,11 @@ pub trait Optimizer: Send {
     /// The registry's name, such as `adamw`.
     fn name(&self) -> &'static str;
 
-    /// Makes one update and leaves `gradients` at zero, ready to be accumulated into again.
+    /// Makes one update. `gradients` may be worked in: what it holds afterwards means nothing.
     ///
     /// `parameters` and `gradients` are the whole flat vectors; `segments` must be the list that
     /// the optimizer was built with, where `decay` alone may change. Nothing is allocated after the
-    /// first call. To skip a step, do not call it (and clear the gradients yourself).
+    /// first call. To skip a step, do not call it.
     fn update(
         &mut self,
         device: &Device,

@@ -159,7 +159,6 @@ fn rmsprop_chunk(piece: Piece<0, 2, 3>, centered: Centered, k: Factors) {
     }
     for (w, g) in w.iter_mut().zip(g) {
         *w = *w * k.kept - k.rate * *g;
-        *g = 0.0;
     }
 }
 

@@ -127,7 +127,6 @@ fn momentum_chunk(piece: Piece<0, 2, 1>, k: Factors) {
         let gradient = *g * k.gradient_scale + k.coupled_decay * *w;
         *momentum = *momentum * k.momentum + k.taken * gradient;
         *w = *w * k.kept - k.rate * *momentum;
-        *g = 0.0;
     }
 }
 
@@ -138,7 +137,6 @@ fn nesterov_chunk(piece: Piece<0, 2, 1>, k: Factors) {
         let gradient = *g * k.gradient_scale + k.coupled_decay * *w;
         *momentum = *momentum * k.momentum + k.taken * gradient;
         *w = *w * k.kept - k.rate * (gradient + k.momentum * *momentum);
-        *g = 0.0;
     }
 }
 

@@ -160,7 +160,6 @@ impl Run {
         };
         let (w, segments) = (&mut self.parameters, &self.segments);
         self.optimizer.update(&self.device, w, &mut gradients, segments, &update);
-        assert!(gradients.iter().all(|g| *g == 0.0), "{}: gradients are left at zero", case.name);
     }
 
     fn finish(mut self, case: &Case) -> Vec<u32> {

@@ -150,11 +150,11 @@ impl Run<'_> {
             // Weights and gradients in, gradients out.
             Part::Penalties => Work::moved(3 * plan.penalized_len()),
             Part::Clip => Work::moved(plan.transform_traffic(count)),
-            // Weights, gradients and state in and out; the gradients leave as zeros.
+            // Weights and state in and out, gradients in.
             Part::Update => {
                 let state = self.state.optimizer.state();
                 let state: usize = state.iter().map(|(_, vector)| vector.len()).sum();
-                Work::moved(2 * (2 * count + state))
+                Work::moved(3 * count + 2 * state)
             }
             Part::Project => Work::moved(2 * plan.projected_len()),
             // Weights and average in, average out.

@@ -33,7 +33,7 @@ pub struct Run<'a> {
     pub control: &'a Control,
     pub clock: Clock,
     pub tape: Tape,
-    /// One for each parameter; zero between steps.
+    /// One for each parameter; the first piece of a step's batch overwrites them.
     pub gradients: Vec<f32>,
     pub validation: Validation,
     pub receipts: Receipts,
@@ -122,7 +122,7 @@ impl<'a> Run<'a> {
         self.prefetch.batch_at(step)
     }
 
-    /// Adds the batch's gradient to `gradients`, some sequences at a time. Every piece is scaled by
+    /// The batch's gradient, into `gradients`, some sequences at a time. Every piece is scaled by
     /// the whole batch's targets and draws its noise by its place in the run, so the sum does not
     /// depend on how the batch is cut.
     pub fn forward_backward(&mut self, batch: &Batch, at: At) -> BatchLoss {
@@ -140,7 +140,11 @@ impl<'a> Run<'a> {
                 step: at.step,
                 first_sequence: batch.first_sequence + before,
             };
-            let kind = PassKind::Train { gradients: &mut self.gradients, noise: key };
+            let gradients = &mut self.gradients;
+            let kind = match number {
+                0 => PassKind::TrainFirst { gradients, noise: key },
+                _ => PassKind::Train { gradients, noise: key },
+            };
             let mut pass = self.tape.pass(&self.state.parameters, kind);
             let rows = ids.len() / batch.seq_len;
             let tokens = Tokens { ids, targets, batch: rows, seq_len: batch.seq_len };
@@ -248,11 +252,7 @@ impl<'a> Run<'a> {
         Ok((Decision::Skip, action))
     }
 
-    pub fn clear_gradients(&mut self) {
-        self.gradients.fill(0.0);
-    }
-
-    /// The optimizer's update; it leaves the gradients at zero.
+    /// The optimizer's update.
     pub fn update(&mut self, at: At, rate: f64, clipped: &Clipped) {
         let update = self.setup.plan.update(at, rate, clipped);
         self.state.optimizer.update(

@@ -27,7 +27,7 @@ impl Run<'_> {
                     self.timed(Part::Project, |run| run.project(at, rate));
                     self.timed(Part::Average, |run| run.average(at));
                 }
-                Decision::Skip => self.clear_gradients(),
+                Decision::Skip => {}
                 Decision::End(ending) => return Ok(ending),
             }
             self.count(&loss);

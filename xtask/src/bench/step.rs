@@ -130,7 +130,7 @@ impl Bench {
     pub fn step(&mut self) -> f64 {
         let began = Instant::now();
         let noise = NoiseKey { seed: 0, step: self.step, first_sequence: 0 };
-        let kind = PassKind::Train { gradients: &mut self.gradients, noise };
+        let kind = PassKind::TrainFirst { gradients: &mut self.gradients, noise };
         let mut pass = self.tape.pass(&self.parameters, kind);
         let (batch, seq_len) = self.shape;
         let tokens = Tokens { ids: &self.ids, targets: &self.targets, batch, seq_len };

@@ -16,6 +16,7 @@ mod widen;
 
 use self::blocked::Product;
 use self::finish::Finish;
+pub(crate) use self::round::round_in_place;
 use self::tile::kernels;
 use crate::device::{Device, Precision};
 use crate::math::Activation;
@@ -34,6 +35,17 @@ pub struct Mat<'a> {
     pub row_stride: usize,
     /// Distance between columns, in values.
     pub col_stride: usize,
+    /// What follows each row in memory.
+    pub after_rows: After,
+}
+
+/// What follows a row of a matrix in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// Anything, or nothing.
+    Unknown,
+    /// A zero: a row of an odd number of bf16 can be read in pairs.
+    Zero,
 }
 
 impl<'a> Mat<'a> {
@@ -44,12 +56,21 @@ impl<'a> Mat<'a> {
 
     /// A row-major matrix whose rows start `row_stride` values apart (a head inside q·k·v).
     pub fn with_stride(data: &'a [f32], rows: usize, cols: usize, row_stride: usize) -> Mat<'a> {
-        Mat { data: View::Floats(data), rows, cols, row_stride, col_stride: 1 }.checked()
+        Mat {
+            data: View::Floats(data),
+            rows,
+            cols,
+            row_stride,
+            col_stride: 1,
+            after_rows: After::Unknown,
+        }
+        .checked()
     }
 
     /// A row-major matrix without gaps of any elements.
     pub fn of(data: View<'a>, rows: usize, cols: usize) -> Mat<'a> {
-        Mat { data, rows, cols, row_stride: cols, col_stride: 1 }.checked()
+        Mat { data, rows, cols, row_stride: cols, col_stride: 1, after_rows: After::Unknown }
+            .checked()
     }
 
     /// The transpose, without moving anything.
@@ -60,6 +81,7 @@ impl<'a> Mat<'a> {
             cols: self.rows,
             row_stride: self.col_stride,
             col_stride: self.row_stride,
+            after_rows: After::Unknown,
         }
     }
 
@@ -170,6 +192,11 @@ pub fn matmul_into(
             product.run(device)
         }
     });
+}
+
+/// Whether products read bf16 as it lies; elsewhere it would have to be widened first.
+pub(crate) fn reads_bf16(device: &Device) -> bool {
+    kernels(device.isa(), device.precision()).pair == 2
 }
 
 /// Most rows for which [`matmul_rounded`] is there; more are faster through [`matmul`].

@@ -33,6 +33,33 @@ pub(super) struct Rows<T> {
     pub route: Route,
 }
 
+/// Rounds values to bf16, which take the first half of their place.
+pub(crate) fn round_in_place(isa: Isa, values: &mut [f32]) {
+    let from = values.as_mut_ptr();
+    let to = from.cast::<u16>();
+    // SAFETY: the borrow is exclusive, and what is written lies behind what is still to be read:
+    // value i goes to bytes 2i and 2i + 1 after it was read from 4i, in rising order.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        if isa == Isa::Avx512 && Device::native_bf16() {
+            let (rows, cols, route) = (1, values.len(), Route::Cached);
+            let (from_stride, to_stride) = (0, 0);
+            return x86::rounded_rows(&Rows {
+                from,
+                from_stride,
+                to,
+                to_stride,
+                rows,
+                cols,
+                route,
+            });
+        }
+        for i in 0..values.len() {
+            to.add(i).write(to_bf16(from.add(i).read()));
+        }
+    }
+}
+
 impl Rows<u16> {
     /// # Safety
     /// The rows must be readable, and their places writable and no other thread's. Before another

@@ -2,8 +2,8 @@
 
 use std::cell::RefCell;
 
-use super::Mat;
 use super::tile::Kernels;
+use super::{After, Mat};
 use crate::math::from_bf16;
 use crate::values::{Storage, View};
 
@@ -32,7 +32,8 @@ pub(super) fn where_needed<R>(
 /// Whether rows of a (or columns of b) can be read as they are: f32 always; bf16 in pairs, if
 /// pairs are aligned or lie across rows.
 fn reads(kernels: &Kernels, a: &Mat) -> bool {
-    let in_pairs = a.row_stride.is_multiple_of(2) && a.cols.is_multiple_of(2);
+    let whole = a.cols.is_multiple_of(2) || a.after_rows == After::Zero;
+    let in_pairs = a.row_stride.is_multiple_of(2) && whole;
     match a.storage() {
         Storage::Floats => true,
         Storage::Halves if kernels.packers.copy_halves.is_none() => false,

@@ -6,20 +6,23 @@
 
 use crate::arena::{Arena, Buffer};
 use crate::device::{Device, Isa};
-use crate::gemm::{self, Accumulate, Epilogue, Mat};
+use crate::gemm::{self, Accumulate, After, Epilogue, Mat};
 use crate::math::exp;
 use crate::ops::lanes;
 use crate::parallel;
 use crate::pool::Disjoint;
 use crate::profile::{Profiler, Work};
 use crate::simd::dispatch;
+use crate::values::{Storage, View, as_halves};
 
 /// The target id of positions that do not count.
 pub const IGNORE: u32 = u32::MAX;
 
 /// Most bytes of logits that exist at once. Every chunk reads the head twice and its gradient
 /// once more, so with 50,000 classes half the size makes the step slower (LOG.md).
-const CHUNK_BYTES: usize = 64 << 20;
+const CHUNK_BYTES: usize = 128 << 20;
+/// Values in a line of the cache.
+const LINE: usize = 16;
 
 /// The target distribution q of a token t.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -84,10 +87,11 @@ impl Inputs<'_> {
     }
 }
 
-/// Where gradients go: `dx` `[N, C]` is overwritten, `dhead` `[V, C]` added to.
+/// Where gradients go: `dx` `[N, C]` is overwritten, `dhead` `[V, C]` written or added to.
 pub(crate) struct Gradients<'a> {
     pub dx: &'a mut [f32],
     pub dhead: &'a mut [f32],
+    pub into: Accumulate,
 }
 
 /// Losses of all rows; `nll` `[N]` receives the plain ones (0 where ignored).
@@ -107,35 +111,42 @@ pub(crate) fn cross_entropy(
     assert_eq!(inputs.x.len(), rows * inputs.cols, "cross_entropy: x has a row per target");
     assert_eq!(nll.len(), rows, "cross_entropy: size of nll");
     check(inputs.targets, vocabulary, spec);
-    let chunk = chunk_rows(rows, vocabulary);
-    let mut logits = arena.take(chunk * vocabulary);
+    let (chunk, stride) = (chunk_rows(rows, vocabulary), row_stride(vocabulary));
+    let mut logits = arena.take(chunk * stride);
     let mut sums = arena.take(2 * rows);
     let size = Some([vocabulary, inputs.cols]);
     for start in (0..rows).step_by(chunk) {
         let end = (start + chunk).min(rows);
-        let logits = &mut logits[..(end - start) * vocabulary];
+        let logits = &mut logits[..(end - start) * stride];
         let product = Work::products(2.0 * (end - start) as f64 * inputs.head.len() as f64);
         let x = Mat::new(&inputs.x[start * inputs.cols..], end - start, inputs.cols);
         let head = Mat::new(inputs.head, vocabulary, inputs.cols);
         let since = profiler.now();
-        project(device, logits, vocabulary, x, head.t(), Accumulate::Overwrite);
+        project(device, logits, stride, x, head.t(), Accumulate::Overwrite);
         profiler.span("logits", size, since, product);
         let outcome = &mut sums[2 * start..2 * end];
-        let wanted = if gradients.is_some() { Wanted::Gradient } else { Wanted::Loss };
+        let wanted = match gradients {
+            None => Wanted::Loss,
+            Some(_) if gemm::reads_bf16(device) => Wanted::Gradient(Storage::Halves),
+            Some(_) => Wanted::Gradient(Storage::Floats),
+        };
         // Two passes over each row's logits, of which a cache holds the second; a gradient takes
         // their place.
-        let moved = Work::moved(logits.len() * if wanted == Wanted::Gradient { 2 } else { 1 });
+        let count = (end - start) * vocabulary;
+        let moved = Work::moved(count * if wanted == Wanted::Loss { 1 } else { 2 });
         let since = profiler.now();
-        losses(device, arena, logits, outcome, &inputs.targets[start..end], spec, wanted);
+        let rows = Logits { values: logits, stride, vocabulary };
+        losses(device, arena, rows, outcome, &inputs.targets[start..end], spec, wanted);
         profiler.span("softmax and loss", None, since, moved);
-        if let Some(Gradients { dx, dhead }) = &mut gradients {
-            let dlogits = Mat::new(logits, end - start, vocabulary);
+        if let Some(Gradients { dx, dhead, into }) = &mut gradients {
+            let dlogits = gradient_of(logits, wanted, end - start, vocabulary, stride);
             let dx = &mut dx[start * inputs.cols..end * inputs.cols];
             let since = profiler.now();
             project(device, dx, inputs.cols, dlogits, head, Accumulate::Overwrite);
             profiler.span("logits backward input", size, since, product);
             let since = profiler.now();
-            project(device, dhead, inputs.cols, dlogits.t(), x, Accumulate::Add);
+            project(device, dhead, inputs.cols, dlogits.t(), x, *into);
+            *into = Accumulate::Add;
             profiler.span("logits backward weight", size, since, product);
         }
     }
@@ -169,9 +180,36 @@ fn check(targets: &[u32], vocabulary: usize, spec: &LossSpec) {
     assert!(vocabulary >= needed, "smoothing over wrong classes needs at least two");
 }
 
-/// Rows of logits that the loss holds at a time: equal chunks of at most 64 MiB.
-pub fn chunk_rows(rows: usize, vocabulary: usize) -> usize {
-    let most = (CHUNK_BYTES / (vocabulary * size_of::<f32>())).max(1);
+/// Distance of the rows of logits: aligned, and an odd number of lines, so that rows spread over
+/// the cache's sets whatever the vocabulary.
+fn row_stride(vocabulary: usize) -> usize {
+    (vocabulary.div_ceil(LINE) | 1) * LINE
+}
+
+/// What `losses` has left in the place of logits. As bf16 a row takes the first half of its place.
+fn gradient_of(
+    logits: &[f32],
+    wanted: Wanted,
+    rows: usize,
+    vocabulary: usize,
+    stride: usize,
+) -> Mat<'_> {
+    let (data, row_stride) = match wanted {
+        Wanted::Gradient(Storage::Halves) => (View::Halves(as_halves(logits)), 2 * stride),
+        _ => (View::Floats(logits), stride),
+    };
+    let after_rows = After::Zero;
+    Mat { data, rows, cols: vocabulary, row_stride, col_stride: 1, after_rows }
+}
+
+/// Values that the logits of a chunk take.
+pub fn logits_values(rows: usize, vocabulary: usize) -> usize {
+    chunk_rows(rows, vocabulary) * row_stride(vocabulary)
+}
+
+/// Rows of logits that the loss holds at a time: equal chunks of at most 128 MiB.
+fn chunk_rows(rows: usize, vocabulary: usize) -> usize {
+    let most = (CHUNK_BYTES / (row_stride(vocabulary) * size_of::<f32>())).max(1);
     rows.div_ceil(rows.div_ceil(most).max(1)).max(1)
 }
 
@@ -189,29 +227,37 @@ fn collect(nll: &mut [f32], sums: &[f32], targets: &[u32]) -> LossReport {
     report
 }
 
-/// Whether logits shall become their gradients.
+/// Whether logits shall become their gradients, and as what: products in bf16 would round them
+/// anyway, and then read half as much.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Wanted {
     Loss,
-    Gradient,
+    Gradient(Storage),
+}
+
+/// Rows of logits, `stride` values apart.
+struct Logits<'a> {
+    values: &'a mut [f32],
+    stride: usize,
+    vocabulary: usize,
 }
 
 /// `outcome` `[rows, 2]` ← nll and objective of each row; logits become gradients if wanted.
 fn losses(
     device: &Device,
     arena: &mut Arena,
-    logits: &mut [f32],
+    logits: Logits,
     outcome: &mut [f32],
     targets: &[u32],
     spec: &LossSpec,
     wanted: Wanted,
 ) {
-    let vocabulary = logits.len() / targets.len();
+    let Logits { values, stride, vocabulary } = logits;
     let likeliest = match spec.smoothing {
         Smoothing::Likeliest { k, .. } => k,
         _ => 0,
     };
-    let (logits, outcome) = (Disjoint::new(logits), Disjoint::new(outcome));
+    let (logits, outcome) = (Disjoint::new(values), Disjoint::new(outcome));
     let grain = parallel::grain_of(vocabulary);
     let items = targets.len().div_ceil(grain);
     let mut scratch: Buffer = arena.take(parallel::workers(device, items) * likeliest);
@@ -219,22 +265,26 @@ fn losses(
         for row in parallel::run_of(item, grain, targets.len()) {
             #[allow(unsafe_code)]
             // SAFETY: one row belongs to one item.
-            let (logits, outcome) = unsafe {
+            let (place, outcome) = unsafe {
                 (
-                    logits.range(row * vocabulary..(row + 1) * vocabulary),
+                    logits.range(row * stride..(row + 1) * stride),
                     outcome.range(2 * row..2 * row + 2),
                 )
             };
+            place[vocabulary..].fill(0.0);
             if targets[row] == IGNORE {
                 outcome.fill(0.0);
-                logits.fill(0.0);
+                place.fill(0.0);
                 continue;
             }
-            let target = targets[row] as usize;
+            let (logits, target) = (&mut place[..vocabulary], targets[row] as usize);
             let loss = row_loss(device.isa(), logits, target, spec, scratch);
             outcome.copy_from_slice(&[loss.nll, loss.objective]);
-            if wanted == Wanted::Gradient {
+            if let Wanted::Gradient(storage) = wanted {
                 row_gradient(device.isa(), logits, target, spec, &loss, scratch);
+                if storage == Storage::Halves {
+                    gemm::round_in_place(device.isa(), place);
+                }
             }
         }
     });
@@ -446,7 +496,7 @@ mod tests {
         let arena = &mut Arena::default();
         let off = &mut Profiler::default();
         let plain = cross_entropy(device, arena, off, &mut nll, inputs, spec, None);
-        let gradients = Some(Gradients { dx: &mut dx, dhead: &mut dhead });
+        let gradients = Some(Gradients { dx: &mut dx, dhead: &mut dhead, into: Accumulate::Add });
         let report = cross_entropy(device, arena, off, &mut nll, inputs, spec, gradients);
         assert_eq!(plain, report);
         let (x64, head64) = (wide(&x), wide(&head));
@@ -473,15 +523,17 @@ mod tests {
     fn chunks_are_equal_and_bounded() {
         for (rows, vocabulary) in [(512, 50257), (1, 1 << 28), (2048, 65), (0, 7)] {
             let chunk = chunk_rows(rows, vocabulary);
-            assert!(chunk >= 1 && (chunk == 1 || chunk * vocabulary * 4 <= CHUNK_BYTES));
+            assert!(
+                chunk >= 1 && (chunk == 1 || chunk * row_stride(vocabulary) * 4 <= CHUNK_BYTES)
+            );
             assert!(rows.div_ceil(chunk) * chunk < rows + rows.div_ceil(chunk).max(1));
         }
     }
 
     #[test]
     fn chunking_changes_nothing_but_rounding() {
-        // 300,000 classes make chunks of 30 rows.
-        let (rows, cols, vocabulary) = (60, 2, 300_000);
+        // 600,000 classes make chunks of 30 rows.
+        let (rows, cols, vocabulary) = (60, 2, 600_000);
         let device = &devices()[0];
         let spec = LossSpec { smoothing: Smoothing::None, z_loss: 0.0, scale: 1.0 };
         let (x, head) = (values(rows * cols, 1), values(vocabulary * cols, 2));

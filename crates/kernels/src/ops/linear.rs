@@ -200,7 +200,7 @@ fn scaled_by<T: Element, P: Element>(
 /// dW `[out, in]` += dpreᵀ·x.
 pub(crate) fn backward_weight(
     device: &Device,
-    dweight: &mut [f32],
+    (dweight, into): (&mut [f32], Accumulate),
     dpre: View,
     x: View,
     inputs: usize,
@@ -213,7 +213,7 @@ pub(crate) fn backward_weight(
         inputs,
         Mat::of(dpre, rows, outputs).t(),
         Mat::of(x, rows, inputs),
-        Accumulate::Add,
+        into,
         Epilogue::None,
     );
 }
@@ -331,7 +331,8 @@ mod tests {
         let (mut dx, mut dweight) = (vec![0.0; x.len()], vec![0.0; weight.len()]);
         let dy = View::Floats(&dy);
         backward_input(device, ViewMut::Floats(&mut dx), Accumulate::Overwrite, dy, map);
-        backward_weight(device, &mut dweight, dy, View::Floats(&x), inputs, outputs);
+        let into = Accumulate::Add;
+        backward_weight(device, (&mut dweight, into), dy, View::Floats(&x), inputs, outputs);
         let spec = |x: &[f64], w: &[f64], b: &[f64]| reference((x, w, b), activation, site);
         assert_slopes(&what, &dx, &x, &upstream, 15, |x| spec(x, &w64, &b64));
         assert_slopes(&what, &dweight, &weight, &upstream, 15, |w| spec(&x64, w, &b64));

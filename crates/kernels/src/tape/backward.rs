@@ -11,13 +11,6 @@ use crate::parameters::Weight;
 use crate::profile::Work;
 use crate::values::{Element, Storage, Values, with_elements};
 
-/// Two disjoint parts of the flat gradients.
-fn two_of(gradients: &mut [f32], a: Weight, b: Weight) -> (&mut [f32], &mut [f32]) {
-    let both = gradients.get_disjoint_mut([a.range(), b.range()]);
-    let [a, b] = both.expect("two weights of one op do not overlap");
-    (a, b)
-}
-
 impl Pass<'_> {
     /// Adds a gradient to a variable's; the memory itself becomes the first one.
     pub(super) fn accumulate(&mut self, v: Var, gradient: Values) {
@@ -95,15 +88,15 @@ impl Pass<'_> {
         let Op::Embedding { tokens, ids, positions, sites } = &node.op else { return };
         let (cols, seq_len) = (tokens.cols, self.seq_len);
         let device = &self.tape.device;
-        let gradients = self.gradients.as_deref_mut().expect("training");
+        let gradients = self.gradients.as_mut().expect("training");
         if let Some(site) = sites.output {
             embedding::backward_dropout(device, dy.as_floats_mut(), cols, site);
         }
         if let Some((table, first)) = *positions {
-            let table = table.of_mut(gradients);
+            let table = gradients.add(table);
             embedding::backward_positions(device, table, first, dy.as_floats(), cols, seq_len);
         }
-        let table = tokens.of_mut(gradients);
+        let table = gradients.add(*tokens);
         embedding::backward_tokens(device, table, dy.as_floats(), ids, cols, sites.tokens);
         dy.give(&mut self.tape.arena);
     }
@@ -112,11 +105,11 @@ impl Pass<'_> {
         let Op::Norm { kind, gain, bias, epsilon } = node.op else { return };
         let (mut dx, into) = self.gradient_of(node.x);
         let Tape { device, arena, tensors, .. } = &mut *self.tape;
-        let all = self.gradients.as_deref_mut().expect("training");
+        let all = self.gradients.as_mut().expect("training");
         let (dgain, dbias) = match bias {
-            None => (gain.of_mut(all), None),
+            None => (all.add(gain), None),
             Some(bias) => {
-                let (dgain, dbias) = two_of(all, gain, bias);
+                let (dgain, dbias) = all.add_two(gain, bias);
                 (dgain, Some(dbias))
             }
         };
@@ -137,9 +130,9 @@ impl Pass<'_> {
         let storage = self.tape.tensors[node.out.0].storage;
         let elementwise = node.op.backward_work((rows, cols), storage, into, Storage::Floats);
         let Tape { device, arena, tensors, profiler, .. } = &mut *self.tape;
-        let all = self.gradients.as_deref_mut().expect("training");
+        let all = self.gradients.as_mut().expect("training");
         let map = linear_map(self.parameters, weight, bias, activation);
-        let dbias = bias.map(|bias| bias.of_mut(all));
+        let dbias = bias.map(|bias| all.add(bias));
         let pre = linear::kept(device, &node.saved);
         let since = profiler.now();
         with_elements!(mut dy.view_mut(), dy => {
@@ -147,7 +140,7 @@ impl Pass<'_> {
         });
         profiler.span(node.op.names().1, size, since, elementwise);
         let x = tensors[node.x.0].value().view();
-        let dweight = weight.of_mut(all);
+        let dweight = all.write_or_add(weight);
         let since = profiler.now();
         linear::backward_weight(device, dweight, dy.view(), x, map.inputs, map.outputs);
         profiler.span("linear backward weight", size, since, products);
@@ -175,10 +168,10 @@ impl Pass<'_> {
     fn backward_head_norm(&mut self, node: &Node, mut dy: Values) {
         let Op::HeadNorm { shape, q_gain, k_gain, epsilon } = node.op else { return };
         let Tape { device, arena, tensors, .. } = &mut *self.tape;
-        let all = self.gradients.as_deref_mut().expect("training");
+        let all = self.gradients.as_mut().expect("training");
         let of = |weight: Weight| weight.of(self.parameters);
         let terms = head_norm::Terms { q_gain: of(q_gain), k_gain: of(k_gain), epsilon };
-        let gains = two_of(all, q_gain, k_gain);
+        let gains = all.add_two(q_gain, k_gain);
         let x = tensors[node.x.0].value().view();
         with_elements!(mut dy.view_mut(), dy => {
             let x = Element::read(x);

@@ -237,7 +237,10 @@ pub(super) fn cross_entropy(
     let cols = head.cols;
     let inputs = Inputs { x: x_values, head: head.of(pass.parameters), targets, cols };
     let gradients = match (&mut dx, &mut pass.gradients) {
-        (Some(dx), Some(all)) => Some(Gradients { dx, dhead: head.of_mut(all) }),
+        (Some(dx), Some(all)) => {
+            let (dhead, into) = all.write_or_add(head);
+            Some(Gradients { dx, dhead, into })
+        }
         _ => None,
     };
     let report =
