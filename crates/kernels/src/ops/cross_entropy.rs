@@ -7,7 +7,7 @@
 use crate::arena::{Arena, Buffer};
 use crate::device::{Device, Isa};
 use crate::gemm::{self, Accumulate, After, Epilogue, Mat};
-use crate::math::exp;
+use crate::math::fused::{Exponential, Fused, Separate};
 use crate::ops::lanes;
 use crate::parallel;
 use crate::pool::Disjoint;
@@ -278,10 +278,17 @@ fn losses(
                 continue;
             }
             let (logits, target) = (&mut place[..vocabulary], targets[row] as usize);
-            let loss = row_loss(device.isa(), logits, target, spec, scratch);
+            let isa = device.isa();
+            let loss = match isa.has_fused() {
+                true => row_loss::<Fused>(isa, logits, target, spec, scratch),
+                false => row_loss::<Separate>(isa, logits, target, spec, scratch),
+            };
             outcome.copy_from_slice(&[loss.nll, loss.objective]);
             if let Wanted::Gradient(storage) = wanted {
-                row_gradient(device.isa(), logits, target, spec, &loss, scratch);
+                match isa.has_fused() {
+                    true => row_gradient::<Fused>(isa, logits, target, spec, &loss, scratch),
+                    false => row_gradient::<Separate>(isa, logits, target, spec, &loss, scratch),
+                }
                 if storage == Storage::Halves {
                     gemm::round_in_place(device.isa(), place);
                 }
@@ -299,7 +306,7 @@ struct RowLoss {
 }
 
 /// For `Likeliest` leaves the ids of the chosen classes, as f32 bits, in `chosen`.
-fn row_loss(
+fn row_loss<E: Exponential>(
     isa: Isa,
     logits: &[f32],
     target: usize,
@@ -318,7 +325,7 @@ fn row_loss(
             let mass = blocked_sum(
                 logits,
                 #[inline(always)]
-                |z| exp(z - most),
+                |z| E::of_negative(z - most),
             );
             let total = match spec.smoothing {
                 Smoothing::Uniform { .. } | Smoothing::Wrong { .. } => blocked_sum(
@@ -388,7 +395,7 @@ fn choose(chosen: &mut [f32], logits: &[f32], target: usize) {
 }
 
 /// logits ← scale·(p·(1 + 2·λ·log Z) − q).
-fn row_gradient(
+fn row_gradient<E: Exponential>(
     isa: Isa,
     logits: &mut [f32],
     target: usize,
@@ -415,7 +422,7 @@ fn row_gradient(
         #[inline(always)]
         || {
             for z in logits.iter_mut() {
-                *z = gain * exp(*z - log_z) - every;
+                *z = gain * E::of_negative(*z - log_z) - every;
             }
         },
     );
