@@ -27,6 +27,7 @@ impl Shape {
             "w2" => [4, 8, 512, 256, 4, 16384],
             "w3" => [12, 12, 768, 256, 2, 50257],
             "nano" => [4, 4, 128, 64, 12, 65],
+            "w2b" => [4, 11, 528, 256, 4, 16384],
             other => panic!("no shape {other}: w1, w2, w3 or nano"),
         };
         Shape { layers, heads, width, seq_len, batch, vocabulary }

@@ -44,7 +44,7 @@ pub(super) struct Block {
 }
 
 /// Bytes that may still be in the cache when backward comes.
-const NEAR: usize = 4 << 20;
+const NEAR: usize = 2 << 20;
 const LANES: usize = 64;
 
 impl<'a> Finish<'a> {
