@@ -13,6 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 pub use crate::staging::{LargeFile, Staged, Staging};
+pub use crate::warm::{give_room_back, make_room};
 
 const REMOVING: &str = ".removing-";
 

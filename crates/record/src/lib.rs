@@ -11,6 +11,7 @@ pub mod profile;
 mod run_dir;
 mod staging;
 mod tensorboard;
+mod warm;
 pub mod weights;
 
 pub use checkpoint::Checkpoint;

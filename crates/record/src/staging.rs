@@ -4,10 +4,11 @@
 use crate::checkpoint::Checkpoint;
 use crate::checksums::{self, Sums};
 use crate::error::RecordError;
+use crate::warm;
 use heldout_base::durable::{self, Naming, Sha256Writer};
 use std::collections::btree_map::Entry;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -87,15 +88,23 @@ impl Staging {
     }
 
     fn write_one(&self, file: LargeFile<'_>) -> Result<(), RecordError> {
-        let (path, out) = self.create(file.name)?;
+        let path = self.path_of(file.name);
+        let checkpoints = self.folder.parent().expect("it lies among the checkpoints");
+        let out = warm::create(checkpoints, file.name, &path)?;
         let mut out = BufWriter::with_capacity(BUFFER_BYTES, out);
         (file.body)(&mut out).and_then(|()| out.flush()).naming("write", &path)?;
+        let end = out.get_mut().stream_position();
+        end.and_then(|end| out.get_ref().set_len(end)).naming("write", &path)?;
         Ok(())
     }
 
-    fn create(&self, name: &str) -> Result<(PathBuf, File), RecordError> {
+    fn path_of(&self, name: &str) -> PathBuf {
         assert!(checksums::is_plain_name(name), "{name:?} is not a plain file name");
-        let path = self.folder.join(name);
+        self.folder.join(name)
+    }
+
+    fn create(&self, name: &str) -> Result<(PathBuf, File), RecordError> {
+        let path = self.path_of(name);
         let file = File::create_new(&path).naming("create", &path)?;
         Ok((path, file))
     }

@@ -20,7 +20,8 @@ use heldout_record::{RecordError, RunDir};
 use crate::error::TrainError;
 use crate::state::{Progress, State, Weights};
 
-const STATE_FILE: &str = "training_state.safetensors";
+/// The training state beside the model.
+pub const STATE_FILE: &str = "training_state.safetensors";
 /// Metadata key of the small numbers.
 const PROGRESS: &str = "progress";
 

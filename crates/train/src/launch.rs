@@ -252,7 +252,9 @@ impl Run<'_> {
 
     /// Trains to the end; whatever goes wrong, says what is safe.
     fn go(mut self, _lock: RunLock) -> Result<Outcome, TrainError> {
+        self.make_room();
         let ended = self.train().and_then(|ending| self.finish(ending));
+        self.end_room();
         ended.map_err(|source| {
             let step = self.state.progress.step;
             // A checkpoint on its way may still arrive; the first error is the one to tell.

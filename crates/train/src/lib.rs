@@ -18,6 +18,7 @@ mod meter;
 mod receipts;
 pub mod recipe;
 mod recorder;
+mod room;
 mod run;
 mod saving;
 pub mod session;

@@ -20,6 +20,7 @@ use crate::job::Setup;
 use crate::meter::{Meter, Part};
 use crate::receipts::Receipts;
 use crate::recorder::Recorder;
+use crate::room::Room;
 use crate::saving::Saver;
 use crate::state::{Ending, State};
 use crate::validation::Validation;
@@ -44,6 +45,8 @@ pub struct Run<'a> {
     pub saved: Option<u64>,
     /// Makes checkpoints safe while the run goes on.
     pub saver: Saver,
+    /// Has memory ready for the next one.
+    pub room: Room,
 }
 
 /// Tokens and time since the last step record.
@@ -108,6 +111,7 @@ impl<'a> Run<'a> {
             pace: Pace { since: Instant::now(), tokens: 0 },
             saved: None,
             saver: Saver::default(),
+            room: Room::default(),
         })
     }
 

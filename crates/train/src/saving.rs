@@ -109,6 +109,7 @@ impl Run<'_> {
     pub fn checkpoint_if_due(&mut self) -> Result<(), TrainError> {
         if self.saver.is_done() {
             self.timed(Part::Checkpoint, Run::settle)?;
+            self.make_room();
         }
         let progress = &self.state.progress;
         let (step, since) = (progress.step, progress.saved_at_seconds);

@@ -89,6 +89,8 @@ impl Run<'_> {
 
     /// Evaluates every set of weights, keeps the best, and asks the stop rules.
     pub fn evaluate(&mut self) -> Result<Option<Ending>, TrainError> {
+        // The best weights so far would be saved.
+        self.make_room();
         let sets = self.state.sets().into_iter();
         let evaluated: Vec<Evaluated> =
             sets.map(|set| self.timed(Part::Evaluation, |run| run.evaluate_set(set))).collect();
