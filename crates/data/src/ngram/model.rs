@@ -121,6 +121,11 @@ impl<'a> NgramModel<'a> {
         }
     }
 
+    /// The highest order.
+    pub fn order(&self) -> usize {
+        self.highest.len()
+    }
+
     /// The discounts of the model's highest order and of those below it, from 1 on.
     pub fn discounts(&self, order: usize) -> Vec<Discounts> {
         let lower = self.lower[..order - 1].iter();
