@@ -122,7 +122,7 @@ fn missing_baseline(
 }
 
 /// Random weights by the seed, or those that the recipe names.
-fn first_weights(setup: &Setup) -> Result<Vec<f32>, TrainError> {
+pub(crate) fn first_weights(setup: &Setup) -> Result<Vec<f32>, TrainError> {
     match &setup.recipe.model.from {
         Some(folder) => {
             checkpointing::read_model(&session::model_folder(Path::new(folder))?, &setup.model)

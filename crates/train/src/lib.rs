@@ -14,6 +14,7 @@ mod evaluation;
 mod horizon;
 mod job;
 mod launch;
+pub mod lr_find;
 pub mod memory;
 mod meter;
 mod receipts;
