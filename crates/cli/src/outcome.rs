@@ -106,6 +106,8 @@ pub fn as_json(run: &RunDir, summary: &RunSummary) -> Value {
         "run": run.root.display().to_string(),
         "model": run.model().display().to_string(),
         "best": summary.best(),
+        "baseline": summary.baseline,
+        "standing": summary.standing(),
         "last": summary.last(),
         "stopped": summary.stopped,
         "guard_events": summary.guards.len(),

@@ -26,6 +26,8 @@ fn train_evaluate_generate() {
     for receipt in ["dropout", "weight-decay", "gradient-clipping", "weight-tying"] {
         assert!(trained.err.contains(&format!("✓ {receipt}")), "{}", trained.err);
     }
+    assert!(trained.err.contains("baseline   n-gram (order "), "{}", trained.err);
+    assert!(result["baseline"]["order"].as_u64() > Some(1), "{result}");
     for file in [
         "recipe.toml",
         "plan.json",
@@ -44,6 +46,9 @@ fn train_evaluate_generate() {
     close(&again["loss_se"], &result["best"]["loss_valid_se"], 1e-6);
     let text = scratch.ok(&["evaluate", "r"]).out;
     assert!(text.contains("nats/token, 95%:"), "{text}");
+    assert!(text.contains("baseline   n-gram (order "), "{text}");
+    close(&again["baseline"]["loss"], &result["baseline"]["loss_valid"], 1e-9);
+    close(&again["baseline"]["better"], &result["standing"]["better"], 1e-6);
     scratch.ok(&["evaluate", "r", "--split", "train"]);
     let own = json(&scratch.ok(&["evaluate", "r/model", "text.txt", "--json"]).out);
     assert!(own["tokens"].as_u64() > again["tokens"].as_u64());

@@ -17,6 +17,7 @@ mod fast_hash;
 pub mod grammar;
 mod inputs;
 mod map;
+pub mod ngram;
 mod prefetch;
 mod prepare;
 mod read;

@@ -10,6 +10,7 @@ use heldout_kernels::{Device, PassKind};
 use heldout_record::RunDir;
 use serde::Serialize;
 
+use crate::baseline::{BaselineEvaluation, Beside, Reference};
 use crate::error::TrainError;
 use crate::evaluation::{Tally, bits_per_byte};
 use crate::job::{boundary, prepare_spec, resolved_data};
@@ -39,6 +40,12 @@ pub struct Evaluation {
     pub windows: usize,
     /// UTF-8 bytes of text per token.
     pub bytes_per_token: f64,
+    /// The run's n-gram model on the same windows, where the run has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<BaselineEvaluation>,
+    /// Why it is missing, where the run has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub baseline_missing: Option<String>,
 }
 
 /// Which of a run's splits to score.
@@ -71,6 +78,11 @@ pub fn evaluate_run(
     let draft = Recipe::read(&run.recipe())?.draft()?;
     let (recipe, seed) = resolved_data(&draft)?;
     let data = prepare(&prepare_spec(&recipe, seed)?, cache, preparing)?;
+    let reference = match split {
+        // It would only be seen to know by heart what it has counted.
+        Split::Train => Ok(None),
+        Split::Validation | Split::Test => Reference::of_data(run, &data),
+    };
     let (store, bytes_per_token) = match split {
         Split::Train => (data.train, data.facts.bytes_per_token_train),
         Split::Validation => (data.validation, data.facts.bytes_per_token_validation),
@@ -88,7 +100,7 @@ pub fn evaluate_run(
         None => session.model.config.context,
     };
     let windows = EvaluationWindows::whole(&store, context)?;
-    let mut scorer = Scorer::default();
+    let mut scorer = Scorer::new(&reference);
     for batch in windows.batches(rows(&session, context)) {
         scorer.add(&mut session, &batch);
     }
@@ -103,10 +115,22 @@ pub fn evaluate_files(
     field: Option<&str>,
     boundary_name: &str,
 ) -> Result<Evaluation, TrainError> {
+    evaluate_files_beside(session, files, field, boundary_name, &Ok(None))
+}
+
+/// As [`evaluate_files`], beside the n-gram model of the same run where there is one; its error
+/// says why there is none.
+pub fn evaluate_files_beside(
+    session: &mut Session,
+    files: &[String],
+    field: Option<&str>,
+    boundary_name: &str,
+    reference: &Result<Option<Reference>, String>,
+) -> Result<Evaluation, TrainError> {
     let context = session.model.config.context;
     let rows = rows(session, context);
     let mut stream = Stream { ids: Vec::new(), context, bytes: 0, tokens: 0, documents: 0 };
-    let mut scorer = Scorer::default();
+    let mut scorer = Scorer::new(reference);
     documents(files, field, boundary(boundary_name), &mut |document| {
         stream.take(session, &document)?;
         while let Some(batch) = stream.full_batch(rows) {
@@ -137,16 +161,28 @@ fn rows(session: &Session, context: usize) -> usize {
 }
 
 /// Losses and hits so far.
-#[derive(Default)]
-struct Scorer {
+struct Scorer<'a> {
     losses: Tally,
     hits: Tally,
+    beside: Option<Beside<'a>>,
+    missing: Option<&'a String>,
 }
 
-impl Scorer {
+impl<'a> Scorer<'a> {
+    fn new(reference: &'a Result<Option<Reference>, String>) -> Scorer<'a> {
+        let beside = reference.as_ref().ok().and_then(Option::as_ref).map(Beside::new);
+        let missing = reference.as_ref().err();
+        Scorer { losses: Tally::default(), hits: Tally::default(), beside, missing }
+    }
+
     fn add(&mut self, session: &mut Session, batch: &Batch) {
         let Session { model, weights, tape, .. } = session;
-        self.losses.add(model, tape, weights, batch);
+        let Scorer { losses, beside, .. } = self;
+        losses.add_seen(model, tape, weights, batch, |network| {
+            if let Some(beside) = beside {
+                beside.add(batch, network);
+            }
+        });
         let mut pass = tape.pass(weights, PassKind::Evaluate);
         let logits = model.logits(&mut pass, &batch.ids, batch.batch, batch.seq_len);
         let rows = pass.value(logits).chunks(model.config.vocabulary).zip(&batch.targets);
@@ -167,6 +203,8 @@ impl Scorer {
             tokens: losses.targets,
             windows: losses.windows,
             bytes_per_token,
+            baseline: self.beside.as_ref().map(|beside| beside.evaluation(bytes_per_token)),
+            baseline_missing: self.missing.cloned(),
         }
     }
 }

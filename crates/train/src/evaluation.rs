@@ -61,6 +61,18 @@ pub struct Tally {
 impl Tally {
     /// Scores the windows of one batch.
     pub fn add(&mut self, model: &Model, tape: &mut Tape, parameters: &[f32], batch: &Batch) {
+        self.add_seen(model, tape, parameters, batch, |_| {});
+    }
+
+    /// As [`Tally::add`]; `see` gets the losses, one for each position.
+    pub fn add_seen(
+        &mut self,
+        model: &Model,
+        tape: &mut Tape,
+        parameters: &[f32],
+        batch: &Batch,
+        see: impl FnOnce(&[f32]),
+    ) {
         let spec = LossSpec { smoothing: Smoothing::None, z_loss: 0.0, scale: 1.0 };
         let mut pass = tape.pass(parameters, PassKind::Evaluate);
         let tokens = Tokens {
@@ -70,7 +82,14 @@ impl Tally {
             seq_len: batch.seq_len,
         };
         model.loss(&mut pass, tokens, &NoiseRates::default(), &spec);
+        see(pass.token_nll());
         self.add_losses(pass.token_nll(), batch);
+    }
+
+    /// Takes values of single tokens of one window; those whose target is [`IGNORE`] count for
+    /// nothing.
+    pub fn add_row(&mut self, values: &[f32], targets: &[u32]) {
+        self.clusters.extend(Some(cluster((values, targets))).filter(|cluster| cluster.count > 0));
     }
 
     /// Takes values of single tokens: one for each position of the batch.

@@ -8,6 +8,7 @@ use heldout_record::checkpoint::{self, Checkpoint};
 use heldout_record::manifest::DataFile;
 use heldout_record::{Event, Manifest, RunDir, RunLock, Started, StopReason, Stopped};
 
+use crate::baseline::Baseline;
 use crate::checkpointing::{self, Standing};
 use crate::control::{Control, Observer};
 use crate::error::TrainError;
@@ -49,6 +50,8 @@ pub fn train(
     let lock = run.lock()?;
     let setup = Setup::new(job)?;
     write_papers(&run, &setup, command_line)?;
+    // Before the weights, so that not both take memory at once, and before the clock starts.
+    let baseline = Baseline::make(&setup, control)?;
     let parameters = first_weights(&setup)?;
     let state = State::fresh(&setup, parameters);
     let mut recorder = Recorder::create(&run, observer)?;
@@ -56,6 +59,7 @@ pub fn train(
     let mut run = Run::new(setup, state, run, recorder, control)?;
     run.announce_start(None)?;
     run.write_notices()?;
+    baseline.record(&mut run.recorder)?;
     run.write_receipts()?;
     run.go(lock)
 }
@@ -86,6 +90,7 @@ pub fn resume(
     }
     let step = state.progress.step;
     let recorder = Recorder::resume(&run, step, observer)?;
+    let baseline = missing_baseline(&run, step, &setup, control)?;
     let mut run = Run::new(setup, state, run, recorder, control)?;
     run.saved = found.as_ref().map(|_| step);
     for warning in warnings {
@@ -93,6 +98,7 @@ pub fn resume(
     }
     run.mend_best()?;
     run.announce_start(Some(step))?;
+    baseline.record(&mut run.recorder)?;
     if found.is_none() {
         run.recorder
             .notice(Some(0), "there is no checkpoint: the run starts from the beginning")?;
@@ -101,8 +107,22 @@ pub fn resume(
     run.go(lock)
 }
 
+/// The baseline of a run that was stopped before it had one; otherwise it is in the record.
+fn missing_baseline(
+    run: &RunDir,
+    step: u64,
+    setup: &Setup,
+    control: &Control,
+) -> Result<Baseline, TrainError> {
+    let is_made = |event: &Event| matches!(event, Event::Baseline(_));
+    if step > 0 || heldout_record::read_metrics(&run.metrics())?.iter().any(is_made) {
+        return Ok(Baseline::Absent);
+    }
+    Baseline::make(setup, control)
+}
+
 /// Random weights by the seed, or those that the recipe names.
-fn first_weights(setup: &Setup) -> Result<Vec<f32>, TrainError> {
+pub(crate) fn first_weights(setup: &Setup) -> Result<Vec<f32>, TrainError> {
     match &setup.recipe.model.from {
         Some(folder) => {
             checkpointing::read_model(&session::model_folder(Path::new(folder))?, &setup.model)

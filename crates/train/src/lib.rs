@@ -5,6 +5,7 @@
 //! with it. [`Observer`] sees every event as it is recorded; [`Control`] asks a run to stop.
 
 mod advise;
+mod baseline;
 mod checkpointing;
 mod control;
 mod error;
@@ -13,6 +14,7 @@ mod evaluation;
 mod horizon;
 mod job;
 mod launch;
+pub mod lr_find;
 pub mod memory;
 mod meter;
 mod receipts;
@@ -27,9 +29,10 @@ mod trainer;
 mod validation;
 
 pub use advise::{Advice, Regime, advise};
+pub use baseline::{BaselineEvaluation, Reference};
 pub use control::{Control, Observer};
 pub use error::{ExitKind, TrainError};
-pub use evaluate::{Evaluation, Split, evaluate_files, evaluate_run};
+pub use evaluate::{Evaluation, Split, evaluate_files, evaluate_files_beside, evaluate_run};
 pub use evaluation::{Score, bits_per_byte};
 pub use heldout_data::Progress;
 pub use horizon::Horizon;

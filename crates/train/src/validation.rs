@@ -24,7 +24,7 @@ pub struct Validation {
     /// A fixed sample of the training split.
     train: EvaluationWindows,
     /// The held-out split, or a fixed sample of it.
-    held_out: EvaluationWindows,
+    pub held_out: EvaluationWindows,
     /// Windows at a time.
     pub rows: usize,
 }

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use heldout_record::RunDir;
+use heldout_report::baseline::Standing;
 use heldout_report::statistics::normal_interval;
 use heldout_report::summary::{perplexity, plus_minus};
 use heldout_report::{format, wrap};
 use heldout_train::session::Session;
-use heldout_train::{Evaluation, Split, evaluate_files, evaluate_run};
+use heldout_train::{Evaluation, Reference, Split, evaluate_files_beside, evaluate_run};
 
 use crate::console::{Console, Output};
 use crate::device_options::DeviceOptions;
@@ -71,8 +72,12 @@ pub fn run(options: Options, console: &Console) -> Result<i32, Failure> {
         evaluate_run(&run, split, &places::cache(), device, &mut preparing)?
     } else {
         let mut session = Session::open(&options.run, device)?;
-        let field = options.field.as_deref();
-        evaluate_files(&mut session, &options.data, field, &options.boundary)?
+        let live = Live::start(console, &[""], None);
+        let mut preparing = |progress| live.phase(&facts::progress(&progress));
+        let reference = Reference::of_run(&options.run, &places::cache(), &mut preparing);
+        live.finish();
+        let (field, boundary) = (options.field.as_deref(), options.boundary.as_str());
+        evaluate_files_beside(&mut session, &options.data, field, boundary, &reference)?
     };
     match console.output {
         Output::Json => console.out_json(&evaluation)?,
@@ -93,7 +98,7 @@ fn print(e: &Evaluation, console: &Console) -> Result<(), Failure> {
         format::count(e.tokens),
         format::count(e.windows as u64)
     );
-    let rows = [
+    let mut rows = vec![
         row("data", wrap::truncate(&size, 400)),
         row("loss", format!("{} nats/token, 95%: {low} to {high}", plus_minus(e.loss, e.loss_se))),
         row(
@@ -110,5 +115,20 @@ fn print(e: &Evaluation, console: &Console) -> Result<(), Failure> {
             ),
         ),
     ];
+    if let Some(baseline) = &e.baseline {
+        let (better, better_se) = (baseline.better, baseline.better_se);
+        let text = format!(
+            "n-gram (order {}, {}): {}; {} (± {})",
+            baseline.order,
+            baseline.smoothing,
+            plus_minus(baseline.loss, baseline.loss_se),
+            Standing { better, better_se }.sentence(),
+            format::nats(better_se),
+        );
+        rows.push(row("baseline", text));
+    }
+    if let Some(why) = &e.baseline_missing {
+        rows.push(row("baseline", format!("none: {why}")));
+    }
     print_table(&rows, console)
 }

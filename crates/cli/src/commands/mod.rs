@@ -6,6 +6,7 @@ pub mod evaluate;
 pub mod explain;
 pub mod generate;
 pub mod list;
+pub mod lr_find;
 pub mod plan;
 pub mod quickstart;
 pub mod resume;
@@ -29,6 +30,7 @@ pub fn run(arguments: Arguments, console: &Console) -> Result<i32, Failure> {
         Command::List(options) => list::run(options, console),
         Command::Explain(options) => explain::run(options, console),
         Command::Advise(options) => advise::run(options, console),
+        Command::LrFind(options) => lr_find::run(options, console),
         Command::Completions(options) => completions::run(options, console),
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use heldout_record::{RunDir, StopReason};
-use heldout_train::recipe::Amount;
+use heldout_train::recipe::{Amount, BaselineChoice};
 use heldout_train::{Control, Job, Outcome, prepare_job};
 
 use crate::console::Console;
@@ -60,6 +60,9 @@ pub fn run(options: Options, console: &Console) -> Result<i32, Failure> {
     tell_plan(&job, console);
     if let Amount::Seconds(seconds) = job.recipe.schedule.horizon {
         live.limit_seconds(seconds);
+    }
+    if job.recipe.evaluate.baseline != BaselineChoice::None {
+        live.phase("counting n-grams for a baseline ...");
     }
     let run = RunDir::create(&folder.root)?;
     interrupts.run_started();

@@ -124,6 +124,9 @@ fn losses(lane: &Lane, latest: &EvaluationRecord) -> Vec<(String, Paint)> {
             format!("best {} at {}", format::nats(best.loss_valid), format::count(best.step));
         parts.push((place, Paint::Good));
     }
+    if let Some(baseline) = &lane.baseline {
+        parts.push((format!("n-gram {}", format::nats(baseline.loss_valid)), Paint::Faint));
+    }
     parts
 }
 
@@ -138,6 +141,11 @@ fn curves(view: &View, width: usize, rows: usize, charset: Charset) -> Vec<Line>
     if let Some((name, nats)) = &view.floor {
         let points = vec![(0.0, *nats), (horizon, *nats)];
         series.push(Series { name: name.clone(), stroke: Stroke::Faint, points });
+    }
+    if let [Lane { baseline: Some(baseline), .. }] = view.lanes.as_slice() {
+        let name = format!("{}-gram", baseline.order);
+        let points = vec![(0.0, baseline.loss_valid), (horizon, baseline.loss_valid)];
+        series.push(Series { name, stroke: Stroke::Faint, points });
     }
     let mark = match view.lanes.as_slice() {
         [only] => only.summary().best().map(|best| (best.step as f64, best.loss_valid)),

@@ -1,6 +1,6 @@
 //! A run as plain lines, for logs and pipes, and the lines that stay above a live view.
 
-use heldout_record::{EvaluationRecord, Event, Started, StepRecord};
+use heldout_record::{BaselineRecord, EvaluationRecord, Event, Started, StepRecord};
 use heldout_report::format;
 use heldout_report::summary::plus_minus;
 
@@ -113,6 +113,7 @@ pub fn lasting(event: &Event, verbosity: Verbosity, limit: Option<f64>) -> Vec<S
         Event::Receipt(receipt) => {
             vec![format!("✓ {}: {}", receipt.technique, receipt.statement)]
         }
+        Event::Baseline(baseline) => vec![baseline_line(baseline)],
         Event::Guard(guard) => {
             vec![format!("guard, step {}: {}; {}", guard.step, guard.cause, guard.action)]
         }
@@ -129,6 +130,14 @@ pub fn lasting(event: &Event, verbosity: Verbosity, limit: Option<f64>) -> Vec<S
         }
         _ => Vec::new(),
     }
+}
+
+/// `baseline   n-gram (order 5, modified Kneser-Ney): 1.980 ± 0.012 held out, the loss to beat`.
+fn baseline_line(baseline: &BaselineRecord) -> String {
+    let loss = plus_minus(baseline.loss_valid, baseline.loss_valid_se);
+    let limit = baseline.limit.as_ref().map(|limit| format!(" ({limit})")).unwrap_or_default();
+    let model = heldout_report::baseline::model(baseline);
+    format!("baseline   {model}: {loss} held out, the loss to beat{limit}")
 }
 
 fn start(started: &Started, limit: Option<f64>) -> Vec<String> {

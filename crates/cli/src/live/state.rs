@@ -1,7 +1,9 @@
 //! What the live view knows: one lane per run, fed by its events. Time comes in as seconds, so
 //! that the state is a pure function of events.
 
-use heldout_record::{EvaluationRecord, Event, SampleRecord, Started, StepRecord, Stopped};
+use heldout_record::{
+    BaselineRecord, EvaluationRecord, Event, SampleRecord, Started, StepRecord, Stopped,
+};
 use heldout_report::plot::Series;
 use heldout_report::summary::RunSummary;
 
@@ -27,6 +29,8 @@ pub struct Lane {
     pub started: Option<Started>,
     pub step: Option<StepRecord>,
     pub evaluations: Vec<Event>,
+    /// The n-gram model to beat.
+    pub baseline: Option<BaselineRecord>,
     pub stopped: Option<Stopped>,
     /// What the model wrote last, on one line.
     pub sample: Option<String>,
@@ -78,6 +82,7 @@ impl Lane {
                 self.started = Some(started.clone());
                 self.stopped = None;
             }
+            Event::Baseline(baseline) => self.baseline = Some(baseline.clone()),
             Event::Step(step) => self.step = Some(step.clone()),
             Event::Evaluation(_) => self.evaluations.push(event.clone()),
             Event::Sample(sample) => self.sample = Some(sample_line(sample)),

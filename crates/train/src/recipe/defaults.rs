@@ -55,8 +55,13 @@ const EPOCHS_MOST: f64 = 40.0;
 
 /// Floating-point operations a second that a training step of a small model reaches on one thread.
 pub fn flops_per_second(machine: &Machine, precision: &str) -> f64 {
+    flops_of_threads(machine.threads, precision)
+}
+
+/// The same for so many threads.
+pub fn flops_of_threads(threads: usize, precision: &str) -> f64 {
     let per_thread = if precision == "bf16" { 90e9 } else { 60e9 };
-    per_thread * machine.threads as f64
+    per_thread * threads as f64
 }
 
 /// A tokenizer's kind and vocabulary, with the reason.

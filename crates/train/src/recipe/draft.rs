@@ -89,6 +89,7 @@ pub struct EvaluateDraft {
     pub train_windows: Option<Set<u64>>,
     pub samples: Option<Set<u64>>,
     pub sample_tokens: Option<Set<u64>>,
+    pub baseline: Option<Set<&'static str>>,
 }
 
 #[derive(Clone, Debug)]
@@ -297,6 +298,7 @@ fn evaluate(root: &Table) -> Result<EvaluateDraft, RecipeError> {
         train_windows: s.count("train-windows")?,
         samples: s.count("samples")?,
         sample_tokens: s.count("sample-tokens")?,
+        baseline: s.choice("baseline")?,
     };
     if let Some(entry) = s.entry("sample-tokens")
         && s.entry("samples").is_none_or(|e| number_of(&e.node) == Some(0.0))

@@ -144,6 +144,8 @@ pub static KEYS: &[Key] = keys! {
         "training windows scored beside them, always the same ones";
     "evaluate" "samples" Takes::Count { min: 0, max: 100 }, "texts generated at each evaluation";
     "evaluate" "sample-tokens" Takes::Count { min: 1, max: 100_000 }, "tokens of each such text";
+    "evaluate" "baseline" Takes::Choice(&["auto", "n-gram", "none"]),
+        "an n-gram model to beat, scored at the start; auto: unless it would take too long";
     "run" "seed" Takes::Count { min: 0, max: i64::MAX as u64 }, "everything random follows from it";
     "run" "precision" Takes::Choice(&["auto", "f32", "bf16"]), "of the matrix products";
     "run" "threads" Takes::CountOr { min: 1, max: 1024, word: "auto" },

@@ -342,6 +342,12 @@ fn evaluate(
             |n| n as usize,
             || by_default(64, "some lines"),
         ),
+        baseline: choices.choose(
+            "evaluate.baseline",
+            &from.baseline,
+            BaselineChoice::named,
+            || by_default(BaselineChoice::Auto, "a network should beat an n-gram model"),
+        ),
     }
 }
 

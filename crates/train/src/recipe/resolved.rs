@@ -132,6 +132,33 @@ pub struct EvaluateRecipe {
     pub train_windows: usize,
     pub samples: usize,
     pub sample_tokens: usize,
+    pub baseline: BaselineChoice,
+}
+
+/// Whether a run begins with an n-gram model to beat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BaselineChoice {
+    /// Unless it would take too much of the run's time.
+    Auto,
+    Ngram,
+    None,
+}
+
+impl BaselineChoice {
+    /// The word in a recipe.
+    pub fn word(self) -> &'static str {
+        match self {
+            BaselineChoice::Auto => "auto",
+            BaselineChoice::Ngram => "n-gram",
+            BaselineChoice::None => "none",
+        }
+    }
+
+    /// The choice of that word.
+    pub fn named(word: &str) -> BaselineChoice {
+        let all = [BaselineChoice::Ngram, BaselineChoice::None];
+        all.into_iter().find(|choice| choice.word() == word).unwrap_or(BaselineChoice::Auto)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -165,6 +165,7 @@ fn evaluate_and_run(page: &mut Page<'_>) {
     if evaluate.samples > 0 {
         page.count("sample-tokens", evaluate.sample_tokens);
     }
+    page.text("baseline", evaluate.baseline.word());
     page.table("run");
     page.key("seed", run.seed.to_string());
     page.text("precision", &run.precision);

@@ -86,6 +86,7 @@ every = "8 steps"
 windows = 24
 train-windows = 16
 samples = 0
+baseline = "none"
 [run]
 threads = 2
 precision = "f32"
