@@ -117,6 +117,14 @@ pub struct Arm {
     pub settings: Vec<String>,
     /// The techniques under study that are on in it.
     pub on: Vec<String>,
+    /// Added to every seed: for a null that is known to be one, the same recipe with other random
+    /// numbers. Otherwise 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub seed_offset: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A weighted sum of the arms' losses: the loss without a technique minus the loss with it, so
