@@ -3,8 +3,8 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    advise, completions, evaluate, explain, generate, list, plan, quickstart, resume, train,
-    validate,
+    ablate, advise, completions, evaluate, explain, generate, list, plan, quickstart, resume,
+    train, trial, validate,
 };
 
 const EXIT_CODES: &str = "\
@@ -75,6 +75,11 @@ pub enum Command {
     Explain(explain::Options),
     /// Look at data and propose a recipe, with reasons
     Advise(advise::Options),
+    /// Find out what each technique is worth: replicated paired comparisons with a verdict
+    Ablate(Box<ablate::Options>),
+    /// One trial of a study, for `ablate`
+    #[command(hide = true)]
+    AblateTrial(trial::Options),
     /// Print shell completions
     Completions(completions::Options),
 }

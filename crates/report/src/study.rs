@@ -126,6 +126,7 @@ fn judge(
     let settled_at = sequential::settled_at(events, &contrast.name);
     let is_over = settled_at.is_some() || sequential::is_level_spent(study, events);
     let is_large = effect.test.mean.abs() >= study.rule.rope;
+    let has_zero = effect.test.low <= 0.0 && effect.test.high >= 0.0;
     let is_significant = effect.p_corrected <= study.rule.level;
     let trials = Trials::new(events);
     let (with, without) = trials.failures(contrast, &study.seeds);
@@ -135,9 +136,7 @@ fn judge(
         Verdict::NotSettled
     } else if is_significant && is_large {
         if effect.test.mean > 0.0 { Verdict::Helps } else { Verdict::Hurts }
-    } else if settled_at.is_some() || is_significant {
-        Verdict::NoEffect
-    } else if is_over && effect.test.low <= 0.0 && effect.test.high >= 0.0 {
+    } else if settled_at.is_some() || is_significant || (is_over && has_zero) {
         Verdict::NoEffect
     } else {
         Verdict::NotSettled

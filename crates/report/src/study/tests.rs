@@ -159,12 +159,12 @@ fn without_any_effect_at_most_one_study_in_twenty_claims_one() {
 
 #[test]
 fn a_real_effect_is_found_and_only_that_one() {
-    let study = study(6, 5);
-    let found = (0..300).map(|n| claims(&study, n, 0.01, 0.08).0);
+    let short = study(6, 5);
+    let found = (0..300).map(|n| claims(&short, n, 0.01, 0.08).0);
     let right = found.filter(|claimed| *claimed == [0]).count();
     assert!(right >= 270, "{right} of 300");
     // With more seeds a large effect is settled early, and so is the lack of any.
-    let long = super::tests::study(1, 30);
+    let long = study(1, 30);
     let (claimed, seeds) = claims(&long, 1, 0.005, 0.1);
     assert_eq!((claimed, seeds), (vec![0], 5));
     let (claimed, seeds) = claims(&long, 1, 0.002, 0.0);

@@ -71,7 +71,10 @@ pub fn notes(study: &Study, standing: Standing, done: usize) -> Vec<String> {
             "intervals are 95% over seeds, each of its own effect; verdicts are corrected for {} \
              and for looking {}",
             plural(study.contrasts.len(), "comparison"),
-            plural(study.rule.looks.len(), "time")
+            match study.rule.looks.len() {
+                1 => "once".to_owned(),
+                n => format!("up to {n} times"),
+            }
         ),
     ];
     let (seeds, planned) = (plural(done, "seed"), study.seeds.len());

@@ -202,6 +202,10 @@ impl Loop<'_> {
         control: &Control,
     ) -> Result<Option<Stopping>, TrainError> {
         loop {
+            // Also where the process was killed between a trial's end and the look.
+            if let Some(seeds) = self.analyst.look_due(self.study, &self.events) {
+                self.look(seeds)?;
+            }
             if control.is_stopping() {
                 return Ok(Some(Stopping::Interrupted));
             }
@@ -237,8 +241,9 @@ impl Loop<'_> {
     ) -> Result<(), TrainError> {
         let begun =
             TrialBegun { trial: spec.name(), arm: spec.arm.clone(), seed: spec.seed, time: now() };
-        let is_known =
-            |e: &TrialEvent| matches!(e, TrialEvent::Started(_)) && e.trial() == Some(&begun.trial);
+        let is_known = |e: &TrialEvent| {
+            matches!(e, TrialEvent::Started(_)) && e.trial() == Some(begun.trial.as_str())
+        };
         let event = match self.events.iter().any(is_known) {
             true => TrialEvent::Resumed(begun),
             false => TrialEvent::Started(begun),
@@ -258,13 +263,14 @@ impl Loop<'_> {
     /// A worker is free again.
     fn take(&mut self, worker: usize, end: WorkerEnd) -> Result<(), TrainError> {
         let Some(Running { spec, since }) = self.running.remove(&worker) else { return Ok(()) };
-        let run = self.folder.run(&spec.name());
+        let name = spec.name();
+        let run = self.folder.run(&name);
         // Whatever a dying worker says: what it wrote down counts.
         if let Some(ended) = run.read_trial()? {
             let is_resumed = self
                 .events
                 .iter()
-                .any(|e| matches!(e, TrialEvent::Resumed(_)) && e.trial() == Some(&spec.name()));
+                .any(|e| matches!(e, TrialEvent::Resumed(_)) && e.trial() == Some(name.as_str()));
             if !is_resumed {
                 self.walls.entry(spec.arm).or_default().push(since.elapsed().as_secs_f64());
             }
@@ -297,14 +303,10 @@ impl Loop<'_> {
         self.note_end(&run, failed)
     }
 
-    /// A trial has ended: the ledger learns of it, and the evidence is looked at when it is time.
+    /// A trial has ended: the ledger learns of it.
     fn note_end(&mut self, run: &RunDir, ended: TrialEvent) -> Result<(), TrainError> {
         self.append(ended)?;
-        self.choose_models(run)?;
-        if let Some(seeds) = self.analyst.look_due(self.study, &self.events) {
-            self.look(seeds)?;
-        }
-        Ok(())
+        self.choose_models(run)
     }
 
     fn look(&mut self, seeds: u64) -> Result<(), TrainError> {
@@ -367,6 +369,9 @@ impl Loop<'_> {
 
     /// The last look, where the clock chose it: on what there is.
     fn close(&mut self, why: Stopping) -> Result<Stopping, TrainError> {
+        if let Some(seeds) = self.analyst.look_due(self.study, &self.events) {
+            self.look(seeds)?;
+        }
         if next(self.study, &self.events, &BTreeSet::new(), self.analyst) == Next::Done {
             return Ok(Stopping::Done);
         }

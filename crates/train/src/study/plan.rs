@@ -64,11 +64,15 @@ pub fn next(
     let looked = looked.max().unwrap_or(0);
     let mut is_waiting = false;
     for (place, seed) in study.seeds.iter().enumerate() {
+        let wanted = analyst.arms_wanted(study, events, place);
+        if wanted.is_empty() {
+            break;
+        }
         // Which arms go on is known only after the look.
         if study.rule.looks.iter().any(|n| *n <= place as u64 && *n > looked) {
             return Next::Wait;
         }
-        for arm in analyst.arms_wanted(study, events, place) {
+        for arm in wanted {
             let rate_factor = analyst.rate_factor(&arm, events);
             let spec = TrialSpec { arm, seed: *seed, rate_factor, is_tuning: false };
             if is_free(&spec) {
