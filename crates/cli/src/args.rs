@@ -3,8 +3,8 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    advise, completions, evaluate, explain, generate, list, lr_find, plan, quickstart, resume,
-    train, validate,
+    ablate, advise, completions, evaluate, explain, generate, list, lr_find, plan, quickstart, resume,
+    train, trial, validate,
 };
 
 const EXIT_CODES: &str = "\
@@ -77,6 +77,11 @@ pub enum Command {
     Advise(advise::Options),
     /// Find a learning rate: a range test over several seeds, with an interval
     LrFind(lr_find::Options),
+    /// Find out what each technique is worth: replicated paired comparisons with a verdict
+    Ablate(Box<ablate::Options>),
+    /// One trial of a study, for `ablate`
+    #[command(hide = true)]
+    AblateTrial(trial::Options),
     /// Print shell completions
     Completions(completions::Options),
 }

@@ -1,6 +1,7 @@
 //! The `heldout` binary: one file per command; the only crate that prints, reads the environment
 //! or exits.
 
+mod ablation;
 mod args;
 mod commands;
 mod console;

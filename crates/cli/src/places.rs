@@ -9,6 +9,9 @@ use crate::failure::Failure;
 /// The folder of runs, below the current one.
 pub const RUNS: &str = "runs";
 
+/// The folder of studies, below the current one.
+pub const STUDIES: &str = "studies";
+
 /// Prepared data, by content: `HELDOUT_CACHE`, else the user's cache folder, else here.
 pub fn cache() -> PathBuf {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());

@@ -10,6 +10,7 @@ mod number;
 pub mod profile;
 mod run_dir;
 mod staging;
+pub mod study;
 mod tensorboard;
 mod warm;
 pub mod weights;

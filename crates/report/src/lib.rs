@@ -9,5 +9,6 @@ pub mod format;
 pub mod plot;
 pub mod profile;
 pub mod statistics;
+pub mod study;
 pub mod summary;
 pub mod wrap;

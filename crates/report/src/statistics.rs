@@ -210,7 +210,8 @@ pub fn student_cdf(t: f64, degrees: f64) -> f64 {
     if t > 0.0 { 1.0 - tail } else { tail }
 }
 
-fn student_quantile(p: f64, degrees: f64) -> f64 {
+/// The quantile of Student's t with `degrees` of freedom for p in (0, 1), by bisection.
+pub fn student_quantile(p: f64, degrees: f64) -> f64 {
     bisect(p, 1e6, &|t| student_cdf(t, degrees))
 }
 

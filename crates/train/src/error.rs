@@ -51,6 +51,12 @@ pub enum TrainError {
     /// A model folder that cannot be opened.
     #[error("{}: {problem}", .path.display())]
     Folder { path: PathBuf, problem: String },
+    /// An arm of a study that cannot be trained.
+    #[error("{source}\nThis is what keeps the arm {arm} from running; leave that technique out.")]
+    Arm { arm: String, source: Box<TrainError> },
+    /// A worker of a study met something that would stop any trial.
+    #[error("{words}\nThis ended the trial {trial}; the study goes on with the same command.")]
+    Worker { trial: String, words: String },
     /// The run stopped half-way; what was saved before is whole.
     #[error(
         "{source}\nThe run stopped after step {step}. {}",
@@ -98,14 +104,17 @@ impl TrainError {
                 RecordError::ForeignFolder(_)
                 | RecordError::RunExists(_)
                 | RecordError::NotARun { .. }
+                | RecordError::NotAStudy { .. }
                 | RecordError::Weights { .. }
                 | RecordError::Tensor { .. } => ExitKind::BadInput,
                 _ if error.cause() == Some(&Cause::Missing) => ExitKind::BadInput,
                 _ => ExitKind::Failed,
             },
-            TrainError::Device(_) | TrainError::State { .. } | TrainError::Lost { .. } => {
-                ExitKind::Failed
-            }
+            TrainError::Arm { source, .. } => source.exit_kind(),
+            TrainError::Device(_)
+            | TrainError::State { .. }
+            | TrainError::Worker { .. }
+            | TrainError::Lost { .. } => ExitKind::Failed,
         }
     }
 }

@@ -54,9 +54,10 @@ pub fn resolved_data(draft: &Draft) -> Result<(DataRecipe, u64), TrainError> {
     Ok((recipe::data(draft, &corpus_facts(draft))?.0, seed(draft)))
 }
 
-/// The split and the tokenizer follow the run's seed.
+/// The split and the tokenizer follow the data's own seed, else the run's.
 fn seed(draft: &Draft) -> u64 {
-    draft.run.seed.as_ref().map_or(recipe::defaults::SEED, |s| s.value)
+    let seed = draft.data.seed.as_ref().or(draft.run.seed.as_ref());
+    seed.map_or(recipe::defaults::SEED, |s| s.value)
 }
 
 /// What this machine offers.

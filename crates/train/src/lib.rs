@@ -25,6 +25,7 @@ mod run;
 mod saving;
 pub mod session;
 mod state;
+pub mod study;
 mod trainer;
 mod validation;
 

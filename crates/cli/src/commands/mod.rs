@@ -1,5 +1,6 @@
 //! One file per command; each has its `Options` and a `run` that returns the exit code.
 
+pub mod ablate;
 pub mod advise;
 pub mod completions;
 pub mod evaluate;
@@ -11,6 +12,7 @@ pub mod plan;
 pub mod quickstart;
 pub mod resume;
 pub mod train;
+pub mod trial;
 pub mod validate;
 
 use crate::args::{Arguments, Command};
@@ -31,6 +33,8 @@ pub fn run(arguments: Arguments, console: &Console) -> Result<i32, Failure> {
         Command::Explain(options) => explain::run(options, console),
         Command::Advise(options) => advise::run(options, console),
         Command::LrFind(options) => lr_find::run(options, console),
+        Command::Ablate(options) => ablate::run(*options, console),
+        Command::AblateTrial(options) => trial::run(options, console),
         Command::Completions(options) => completions::run(options, console),
     }
 }

@@ -35,6 +35,7 @@ pub struct DataDraft {
     pub tokenizer: Option<Set<String>>,
     pub vocabulary: Option<Set<u64>>,
     pub duplicates: Option<Set<&'static str>>,
+    pub seed: Option<Set<u64>>,
 }
 
 #[derive(Clone, Debug)]
@@ -134,6 +135,7 @@ fn data(root: &Table) -> Result<DataDraft, RecipeError> {
         tokenizer: s.text("tokenizer")?,
         vocabulary: s.count("vocabulary")?,
         duplicates: s.choice("duplicates")?,
+        seed: s.count("seed")?,
     };
     if let (Some(size), Some(kind)) = (s.place("vocabulary"), &draft.tokenizer)
         && !matches!(kind.value.as_str(), "bpe" | "unigram" | "wordpiece")

@@ -105,6 +105,8 @@ pub static KEYS: &[Key] = keys! {
         "tokens the trained tokenizer may have";
     "data" "duplicates" Takes::Choice(&["remove-leaks", "remove-all", "report"]),
         "what happens to training documents that also stand in a held-out split";
+    "data" "seed" Takes::Count { min: 0, max: i64::MAX as u64 },
+        "chooses the documents that are held out; run.seed does where it is left out";
     "model" "family" Takes::Choice(&["gpt2", "llama"]), "the architecture";
     "model" "from" Takes::Text("a Hugging Face folder or a run"),
         "weights to start from instead of random ones; the sizes come with them";

@@ -75,6 +75,7 @@ pub fn data(
         duplicates: choices.choose("data.duplicates", &from.duplicates, String::from, || {
             by_default("remove-leaks".into(), "what is held out must not be trained on")
         }),
+        seed: choices.keep("data.seed", &from.seed),
     };
     Ok((recipe, choices.origins))
 }

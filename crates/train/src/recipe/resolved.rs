@@ -81,6 +81,8 @@ pub struct DataRecipe {
     pub vocabulary: Option<usize>,
     /// `remove-leaks`, `remove-all` or `report`.
     pub duplicates: String,
+    /// Of the split, where it is not the run's: replicates with seeds of their own share a split.
+    pub seed: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -117,6 +117,9 @@ fn data(page: &mut Page<'_>) {
         page.count("vocabulary", vocabulary);
     }
     page.text("duplicates", &data.duplicates);
+    if let Some(seed) = data.seed {
+        page.key("seed", seed.to_string());
+    }
 }
 
 fn model(page: &mut Page<'_>) {

@@ -1,0 +1,319 @@
+//! `heldout ablate RECIPE`: what each technique is worth, with replicates, intervals and a verdict.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use heldout_record::study::{Design, Standing, Study, StudyDir, StudyStatus, TrialEvent};
+use heldout_report::study::{analyze, is_all_settled, planned_looks};
+use heldout_train::Control;
+use heldout_train::recipe::Amount;
+use heldout_train::study::{
+    Designed, Keep, Limits, Planted, Question, Rates, Stopping, conduct, design,
+};
+
+use crate::ablation::analyst::Statistics;
+use crate::ablation::board::StudyBoard;
+use crate::ablation::processes::Processes;
+use crate::ablation::{names, result};
+use crate::console::{Console, Output};
+use crate::facts;
+use crate::failure::{DIVERGED, DONE, Failure, SIGNALLED};
+use crate::interrupt::Interrupts;
+use crate::live::Live;
+use crate::places;
+use crate::readiness;
+use crate::recipe_options::RecipeOptions;
+
+/// Options of `heldout ablate`.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  heldout ablate recipe.toml                             drop each technique in turn, 5 seeds
+  heldout ablate recipe.toml --drop dropout,ema --seeds 8 --workers 2
+  heldout ablate my-text.txt --steps 500 --add z-loss,head-dropout=0.1 --budget \"30 min\"
+  heldout ablate recipe.toml --design factorial --drop dropout,weight-decay
+
+All arms train from the same weights on the same batches, seed by seed, for the same number of
+steps; each keeps its best weights by validation, and the verdict is about a test split that chose
+nothing. Ctrl-C, kill or a budget end it at any time: the same command goes on.")]
+pub struct Options {
+    #[command(flatten)]
+    pub recipe: RecipeOptions,
+    /// Techniques to switch off, one by one: names, or all [default: all that are on]
+    #[arg(long, value_name = "NAMES")]
+    pub drop: Vec<String>,
+    /// Techniques to put in, one by one: NAME or NAME=VALUE
+    #[arg(long, value_name = "NAMES")]
+    pub add: Vec<String>,
+    /// Replicates of each arm; settled effects need fewer
+    #[arg(long, value_name = "N", default_value_t = 5,
+          value_parser = clap::value_parser!(u64).range(2..=30))]
+    pub seeds: u64,
+    /// Stop after this time, e.g. "30 min", with the pairs that are whole by then
+    #[arg(long, value_name = "TIME")]
+    pub budget: Option<String>,
+    /// What is compared with what
+    #[arg(long, value_name = "DESIGN", default_value = "leave-one-out")]
+    pub design: DesignArgument,
+    /// Choose each arm's learning rate anew (×0.5, ×1, ×2) on a seed of its own
+    #[arg(long)]
+    pub retune_rate: bool,
+    /// Trials at a time, each a process; they share the threads
+    #[arg(long, value_name = "K", default_value_t = 1,
+          value_parser = clap::value_parser!(u64).range(1..=256))]
+    pub workers: u64,
+    /// Effects smaller than this count as none, in nats
+    #[arg(long, value_name = "NATS", default_value_t = 0.005)]
+    pub rope: f64,
+    /// What to keep of each trial beside its records
+    #[arg(long, default_value = "best")]
+    pub keep: KeepArgument,
+    /// Folder of the study; one that is there goes on [default: studies/NAME]
+    #[arg(long, short, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    pub out: Option<PathBuf>,
+    /// Arms whose effect is known, to try the method itself
+    #[arg(long, hide = true, value_delimiter = ',')]
+    pub planted: Vec<PlantedArgument>,
+}
+
+/// A design as written on the command line.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum DesignArgument {
+    /// The recipe, and without (or with) one technique
+    LeaveOneOut,
+    /// The recipe without any of them, and with one
+    AddOneIn,
+    /// Every combination: main effects and interactions
+    Factorial,
+}
+
+/// What is kept, as written on the command line.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum KeepArgument {
+    /// The model with the lowest validation loss
+    Best,
+    /// Every trial's model
+    Models,
+    /// Models and checkpoints
+    All,
+}
+
+/// A planted arm, as written on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PlantedArgument {
+    Null,
+    Harm,
+}
+
+impl KeepArgument {
+    /// What it means.
+    pub fn keep(self) -> Keep {
+        match self {
+            KeepArgument::Best => Keep::Best,
+            KeepArgument::Models => Keep::Models,
+            KeepArgument::All => Keep::All,
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            KeepArgument::Best => "best",
+            KeepArgument::Models => "models",
+            KeepArgument::All => "all",
+        }
+    }
+}
+
+/// Carries the study out, or goes on with it, and prints what came of it.
+pub fn run(options: Options, console: &Console) -> Result<i32, Failure> {
+    let budget = options.budget.as_deref().map(duration).transpose()?;
+    if !(options.rope >= 0.0 && options.rope.is_finite()) {
+        return Err(Failure::bad_input(format!("--rope {} is no size of an effect", options.rope))
+            .next("give nats of 0 or more, such as 0.005"));
+    }
+    let recipe = options.recipe.recipe()?;
+    let root = options
+        .out
+        .clone()
+        .unwrap_or_else(|| Path::new(places::STUDIES).join(options.recipe.stem()));
+    let control = Control::new();
+    let interrupts = Interrupts::install(console, vec![control.clone()])?;
+    let live = Live::start(console, &[""], None);
+    let mut preparing = |progress| live.phase(&facts::progress(&progress));
+    let designed = design(&question(&options), &recipe, &places::cache(), &mut preparing)?;
+    live.finish();
+    readiness::check(&designed.reference)?;
+    check_test(&designed)?;
+    let threads = designed.reference.recipe.run.threads;
+    let (folder, mut study) = folder(&root, designed)?;
+    let _lock = folder.lock()?;
+    tell_plan(&folder, &study, console);
+    interrupts.run_started();
+    study.status = StudyStatus::Running;
+    folder.write_study(&study)?;
+
+    let limits = Limits { workers: options.workers as usize, budget, keep: options.keep.keep() };
+    let threads = threads.unwrap_or_else(heldout_kernels::default_threads);
+    let each = (threads / limits.workers).max(1).to_string();
+    let place = root.display().to_string();
+    let arguments = [place.as_str(), "--threads", &each, "--keep", options.keep.word()];
+    let mut workers = Processes::new(limits.workers, arguments.map(str::to_owned).to_vec())?;
+    let seconds = budget.map(|b| b.as_secs_f64());
+    let mut board = StudyBoard::new(console, workers.board.clone(), seconds);
+    let mut watch = |now: &heldout_train::study::Conducted<'_>| board.show(now);
+    let ended = conduct(&folder, &study, &limits, &mut workers, &Statistics, &control, &mut watch);
+    board.finish();
+    let ended = ended?;
+    let standing = standing(ended.why, &study, &ended.events);
+    let result = analyze(&study, &ended.events, standing);
+    folder.write_result(&result)?;
+    study.status = match ended.why {
+        Stopping::Done => StudyStatus::Done,
+        Stopping::Budget | Stopping::Interrupted => StudyStatus::Stopped,
+    };
+    folder.write_study(&study)?;
+    match console.output {
+        Output::Json => console.out_json(&result)?,
+        Output::Text => result::print(&folder, &result, &ended.events, console)?,
+    }
+    if ended.why == Stopping::Interrupted {
+        return Ok(interrupts.exit_code().unwrap_or(SIGNALLED + signal_hook::consts::SIGINT));
+    }
+    let is_hopeless = result.trials_finished == 0 && result.trials_failed > 0;
+    Ok(if is_hopeless { DIVERGED } else { DONE })
+}
+
+fn question(options: &Options) -> Question {
+    Question {
+        design: match options.design {
+            DesignArgument::LeaveOneOut => Design::LeaveOneOut,
+            DesignArgument::AddOneIn => Design::AddOneIn,
+            DesignArgument::Factorial => Design::Factorial,
+        },
+        drop: names::dropped(&options.drop),
+        add: names::added(&options.add),
+        seeds: options.seeds,
+        looks: planned_looks(options.seeds),
+        rope: options.rope,
+        rates: if options.retune_rate { Rates::Retuned } else { Rates::Shared },
+        planted: options
+            .planted
+            .iter()
+            .map(|planted| match planted {
+                PlantedArgument::Null => Planted::Null,
+                PlantedArgument::Harm => Planted::Harm,
+            })
+            .collect(),
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, Failure> {
+    let wrong = |why: String| {
+        Failure::bad_input(format!("--budget {text:?}: {why}"))
+            .next("give a time, such as \"30 min\" or \"2 h\"")
+    };
+    match Amount::parse(text).map_err(wrong)? {
+        Amount::Seconds(seconds) => Ok(Duration::from_secs_f64(seconds)),
+        other => Err(wrong(format!("{other} is no time"))),
+    }
+}
+
+/// A test split that no window fits into cannot give a verdict.
+fn check_test(designed: &Designed) -> Result<(), Failure> {
+    let job = &designed.reference;
+    let tokens = job.data.facts.tokens_test;
+    if tokens >= 2 {
+        return Ok(());
+    }
+    Err(Failure::bad_input(format!(
+        "the test split has {tokens} tokens: no verdict can be based on it"
+    ))
+    .next("give a larger share, such as --set data.test=0.2, or a file of its own"))
+}
+
+/// The study's folder: made now, or made by the same command before.
+fn folder(root: &Path, designed: Designed) -> Result<(StudyDir, Study), Failure> {
+    let Designed { mut study, recipe, .. } = designed;
+    if !StudyDir::is_study(root) {
+        study.name =
+            root.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+        study.command_line = std::env::args().collect();
+        let folder = StudyDir::create(root, &study, &recipe)?;
+        return Ok((folder, study));
+    }
+    let (folder, found) = StudyDir::open(root)?;
+    let differences = differences(&found, &study);
+    if differences.is_empty() {
+        return Ok((folder, found));
+    }
+    let mut failure =
+        Failure::bad_input(format!("{} holds a study of another question", root.display()));
+    for difference in differences {
+        failure = failure.why(format!("  {difference}"));
+    }
+    Err(failure.next("choose another folder with --out, or repeat the command that began it"))
+}
+
+/// In what two designs differ, one line each.
+fn differences(found: &Study, asked: &Study) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut differ = |what: &str, found: String, asked: String| {
+        if found != asked {
+            lines.push(format!("{what}: {found} there, {asked} here"));
+        }
+    };
+    let arms = |study: &Study| {
+        let arm = |arm: &heldout_record::study::Arm| match arm.settings.as_slice() {
+            [] => arm.name.clone(),
+            settings => format!("{} ({})", arm.name, settings.join(" ")),
+        };
+        study.arms.iter().map(arm).collect::<Vec<_>>().join(", ")
+    };
+    let seeds = |study: &Study| study.seeds.len().to_string();
+    let rates = |study: &Study| if study.tuning.is_some() { "tuned" } else { "shared" }.to_owned();
+    differ("design", found.design.word().into(), asked.design.word().into());
+    differ("arms", arms(found), arms(asked));
+    differ("seeds", seeds(found), seeds(asked));
+    differ("learning rates", rates(found), rates(asked));
+    differ("rope", found.rule.rope.to_string(), asked.rule.rope.to_string());
+    let short = |hash: &str| hash.chars().take(12).collect::<String>();
+    differ("text (by its hash)", short(&found.content_hash), short(&asked.content_hash));
+    differ("recipe (by its hash)", short(&found.recipe_hash), short(&asked.recipe_hash));
+    if lines.is_empty() && (found.seeds != asked.seeds || found.contrasts != asked.contrasts) {
+        lines.push("its seeds or its comparisons".to_owned());
+    }
+    lines
+}
+
+/// What is about to happen, in a few lines.
+fn tell_plan(folder: &StudyDir, study: &Study, console: &Console) {
+    let names: Vec<&str> = study.arms.iter().map(|arm| arm.name.as_str()).collect();
+    console.note(&format!(
+        "study      {}: {}, {} arms × {} seeds",
+        folder.root.display(),
+        study.design.word(),
+        names.len(),
+        study.seeds.len()
+    ));
+    console.note(&format!("arms       {}", names.join(", ")));
+    console.note(&format!("split      {}", study.split));
+    for note in &study.notes {
+        console.note(&format!("note       {note}"));
+    }
+}
+
+/// Whether the result is final, and if not, why.
+fn standing(why: Stopping, study: &Study, events: &[TrialEvent]) -> Standing {
+    match why {
+        Stopping::Budget => Standing::Budget,
+        Stopping::Interrupted => Standing::Interrupted,
+        Stopping::Done if is_early(study, events) => Standing::Settled,
+        Stopping::Done => Standing::Complete,
+    }
+}
+
+fn is_early(study: &Study, events: &[TrialEvent]) -> bool {
+    let done = heldout_report::study::seeds_done(study, events);
+    done < study.seeds.len() && is_all_settled(study, events)
+}

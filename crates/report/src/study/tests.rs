@@ -1,0 +1,284 @@
+//! Goldens of SciPy, and thousands of synthetic studies: how often is an effect claimed?
+
+use super::*;
+use heldout_base::rng::{Random, streams};
+use heldout_record::study::{Arm, Rule, Term, TrialFailed};
+
+const GOLDEN: &str = include_str!("../../tests/golden/study.json");
+
+/// One reference and `arms` techniques that it may lose.
+fn study(arms: usize, seeds: u64) -> Study {
+    let name = |i: usize| format!("no-t{i}");
+    let arm = |name: String| Arm { name, ..Arm::default() };
+    let term = |arm: &str, weight| Term { arm: arm.to_owned(), weight };
+    Study {
+        arms: std::iter::once("reference".to_owned()).chain((0..arms).map(name)).map(arm).collect(),
+        contrasts: (0..arms)
+            .map(|i| Contrast {
+                name: format!("t{i}"),
+                techniques: vec![format!("t{i}")],
+                terms: vec![term(&name(i), 1.0), term("reference", -1.0)],
+                ..Contrast::default()
+            })
+            .collect(),
+        seeds: (1..=seeds).collect(),
+        rule: Rule { level: 0.05, rope: 0.005, looks: planned_looks(seeds) },
+        ..Study::default()
+    }
+}
+
+fn finished(arm: &str, seed: u64, loss_test: f64) -> TrialEvent {
+    let (arm, trial) = (arm.to_owned(), format!("{arm}-seed{seed}"));
+    let loss_valid = loss_test;
+    let seconds = if arm == "reference" { 2.0 } else { 1.0 };
+    let result =
+        TrialResult { trial, arm, seed, loss_test, loss_valid, seconds, ..TrialResult::default() };
+    TrialEvent::Finished(result)
+}
+
+fn failed(arm: &str, seed: u64) -> TrialEvent {
+    let arm = arm.to_owned();
+    TrialEvent::Failed(TrialFailed { arm, seed, ..TrialFailed::default() })
+}
+
+/// Carries a study out: `loss` is what an arm reaches with a seed; `None` fails.
+fn carry_out(study: &Study, loss: &dyn Fn(usize, u64) -> Option<f64>) -> Vec<TrialEvent> {
+    let mut events = Vec::new();
+    for (place, seed) in study.seeds.iter().enumerate() {
+        let wanted: Vec<String> =
+            arms_wanted(study, &events, place).into_iter().map(|a| a.name.clone()).collect();
+        for name in wanted {
+            let arm = study.arms.iter().position(|a| a.name == name).expect("its own");
+            events.push(match loss(arm, *seed) {
+                Some(loss) => finished(&name, *seed, loss),
+                None => failed(&name, *seed),
+            });
+        }
+        if let Some(seeds) = look_due(study, &events) {
+            let look = look(study, &events, seeds);
+            events.push(TrialEvent::Looked(look));
+        }
+    }
+    events
+}
+
+/// A seed's luck, shared by all arms, and each trial's own.
+fn noise(number: u64, arm: usize, seed: u64, spread: f64) -> f64 {
+    let shared = Random::new(number, streams::TEST, seed).normal(0);
+    let own = Random::new(number, streams::TEST, seed).normal(arm as u64 + 1);
+    2.0 + 0.02 * shared + spread * own
+}
+
+/// How many contrasts of a synthetic study claim an effect, and after how many seeds it ended.
+fn claims(study: &Study, number: u64, spread: f64, effect: f64) -> (Vec<usize>, usize) {
+    let lost = |arm: usize| if arm == 1 { effect } else { 0.0 };
+    let events = carry_out(study, &|arm, seed| Some(noise(number, arm, seed, spread) + lost(arm)));
+    let corrected = sequential::corrected(study, &events);
+    let claimed = (0..corrected.len()).filter(|i| corrected[*i] <= 0.05).collect();
+    (claimed, seeds_done(study, &events))
+}
+
+#[test]
+fn intervals_and_p_values_agree_with_scipy() {
+    let golden: serde_json::Value = serde_json::from_str(GOLDEN).expect("JSON");
+    let rope = golden["rope"].as_f64().expect("a number");
+    for case in golden["cases"].as_array().expect("a list") {
+        let of = |key: &str| case[key].as_f64().expect("a number");
+        let values: Vec<f64> =
+            case["values"].as_array().expect("list").iter().map(|v| v.as_f64().unwrap()).collect();
+        let study =
+            Study { rule: Rule { rope, ..study(1, 2).rule }, ..study(1, values.len() as u64) };
+        let events = carry_out(&study, &|arm, seed| {
+            Some(if arm == 0 { 1.0 } else { 1.0 + values[seed as usize - 1] })
+        });
+        let effect = &analyze(&study, &events, Standing::Complete).effects[0];
+        if (effect.pairs as usize) < values.len() {
+            continue; // Settled earlier.
+        }
+        // The loss of 1 that is added and taken away costs some digits.
+        let close = |a: f64, b: f64, within: f64| assert!((a - b).abs() < within, "{a} {b} {case}");
+        close(effect.p, of("p"), 1e-9);
+        close(effect.test.low, of("low"), 1e-9);
+        close(effect.test.high, of("high"), 1e-9);
+        if let Some(bca) = case["bca"].as_array() {
+            // Two bootstraps differ by their own noise, some 2% of the interval's width.
+            let width = 0.05 * (of("high") - of("low"));
+            close(effect.bootstrap_low, bca[0].as_f64().unwrap(), width);
+            close(effect.bootstrap_high, bca[1].as_f64().unwrap(), width);
+        }
+        let level = 2.0 * of("equivalence");
+        for (level, expected) in [(level * 1.001, true), (level * 0.999, false)] {
+            assert_eq!(sequential::is_equivalent(&values, rope, level), expected, "{case}");
+        }
+    }
+}
+
+#[test]
+fn holm_keeps_order_and_never_passes_one() {
+    // R: p.adjust(c(0.01, 0.04, 0.03, 0.005), "holm").
+    let corrected = holm(&[0.01, 0.04, 0.03, 0.005]);
+    for (found, expected) in corrected.iter().zip([0.03, 0.06, 0.06, 0.02]) {
+        assert!((found - expected).abs() < 1e-12, "{corrected:?}");
+    }
+    assert_eq!(holm(&[0.9, f64::NAN]), [1.0, 1.0]);
+    assert_eq!(holm(&[]), Vec::<f64>::new());
+}
+
+#[test]
+fn looks_spend_the_level_once() {
+    assert_eq!(planned_looks(2), [2]);
+    assert_eq!(planned_looks(4), [4]);
+    assert_eq!(planned_looks(5), [3, 5]);
+    assert_eq!(planned_looks(30), [3, 5, 8, 12, 17, 23, 30]);
+    for seeds in 2..=30 {
+        let study = study(2, seeds);
+        let events = carry_out(&study, &|arm, seed| Some(noise(1, arm, seed, 0.01)));
+        let shares: f64 = events
+            .iter()
+            .filter_map(|e| if let TrialEvent::Looked(l) = e { Some(l.share) } else { None })
+            .sum();
+        assert!((shares - 1.0).abs() < 1e-12, "{seeds} seeds: {shares}");
+    }
+}
+
+#[test]
+fn without_any_effect_at_most_one_study_in_twenty_claims_one() {
+    const STUDIES: u64 = 3000;
+    // Three standard errors of a share of 5%.
+    let most = 0.05 + 3.0 * (0.05 * 0.95 / STUDIES as f64).sqrt();
+    for (arms, seeds) in [(1, 5), (6, 5), (3, 12)] {
+        let study = study(arms, seeds);
+        let wrong =
+            (0..STUDIES).filter(|n| !claims(&study, *n, 0.01, 0.0).0.is_empty()).count() as f64;
+        let share = wrong / STUDIES as f64;
+        assert!(share <= most, "{arms} arms, {seeds} seeds: {share}");
+        // A rule that never claims anything would pass, too.
+        assert!(share > 0.005, "{arms} arms, {seeds} seeds: {share}");
+    }
+}
+
+#[test]
+fn a_real_effect_is_found_and_only_that_one() {
+    let short = study(6, 5);
+    let found = (0..300).map(|n| claims(&short, n, 0.01, 0.08).0);
+    let right = found.filter(|claimed| *claimed == [0]).count();
+    assert!(right >= 270, "{right} of 300");
+    // With more seeds a large effect is settled early, and so is the lack of any.
+    let long = study(1, 30);
+    let (claimed, seeds) = claims(&long, 1, 0.005, 0.1);
+    assert_eq!((claimed, seeds), (vec![0], 5));
+    let (claimed, seeds) = claims(&long, 1, 0.002, 0.0);
+    assert!(claimed.is_empty() && seeds < 30, "{seeds} seeds");
+}
+
+#[test]
+fn stopping_by_the_clock_and_going_on_spends_no_more() {
+    // A budget ends the study after four seeds; it is looked at, and goes on later.
+    let study = study(3, 10);
+    const STUDIES: u64 = 2000;
+    let mut wrong = 0;
+    for number in 0..STUDIES {
+        let loss = |arm, seed| Some(noise(number, arm, seed, 0.01));
+        let mut events = carry_out(&Study { seeds: (1..=4).collect(), ..study.clone() }, &loss);
+        let look_at = look(&study, &events, 4);
+        events.push(TrialEvent::Looked(look_at));
+        for seed in 5..=10 {
+            for arm in arms_wanted(&study, &events, seed as usize - 1) {
+                let place = study.arms.iter().position(|a| a.name == arm.name).expect("its own");
+                events.push(finished(&arm.name, seed, loss(place, seed).expect("a loss")));
+            }
+            if let Some(seeds) = look_due(&study, &events) {
+                let look_at = look(&study, &events, seeds);
+                events.push(TrialEvent::Looked(look_at));
+            }
+        }
+        let corrected = sequential::corrected(&study, &events);
+        wrong += usize::from(corrected.iter().any(|p| *p <= 0.05));
+    }
+    assert!((wrong as f64) < 0.065 * STUDIES as f64, "{wrong} of {STUDIES}");
+}
+
+#[test]
+fn verdicts_follow_the_evidence() {
+    let verdict = |seeds: u64, loss: &dyn Fn(usize, u64) -> Option<f64>| {
+        let study = study(1, seeds);
+        let events = carry_out(&study, loss);
+        let result = analyze(&study, &events, Standing::Complete);
+        (result.effects[0].verdict, result.effects[0].sentence.clone(), result)
+    };
+    let wobble = |seed: u64| 0.001 * (seed % 3) as f64;
+    let (helps, words, result) =
+        verdict(5, &|arm, seed| Some(2.0 + arm as f64 * (0.1 + wobble(seed))));
+    assert_eq!(helps, Verdict::Helps, "{words}");
+    assert!(words.starts_with("without it the loss rises by 0.10"), "{words}");
+    assert_eq!(result.effects[0].seconds_ratio, 2.0);
+    assert_eq!(result.effects[0].seconds, 1.0);
+    let (hurts, words, _) = verdict(5, &|arm, seed| Some(2.0 - arm as f64 * (0.1 + wobble(seed))));
+    assert_eq!(hurts, Verdict::Hurts, "{words}");
+    // A technique that does nothing at all: every pair is equal.
+    let (none, words, result) = verdict(5, &|_, seed| Some(2.0 + wobble(seed)));
+    assert_eq!(none, Verdict::NoEffect, "{words}");
+    assert_eq!((result.effects[0].settled_at, result.effects[0].p), (Some(3), 1.0));
+    // Certain, but smaller than counts.
+    let (small, words, _) =
+        verdict(5, &|arm, seed| Some(2.0 + arm as f64 * (0.002 + 0.01 * wobble(seed))));
+    assert_eq!(small, Verdict::NoEffect, "{words}");
+    let (open, words, _) = verdict(5, &|arm, seed| Some(noise(3, arm, seed, 0.05)));
+    assert_eq!(open, Verdict::NoEffect, "{words}");
+    assert!(words.contains("lies within"), "{words}");
+    // It never comes to a result without the technique.
+    let (helps, words, result) = verdict(5, &|arm, seed| (arm == 0).then(|| 2.0 + wobble(seed)));
+    assert_eq!(helps, Verdict::Helps, "{words}");
+    assert!(words.contains("no trial without it"), "{words}");
+    assert_eq!(result.effects[0].failed_without, 3);
+    // One failure costs its pair, and is told.
+    let (found, words, result) = verdict(5, &|arm, seed| {
+        (arm == 0 || seed != 2).then(|| 2.0 + arm as f64 * (0.1 + 0.1 * wobble(seed)))
+    });
+    assert_eq!(found, Verdict::Helps, "{words}");
+    assert!(words.ends_with("; 1 trial without it failed"), "{words}");
+    assert!(result.effects[0].pairs < 5);
+}
+
+#[test]
+fn few_seeds_and_none_give_figures_or_say_that_there_are_none() {
+    for seeds in 2..=30 {
+        let study = study(2, seeds);
+        for run in 0..=seeds.min(4) {
+            let some = Study { seeds: (1..=run).collect(), ..study.clone() };
+            let events = carry_out(&some, &|arm, seed| Some(noise(9, arm, seed, 0.01)));
+            let result = analyze(&study, &events, Standing::Interrupted);
+            assert_eq!(result.seeds_done, run);
+            for effect in &result.effects {
+                assert_eq!(effect.test.mean.is_nan(), run == 0);
+                assert_eq!(effect.test.low.is_nan(), run < 2);
+                assert!(!effect.sentence.is_empty());
+            }
+        }
+    }
+}
+
+#[test]
+fn rates_are_chosen_by_validation_and_ties_stay_near_one() {
+    let tuning = |arm: &str, rate_factor: f64, loss_valid: f64| {
+        let arm = arm.to_owned();
+        let is_tuning = true;
+        TrialEvent::Finished(TrialResult {
+            arm,
+            rate_factor,
+            loss_valid,
+            is_tuning,
+            ..TrialResult::default()
+        })
+    };
+    let events = [
+        tuning("a", 0.5, 2.0),
+        tuning("a", 1.0, 2.1),
+        tuning("a", 2.0, f64::NAN),
+        tuning("b", 0.5, 2.0),
+        tuning("b", 1.0, 2.0),
+    ];
+    assert_eq!(tuned_factor("a", &events), 0.5);
+    assert_eq!(tuned_factor("b", &events), 1.0);
+    assert_eq!(tuned_factor("c", &events), 1.0);
+}
