@@ -4,6 +4,7 @@ pub mod checkpoint;
 mod checksums;
 mod error;
 mod events;
+pub mod examination;
 pub mod manifest;
 mod metrics;
 mod number;
@@ -16,9 +17,10 @@ pub mod weights;
 pub use checkpoint::Checkpoint;
 pub use error::RecordError;
 pub use events::{
-    CheckpointRecord, EvaluationRecord, Event, GuardRecord, Notice, OpRecord, ProfileRecord,
-    Receipt, SampleRecord, Started, StepRecord, StopReason, Stopped, TimingRecord,
+    CheckpointRecord, DataRecord, EvaluationRecord, Event, GuardRecord, Notice, OpRecord,
+    ProfileRecord, Receipt, SampleRecord, Started, StepRecord, StopReason, Stopped, TimingRecord,
 };
+pub use examination::Examination;
 pub use manifest::Manifest;
 pub use metrics::{MetricsLog, read_metrics};
 pub use run_dir::{RunDir, RunLock};
