@@ -3,8 +3,8 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    advise, completions, evaluate, explain, generate, list, plan, quickstart, resume, train,
-    validate,
+    advise, completions, diagnose, evaluate, explain, generate, list, plan, quickstart, resume,
+    train, validate,
 };
 
 const EXIT_CODES: &str = "\
@@ -75,6 +75,8 @@ pub enum Command {
     Explain(explain::Options),
     /// Look at data and propose a recipe, with reasons
     Advise(advise::Options),
+    /// Say what is wrong with a run, since when, how much it cost, and what to try
+    Diagnose(diagnose::Options),
     /// Print shell completions
     Completions(completions::Options),
 }

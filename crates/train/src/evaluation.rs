@@ -61,16 +61,7 @@ pub struct Tally {
 impl Tally {
     /// Scores the windows of one batch.
     pub fn add(&mut self, model: &Model, tape: &mut Tape, parameters: &[f32], batch: &Batch) {
-        let spec = LossSpec { smoothing: Smoothing::None, z_loss: 0.0, scale: 1.0 };
-        let mut pass = tape.pass(parameters, PassKind::Evaluate);
-        let tokens = Tokens {
-            ids: &batch.ids,
-            targets: &batch.targets,
-            batch: batch.batch,
-            seq_len: batch.seq_len,
-        };
-        model.loss(&mut pass, tokens, &NoiseRates::default(), &spec);
-        self.add_losses(pass.token_nll(), batch);
+        with_losses(model, tape, parameters, batch, &mut |losses| self.add_losses(losses, batch));
     }
 
     /// Takes values of single tokens: one for each position of the batch.
@@ -83,6 +74,36 @@ impl Tally {
     pub fn score(&self) -> Score {
         summarize(&self.clusters)
     }
+}
+
+/// Runs one batch without noise or smoothing and gives the loss of every position.
+fn with_losses(
+    model: &Model,
+    tape: &mut Tape,
+    parameters: &[f32],
+    batch: &Batch,
+    see: &mut dyn FnMut(&[f32]),
+) {
+    let spec = LossSpec { smoothing: Smoothing::None, z_loss: 0.0, scale: 1.0 };
+    let mut pass = tape.pass(parameters, PassKind::Evaluate);
+    let tokens = Tokens {
+        ids: &batch.ids,
+        targets: &batch.targets,
+        batch: batch.batch,
+        seq_len: batch.seq_len,
+    };
+    model.loss(&mut pass, tokens, &NoiseRates::default(), &spec);
+    see(pass.token_nll());
+}
+
+/// The summed loss of every window of a batch, nats.
+pub fn window_sums(model: &Model, tape: &mut Tape, parameters: &[f32], batch: &Batch) -> Vec<f64> {
+    let mut sums = Vec::new();
+    with_losses(model, tape, parameters, batch, &mut |losses| {
+        let rows = losses.chunks(batch.seq_len).zip(batch.targets.chunks(batch.seq_len));
+        sums.extend(rows.map(|row| cluster(row).sum));
+    });
+    sums
 }
 
 fn cluster((losses, targets): (&[f32], &[u32])) -> Cluster {

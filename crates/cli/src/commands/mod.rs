@@ -2,6 +2,7 @@
 
 pub mod advise;
 pub mod completions;
+pub mod diagnose;
 pub mod evaluate;
 pub mod explain;
 pub mod generate;
@@ -29,6 +30,7 @@ pub fn run(arguments: Arguments, console: &Console) -> Result<i32, Failure> {
         Command::List(options) => list::run(options, console),
         Command::Explain(options) => explain::run(options, console),
         Command::Advise(options) => advise::run(options, console),
+        Command::Diagnose(options) => diagnose::run(options, console),
         Command::Completions(options) => completions::run(options, console),
     }
 }
