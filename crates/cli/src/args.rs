@@ -2,10 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{
-    ablate, advise, completions, evaluate, explain, generate, list, lr_find, plan, quickstart, resume,
-    train, trial, validate,
-};
+use crate::commands::{ablate, advise, completions, diagnose, evaluate, explain, generate, list, lr_find, plan, quickstart, resume, train, trial, validate};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -82,6 +79,8 @@ pub enum Command {
     /// One trial of a study, for `ablate`
     #[command(hide = true)]
     AblateTrial(trial::Options),
+    /// Say what is wrong with a run, since when, how much it cost, and what to try
+    Diagnose(diagnose::Options),
     /// Print shell completions
     Completions(completions::Options),
 }

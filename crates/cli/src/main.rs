@@ -6,6 +6,7 @@ mod args;
 mod commands;
 mod console;
 mod device_options;
+mod diagnosis;
 mod facts;
 mod failure;
 mod interrupt;

@@ -1,6 +1,7 @@
 //! What is shown when a run has ended: the curves, the table, the verdict, and what to try next.
 
 use heldout_record::{RunDir, StopReason, read_metrics};
+use heldout_report::diagnosis::{Diagnosis, Evidence, Severity, diagnose_with};
 use heldout_report::format;
 use heldout_report::plot::Frame;
 use heldout_report::summary::{RunSummary, Verdict};
@@ -17,17 +18,31 @@ pub const PICTURE_ROWS: usize = 14;
 
 /// Prints the result of the run in `run` and gives the exit code it deserves by itself.
 pub fn print(run: &RunDir, console: &Console) -> Result<i32, Failure> {
-    let summary = RunSummary::from_events(&read_metrics(&run.metrics())?);
+    let events = read_metrics(&run.metrics())?;
+    let summary = RunSummary::from_events(&events);
+    let evidence = Evidence { planned: run.planned(), examination: None };
+    let diagnosis = diagnose_with(&events, &evidence);
     if console.output == Output::Json {
-        console.out_json(&as_json(run, &summary))?;
+        let mut value = as_json(run, &summary);
+        value["diagnosis"] = json!({
+            "kind": diagnosis.main().kind,
+            "verdict": diagnosis.verdict,
+            "findings": diagnosis.findings,
+        });
+        console.out_json(&value)?;
     } else {
-        print_text(run, &summary, console)?;
+        print_text(run, &summary, &diagnosis, console)?;
     }
     let is_diverged = matches!(summary.verdict(), Verdict::Diverged { .. });
     Ok(if is_diverged { DIVERGED } else { DONE })
 }
 
-fn print_text(run: &RunDir, summary: &RunSummary, console: &Console) -> Result<(), Failure> {
+fn print_text(
+    run: &RunDir,
+    summary: &RunSummary,
+    diagnosis: &Diagnosis,
+    console: &Console,
+) -> Result<(), Failure> {
     console.out("")?;
     if summary.evaluations.len() > 1 {
         let mark = summary.best().map(|best| (best.step as f64, best.loss_valid));
@@ -36,7 +51,7 @@ fn print_text(run: &RunDir, summary: &RunSummary, console: &Console) -> Result<(
         lines.into_iter().try_for_each(|line| console.out_line(&line.trimmed()))?;
         console.out("")?;
     }
-    print_table(&summary.table(), console)?;
+    print_table(&judged(summary, diagnosis), console)?;
     let path = run.root.display();
     print_table(&[("run".to_owned(), path.to_string())], console)?;
     if summary.best().is_some() {
@@ -59,6 +74,17 @@ fn print_text(run: &RunDir, summary: &RunSummary, console: &Console) -> Result<(
         console.out_line(&line)?;
     }
     Ok(())
+}
+
+/// The summary with the diagnosis as its verdict, and what else is wrong below it.
+fn judged(summary: &RunSummary, diagnosis: &Diagnosis) -> Vec<(String, String)> {
+    let mut rows = summary.table();
+    rows.retain(|(label, _)| label != "verdict");
+    rows.push(("verdict".to_owned(), diagnosis.verdict.clone()));
+    let others = diagnosis.findings.iter().skip(1);
+    let wrong = others.filter(|finding| finding.severity <= Severity::Warning);
+    rows.extend(wrong.map(|finding| ("also".to_owned(), finding.sentence.clone())));
+    rows
 }
 
 /// Prints labels and texts in two columns, wrapped.
@@ -84,6 +110,7 @@ fn next_commands(run: &RunDir, summary: &RunSummary) -> Vec<String> {
         commands.push(format!("heldout resume {path}"));
     }
     if summary.best().is_some() {
+        commands.push(format!("heldout diagnose {path}"));
         commands.push(format!("heldout generate {path} --prompt \"...\""));
         commands.push(format!("heldout evaluate {path}"));
         commands.push(format!("tensorboard --logdir {path}/tensorboard"));

@@ -14,6 +14,11 @@ pub fn cards(kind: Kind) -> Vec<&'static Card> {
     }
 }
 
+/// The card of a technique.
+pub fn technique(name: &str) -> Option<&'static Card> {
+    cards(Kind::Technique).into_iter().find(|card| card.name == name)
+}
+
 /// Every card of every kind.
 pub fn all() -> Vec<&'static Card> {
     Kind::ALL.into_iter().flat_map(cards).collect()

@@ -95,6 +95,11 @@ impl RunDir {
         self.root.join("profile.json")
     }
 
+    /// What `heldout diagnose` found in the model, once it looked.
+    pub fn examination(&self) -> PathBuf {
+        self.root.join("examination.json")
+    }
+
     /// Event files for TensorBoard.
     pub fn tensorboard(&self) -> PathBuf {
         self.root.join("tensorboard")
@@ -136,6 +141,16 @@ impl RunDir {
             .expect("a folder cannot hold 2^64 entries")
     }
 
+    /// Techniques that `plan.json` names as owner of anything, in its order; none where there is no
+    /// plan to read.
+    pub fn planned(&self) -> Vec<String> {
+        let plan = fs::read(self.plan()).ok();
+        let plan = plan.and_then(|text| serde_json::from_slice(&text).ok());
+        let mut names = Vec::new();
+        owners(&plan.unwrap_or_default(), &mut names);
+        names
+    }
+
     /// Takes the run for this process, so that no two train into one folder. The lock goes with
     /// the process, however it ends. File systems without locks are trusted.
     pub fn lock(&self) -> Result<RunLock, RecordError> {
@@ -147,6 +162,26 @@ impl RunDir {
             Err(TryLockError::WouldBlock) => Err(RecordError::InUse(self.root.clone())),
             Err(TryLockError::Error(_)) => Ok(RunLock { _file: None }),
         }
+    }
+}
+
+/// Every `owner` in a plan, once.
+fn owners(plan: &serde_json::Value, names: &mut Vec<String>) {
+    match plan {
+        serde_json::Value::Object(fields) => {
+            for (key, value) in fields {
+                match value.as_str() {
+                    Some(name) if key == "owner" => {
+                        if !names.iter().any(|known| known == name) {
+                            names.push(name.to_owned());
+                        }
+                    }
+                    _ => owners(value, names),
+                }
+            }
+        }
+        serde_json::Value::Array(items) => items.iter().for_each(|item| owners(item, names)),
+        _ => {}
     }
 }
 

@@ -48,6 +48,12 @@ pub enum TrainError {
         .run.display()
     )]
     DataChanged { run: PathBuf, expected: String, found: String },
+    /// A planted string that says nothing about memory.
+    #[error(
+        "planted string {line:?} has fewer than {least} random letters or digits; put the random \
+         part in braces, as in \"the code is {{4821}}\""
+    )]
+    Canary { line: String, least: usize },
     /// A model folder that cannot be opened.
     #[error("{}: {problem}", .path.display())]
     Folder { path: PathBuf, problem: String },
@@ -95,6 +101,7 @@ impl TrainError {
             | TrainError::NotLive(_)
             | TrainError::Memory { .. }
             | TrainError::DataChanged { .. }
+            | TrainError::Canary { .. }
             | TrainError::Folder { .. } => ExitKind::BadInput,
             TrainError::Data(DataError::Durable(error)) if error.cause != Cause::Missing => {
                 ExitKind::Failed

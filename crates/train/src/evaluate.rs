@@ -155,7 +155,8 @@ pub fn evaluate_files_beside(
 /// Most bytes of logits held at once.
 const LOGITS_BYTES: usize = 64 << 20;
 
-fn rows(session: &Session, context: usize) -> usize {
+/// Windows of `context` tokens whose logits are held at once.
+pub fn rows(session: &Session, context: usize) -> usize {
     let one = 4 * context * session.model.config.vocabulary;
     rows_at_once(context).min(LOGITS_BYTES / one).max(1)
 }

@@ -73,17 +73,13 @@ impl Tally {
         batch: &Batch,
         see: impl FnOnce(&[f32]),
     ) {
-        let spec = LossSpec { smoothing: Smoothing::None, z_loss: 0.0, scale: 1.0 };
-        let mut pass = tape.pass(parameters, PassKind::Evaluate);
-        let tokens = Tokens {
-            ids: &batch.ids,
-            targets: &batch.targets,
-            batch: batch.batch,
-            seq_len: batch.seq_len,
-        };
-        model.loss(&mut pass, tokens, &NoiseRates::default(), &spec);
-        see(pass.token_nll());
-        self.add_losses(pass.token_nll(), batch);
+        let mut see = Some(see);
+        with_losses(model, tape, parameters, batch, &mut |losses| {
+            if let Some(see) = see.take() {
+                see(losses);
+            }
+            self.add_losses(losses, batch);
+        });
     }
 
     /// Takes values of single tokens of one window; those whose target is [`IGNORE`] count for
@@ -102,6 +98,36 @@ impl Tally {
     pub fn score(&self) -> Score {
         summarize(&self.clusters)
     }
+}
+
+/// Runs one batch without noise or smoothing and gives the loss of every position.
+fn with_losses(
+    model: &Model,
+    tape: &mut Tape,
+    parameters: &[f32],
+    batch: &Batch,
+    see: &mut dyn FnMut(&[f32]),
+) {
+    let spec = LossSpec { smoothing: Smoothing::None, z_loss: 0.0, scale: 1.0 };
+    let mut pass = tape.pass(parameters, PassKind::Evaluate);
+    let tokens = Tokens {
+        ids: &batch.ids,
+        targets: &batch.targets,
+        batch: batch.batch,
+        seq_len: batch.seq_len,
+    };
+    model.loss(&mut pass, tokens, &NoiseRates::default(), &spec);
+    see(pass.token_nll());
+}
+
+/// The summed loss of every window of a batch, nats.
+pub fn window_sums(model: &Model, tape: &mut Tape, parameters: &[f32], batch: &Batch) -> Vec<f64> {
+    let mut sums = Vec::new();
+    with_losses(model, tape, parameters, batch, &mut |losses| {
+        let rows = losses.chunks(batch.seq_len).zip(batch.targets.chunks(batch.seq_len));
+        sums.extend(rows.map(|row| cluster(row).sum));
+    });
+    sums
 }
 
 fn cluster((losses, targets): (&[f32], &[u32])) -> Cluster {

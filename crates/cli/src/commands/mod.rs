@@ -3,6 +3,7 @@
 pub mod ablate;
 pub mod advise;
 pub mod completions;
+pub mod diagnose;
 pub mod evaluate;
 pub mod explain;
 pub mod generate;
@@ -35,6 +36,7 @@ pub fn run(arguments: Arguments, console: &Console) -> Result<i32, Failure> {
         Command::LrFind(options) => lr_find::run(options, console),
         Command::Ablate(options) => ablate::run(*options, console),
         Command::AblateTrial(options) => trial::run(options, console),
+        Command::Diagnose(options) => diagnose::run(options, console),
         Command::Completions(options) => completions::run(options, console),
     }
 }
