@@ -7,6 +7,7 @@ mod events;
 pub mod manifest;
 mod metrics;
 mod number;
+mod papers;
 pub mod profile;
 mod run_dir;
 mod staging;
@@ -21,5 +22,6 @@ pub use events::{
 };
 pub use manifest::Manifest;
 pub use metrics::{MetricsLog, read_metrics};
+pub use papers::{Papers, RecipeLine};
 pub use run_dir::{RunDir, RunLock};
 pub use tensorboard::TensorBoard;

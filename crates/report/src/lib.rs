@@ -4,7 +4,9 @@
 //! decides where they go. Old runs can always be reported, because all that is shown comes from
 //! the events on disk.
 
+pub mod document;
 pub mod format;
+pub mod html;
 pub mod plot;
 pub mod profile;
 pub mod statistics;
