@@ -30,6 +30,15 @@ pub enum RecordError {
         /// What a run would have.
         missing: &'static str,
     },
+    /// The folder to open is no study.
+    #[error("{} is no study: it has no {missing}; give the folder that `heldout ablate` made",
+        .path.display())]
+    NotAStudy {
+        /// The folder.
+        path: PathBuf,
+        /// What a study would have.
+        missing: &'static str,
+    },
     /// Another process writes to the run.
     #[error("{} is in use by another process; wait for it, or stop it first", .0.display())]
     InUse(PathBuf),

@@ -11,6 +11,7 @@ mod papers;
 pub mod profile;
 mod run_dir;
 mod staging;
+pub mod study;
 mod tensorboard;
 pub mod weights;
 
