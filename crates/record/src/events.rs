@@ -14,6 +14,8 @@ pub enum Event {
     Receipt(Receipt),
     /// Training progress.
     Step(StepRecord),
+    /// What an n-gram model reaches on the same windows; once, before the first step.
+    Baseline(BaselineRecord),
     /// Losses on the training sample and on held-out data.
     Evaluation(EvaluationRecord),
     /// The explosion guard acted.
@@ -37,7 +39,7 @@ impl Event {
     pub fn step(&self) -> Option<u64> {
         match self {
             Event::Started(started) => started.resumed_at,
-            Event::Receipt(_) => None,
+            Event::Receipt(_) | Event::Baseline(_) => None,
             Event::Step(record) => Some(record.step),
             Event::Evaluation(record) => Some(record.step),
             Event::Guard(record) => Some(record.step),
@@ -90,6 +92,60 @@ pub struct Receipt {
     /// The figures behind it.
     #[serde(default, with = "number::map")]
     pub measured: BTreeMap<String, f64>,
+}
+
+/// An n-gram model of the same training tokens, scored on the same held-out windows with the same
+/// context: what a network has to beat.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BaselineRecord {
+    /// How it is smoothed: "modified Kneser-Ney".
+    pub smoothing: String,
+    /// Its order: it looks at the last `order` − 1 tokens.
+    pub order: u64,
+    /// The orders it was chosen from, each with its loss on training text set aside for that.
+    pub choice: Vec<OrderRecord>,
+    /// Loss on the windows of the run's evaluations, nats per token.
+    #[serde(with = "number")]
+    pub loss_valid: f64,
+    /// Its standard error, clustered by window.
+    #[serde(with = "number")]
+    pub loss_valid_se: f64,
+    /// exp(loss_valid).
+    #[serde(with = "number")]
+    pub perplexity: f64,
+    /// Bits per byte of held-out text.
+    #[serde(with = "number")]
+    pub bits_per_byte: f64,
+    /// Loss on the whole held-out split, where evaluations see a sample of it.
+    #[serde(default, with = "number::optional", skip_serializing_if = "Option::is_none")]
+    pub loss_whole: Option<f64>,
+    /// Its standard error.
+    #[serde(default, with = "number::optional", skip_serializing_if = "Option::is_none")]
+    pub loss_whole_se: Option<f64>,
+    /// Training tokens counted.
+    pub tokens: u64,
+    /// Distinct n-grams of all lengths up to the order.
+    pub ngrams: u64,
+    /// Time it took, in seconds.
+    #[serde(with = "number")]
+    pub seconds: f64,
+    /// Limits that were met, in a sentence: fewer tokens, or lower orders, than there might be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<String>,
+}
+
+/// What one order of an n-gram model reaches on training text that it was not counted on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct OrderRecord {
+    /// Tokens in the longest n-gram.
+    pub order: u64,
+    /// Nats per token.
+    #[serde(with = "number")]
+    pub loss: f64,
+    /// Its standard error, clustered by window.
+    #[serde(with = "number")]
+    pub loss_se: f64,
 }
 
 /// Training progress at a step.

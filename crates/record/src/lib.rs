@@ -18,8 +18,9 @@ pub mod weights;
 pub use checkpoint::Checkpoint;
 pub use error::RecordError;
 pub use events::{
-    CheckpointRecord, EvaluationRecord, Event, GuardRecord, Notice, OpRecord, ProfileRecord,
-    Receipt, SampleRecord, Started, StepRecord, StopReason, Stopped, TimingRecord,
+    BaselineRecord, CheckpointRecord, EvaluationRecord, Event, GuardRecord, Notice, OpRecord,
+    OrderRecord, ProfileRecord, Receipt, SampleRecord, Started, StepRecord, StopReason, Stopped,
+    TimingRecord,
 };
 pub use manifest::Manifest;
 pub use metrics::{MetricsLog, read_metrics};

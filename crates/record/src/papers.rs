@@ -2,6 +2,7 @@
 
 use crate::manifest::Manifest;
 use crate::run_dir::RunDir;
+use crate::study::StudyDir;
 use serde::Serialize;
 use std::fs;
 use std::io;
@@ -47,6 +48,13 @@ impl Papers {
             Err(error) => papers.problems.push(format!("{}: {error}", path.display())),
         }
         papers
+    }
+}
+
+impl StudyDir {
+    /// The reference's recipe, in the order of its file; empty where it cannot be read.
+    pub fn recipe_lines(&self) -> Vec<RecipeLine> {
+        fs::read_to_string(self.recipe()).map(|text| recipe_lines(&text)).unwrap_or_default()
     }
 }
 

@@ -104,6 +104,13 @@ impl TensorBoard {
                 let tag = format!("receipts/{}", receipt.technique);
                 self.text(&tag, 0, &receipt.statement)?;
             }
+            Event::Baseline(b) => {
+                let text = format!(
+                    "{}-gram, {}: {:.4} ± {:.4} nats per token",
+                    b.order, b.smoothing, b.loss_valid, b.loss_valid_se
+                );
+                self.text("baseline", 0, &text)?;
+            }
             Event::Guard(record) => {
                 self.text("guard", record.step, &format!("{}: {}", record.cause, record.action))?;
             }

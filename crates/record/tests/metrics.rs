@@ -1,9 +1,9 @@
 //! metrics.jsonl: what is written comes back, whatever a crash did to the file.
 
 use heldout_record::{
-    CheckpointRecord, EvaluationRecord, Event, GuardRecord, MetricsLog, Notice, OpRecord,
-    ProfileRecord, Receipt, RecordError, SampleRecord, Started, StepRecord, StopReason, Stopped,
-    TimingRecord, read_metrics,
+    BaselineRecord, CheckpointRecord, EvaluationRecord, Event, GuardRecord, MetricsLog, Notice,
+    OpRecord, OrderRecord, ProfileRecord, Receipt, RecordError, SampleRecord, Started, StepRecord,
+    StopReason, Stopped, TimingRecord, read_metrics,
 };
 use proptest::prelude::*;
 use std::fs;
@@ -35,6 +35,14 @@ fn all_kinds() -> Vec<Event> {
             measured: [("share".into(), 0.1), ("odd".into(), f64::NAN)].into(),
         }),
         step(1),
+        Event::Baseline(BaselineRecord {
+            order: 5,
+            choice: vec![OrderRecord { order: 2, loss: f64::NAN, loss_se: 0.1 }],
+            loss_whole: Some(f64::NAN),
+            limit: Some("a".into()),
+            ..Default::default()
+        }),
+        Event::Baseline(BaselineRecord::default()),
         Event::Evaluation(EvaluationRecord {
             step: 1,
             loss_valid: f64::INFINITY,

@@ -6,9 +6,11 @@
 
 mod comparison;
 mod run;
+mod study;
 
 pub use comparison::{Comparison, ComparisonRow, Difference, KnobPoint, KnobSweep, Varied};
 pub use run::{RunPart, StepSummary};
+pub use study::{ArmCurve, ArmPoint, StudyPart, StudySource};
 
 use std::path::Path;
 
@@ -39,6 +41,8 @@ pub struct Document {
     pub runs: Vec<RunPart>,
     /// How they compare, where there are several.
     pub comparison: Option<Comparison>,
+    /// The study, where the report is of one; its runs are told of by their means.
+    pub study: Option<StudyPart>,
 }
 
 /// A run as read from disk.
@@ -83,15 +87,27 @@ impl Document {
                 (title, comparison.lead())
             }
         };
+        Document { lead, runs, comparison, ..Document::empty(title, written) }
+    }
+
+    /// The report of a study; `written` is the time.
+    pub fn of_study(source: &StudySource, written: &str) -> Document {
+        let study = StudyPart::new(source);
+        let empty = Document::empty(study.study.name.clone(), written);
+        Document { lead: study.lead(), study: Some(study), ..empty }
+    }
+
+    fn empty(title: String, written: &str) -> Document {
         Document {
             schema: SCHEMA,
             version: VERSION,
             heldout: env!("CARGO_PKG_VERSION").to_owned(),
             written: written.to_owned(),
             title,
-            lead,
-            runs,
-            comparison,
+            lead: Vec::new(),
+            runs: Vec::new(),
+            comparison: None,
+            study: None,
         }
     }
 }

@@ -5,8 +5,10 @@
 
 mod chart;
 mod charts;
+mod forest;
 mod parts;
 mod runs;
+mod study;
 mod table;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -31,13 +33,10 @@ impl Section {
 
 /// The page.
 pub fn page(document: &Document) -> String {
-    let sections = match document.runs.as_slice() {
-        [run] => runs::one(run),
-        _ => runs::several(document),
-    };
-    let (kicker, figures) = match document.runs.as_slice() {
-        [run] => ("Run", runs::figures(run)),
-        _ => ("Comparison", html! {}),
+    let (kicker, sections, figures) = match (&document.study, document.runs.as_slice()) {
+        (Some(study), _) => ("Study", study::sections(study), html! {}),
+        (None, [run]) => ("Run", runs::one(run), runs::figures(run)),
+        (None, _) => ("Comparison", runs::several(document), html! {}),
     };
     let title = format!("{} · Heldout report", document.title);
     let page = html! {

@@ -4,6 +4,7 @@
 //! decides where they go. Old runs can always be reported, because all that is shown comes from
 //! the events on disk.
 
+pub mod baseline;
 pub mod document;
 pub mod format;
 pub mod html;

@@ -1,11 +1,12 @@
 //! What a run amounts to: its best evaluation, its gap, its speed, and a verdict in one sentence.
 
 use heldout_record::{
-    EvaluationRecord, Event, GuardRecord, ProfileRecord, Receipt, Started, StopReason, Stopped,
-    TimingRecord,
+    BaselineRecord, EvaluationRecord, Event, GuardRecord, ProfileRecord, Receipt, Started,
+    StopReason, Stopped, TimingRecord,
 };
 use serde::Serialize;
 
+use crate::baseline::{Standing, model};
 use crate::format;
 use crate::plot::{Frame, Series, Stroke, plot};
 use crate::profile::shares;
@@ -15,6 +16,8 @@ use crate::profile::shares;
 pub struct RunSummary {
     pub started: Option<Started>,
     pub receipts: Vec<Receipt>,
+    /// The n-gram model to beat, where one was made.
+    pub baseline: Option<BaselineRecord>,
     /// Evaluations of the weights that the run is judged by, in order of steps.
     pub evaluations: Vec<EvaluationRecord>,
     pub guards: Vec<GuardRecord>,
@@ -58,6 +61,7 @@ impl RunSummary {
             match event {
                 Event::Started(started) => summary.started = Some(started.clone()),
                 Event::Receipt(receipt) => summary.receipts.push(receipt.clone()),
+                Event::Baseline(baseline) => summary.baseline = Some(baseline.clone()),
                 Event::Step(step) => {
                     summary.steps = step.step;
                     summary.seconds = step.seconds;
@@ -104,6 +108,15 @@ impl RunSummary {
     pub fn whole_split(&self) -> Option<f64> {
         let whole = self.stopped.as_ref()?.best_loss_valid?;
         (whole != self.best()?.loss_valid).then_some(whole)
+    }
+
+    /// How the best evaluation stands against the n-gram model, over the same windows.
+    pub fn standing(&self) -> Option<Standing> {
+        let (best, baseline) = (self.best()?, self.baseline.as_ref()?);
+        Some(Standing::apart(
+            (best.loss_valid, best.loss_valid_se),
+            (baseline.loss_valid, baseline.loss_valid_se),
+        ))
     }
 
     /// Judges the run by its evaluations.
@@ -174,6 +187,11 @@ impl RunSummary {
             row("gap", plus_minus(best.gap, best.gap_se) + " nats/token, like for like");
             let bits = format::fixed(best.bits_per_byte, 3);
             row("", format!("perplexity {}, {bits} bits/byte", perplexity(best.perplexity)));
+        }
+        if let Some(baseline) = &self.baseline {
+            let loss = plus_minus(baseline.loss_valid, baseline.loss_valid_se);
+            let standing = self.standing().map(|s| format!("; {}", s.sentence()));
+            row("baseline", format!("{}: {loss}{}", model(baseline), standing.unwrap_or_default()));
         }
         if let Some(whole) = self.whole_split() {
             let text = format!("{} nats/token", format::nats(whole));

@@ -2,12 +2,13 @@
 
 use heldout_record::manifest::Manifest;
 use heldout_record::{
-    EvaluationRecord, Event, GuardRecord, Notice, Receipt, RecipeLine, SampleRecord, Started,
+    BaselineRecord, EvaluationRecord, Event, GuardRecord, Notice, Receipt, RecipeLine, SampleRecord, Started,
     StepRecord, Stopped, TimingRecord,
 };
 use serde::Serialize;
 
 use super::Source;
+use crate::baseline::{Standing, model};
 use crate::format;
 use crate::statistics::normal_interval;
 use crate::summary::{RunSummary, Verdict, perplexity, plus_minus};
@@ -32,6 +33,10 @@ pub struct RunPart {
     pub last: Option<EvaluationRecord>,
     /// The result's loss over the whole held-out split, where evaluations saw a sample of it.
     pub whole_split_loss: Option<f64>,
+    /// What an n-gram model of the same tokens reaches, where one was made.
+    pub baseline: Option<BaselineRecord>,
+    /// How far the network is ahead of it.
+    pub standing: Option<Standing>,
     /// Of the weights that the run is judged by.
     pub evaluations: Vec<EvaluationRecord>,
     /// Neighbouring steps taken together.
@@ -92,6 +97,8 @@ impl RunPart {
             best: summary.best().cloned(),
             last: summary.last().cloned(),
             whole_split_loss: summary.whole_split(),
+            standing: summary.standing(),
+            baseline: summary.baseline,
             steps: grouped(&steps, STEP_GROUPS),
             recipe: source.papers.recipe.clone(),
             receipts: distinct(summary.receipts),
@@ -151,6 +158,14 @@ fn lead(run: &RunPart) -> Vec<String> {
             format::nats(best.gap),
             format::nats(interval.low),
             format::nats(interval.high),
+        ));
+    }
+    if let (Some(baseline), Some(standing)) = (&run.baseline, run.standing) {
+        lead.push(format!(
+            "{} reaches {} on the same text: {}.",
+            capitalized(&format!("an {}", model(baseline))),
+            plus_minus(baseline.loss_valid, baseline.loss_valid_se),
+            standing.sentence(),
         ));
     }
     lead

@@ -27,6 +27,8 @@ pub struct Chart {
     pub curves: Vec<Curve>,
     /// A point worth marking, with its words.
     pub mark: Option<(f64, f64, String)>,
+    /// A height worth marking, with its words; drawn where it lies near the curves.
+    pub level: Option<(f64, String)>,
     /// Where x has few values: their places and names instead of round numbers.
     pub x_ticks: Vec<(f64, String)>,
 }
@@ -169,6 +171,7 @@ impl Chart {
                         @for curve in &self.curves { (band(curve, &area)) }
                         @for curve in &self.curves { (line(curve, &area)) }
                     }
+                    (self.levelled(&area))
                     (self.marked(&area))
                     @for curve in &self.curves { (hover(curve, &area)) }
                     (self.names(&area))
@@ -211,6 +214,13 @@ impl Chart {
             return None;
         }
         let (late_low, late_high) = extremes(first + 0.05 * (last - first));
+        // A level is let in when it costs less than a third of the room.
+        let near = 0.5 * (late_high - late_low);
+        let level = self.level.as_ref().map(|(level, _)| *level);
+        let level = level.filter(|at| *at > late_low - near && *at < late_high + near);
+        let (low, high) = level.map_or((low, high), |at| (low.min(at), high.max(at)));
+        let (late_low, late_high) =
+            level.map_or((late_low, late_high), |at| (late_low.min(at), late_high.max(at)));
         let is_line = self.curves.iter().all(|curve| curve.kind == CurveKind::Line);
         let is_start_cut =
             is_line && late_high > late_low && high - low > 1.5 * (late_high - late_low)
@@ -253,6 +263,16 @@ impl Chart {
             }
             text.label x="2" y="12" { (self.y_label) }
             text.label x=(right) y=(px(area.bottom() + 34.0)) text-anchor="end" { (self.x_label) }
+        }
+    }
+
+    fn levelled(&self, area: &Area<'_>) -> Markup {
+        let inside = |level: &&(f64, String)| (0.0..=1.0).contains(&area.y.share(level.0));
+        let Some((value, words)) = self.level.as_ref().filter(inside) else { return html! {} };
+        let y = area.y(*value);
+        html! {
+            line.level x1=(px(area.left)) x2=(px(area.right())) y1=(px(y)) y2=(px(y)) {}
+            text.label x=(px(area.right() - 4.0)) y=(px(y - 5.0)) text-anchor="end" { (words) }
         }
     }
 

@@ -36,6 +36,10 @@ pub fn losses(run: &RunPart) -> Markup {
             of("training sample", 1, 1, |e| (e.loss_train, e.loss_train_se)),
         ],
         mark,
+        level: run.baseline.as_ref().map(|baseline| {
+            let words = format!("{}-gram: {}", baseline.order, format::nats(baseline.loss_valid));
+            (baseline.loss_valid, words)
+        }),
         ..Chart::default()
     };
     html! {

@@ -1,0 +1,67 @@
+//! The network against an n-gram model of the same tokens: better, level, or not even that.
+
+use heldout_record::BaselineRecord;
+use serde::Serialize;
+
+use crate::format;
+
+/// How far the network's loss lies below the n-gram model's, on the same windows.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Standing {
+    /// Nats per token that the network is better by; negative where it is worse.
+    pub better: f64,
+    /// Its standard error.
+    pub better_se: f64,
+}
+
+impl Standing {
+    /// From the losses of network and n-gram model with their standard errors. Both are over the
+    /// same windows, whose difficulty they share, so the error of the difference is smaller than
+    /// the one given here: nothing is called better too early.
+    pub fn apart(network: (f64, f64), ngram: (f64, f64)) -> Standing {
+        Standing { better: ngram.0 - network.0, better_se: network.1.hypot(ngram.1) }
+    }
+
+    /// Whether the network is better by more than two standard errors.
+    pub fn is_better(&self) -> bool {
+        self.better > 2.0 * self.better_se
+    }
+
+    /// What a person should know.
+    pub fn sentence(&self) -> String {
+        let nats = format::nats(self.better.abs());
+        if !self.better.is_finite() {
+            "the network's loss is not a number".to_owned()
+        } else if self.is_better() {
+            format!("the network is {nats} nats better")
+        } else if self.better < -2.0 * self.better_se {
+            format!("the network does not beat it: it is {nats} nats worse")
+        } else {
+            let side = if self.better < 0.0 { "worse" } else { "better" };
+            format!("the network does not clearly beat it ({nats} nats {side}, within the error)")
+        }
+    }
+}
+
+/// `n-gram (order 5, modified Kneser-Ney)`.
+pub fn model(baseline: &BaselineRecord) -> String {
+    format!("n-gram (order {}, {})", baseline.order, baseline.smoothing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_that_does_not_beat_it_is_told_so() {
+        let check = |network, ngram, words: &str| {
+            let sentence = Standing::apart((network, 0.03), (ngram, 0.04)).sentence();
+            assert!(sentence.contains(words), "{sentence}");
+        };
+        check(1.5, 1.8, "is 0.300 nats better");
+        check(1.8, 1.5, "does not beat it: it is 0.300 nats worse");
+        check(1.5, 1.58, "not clearly beat it (0.080 nats better");
+        check(1.58, 1.5, "not clearly beat it (0.080 nats worse");
+        check(f64::NAN, 1.5, "not a number");
+    }
+}
