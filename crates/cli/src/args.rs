@@ -3,8 +3,8 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    advise, completions, evaluate, explain, generate, list, plan, quickstart, resume, train,
-    validate,
+    advise, completions, evaluate, explain, generate, list, plan, quickstart, report, resume,
+    train, validate,
 };
 
 const EXIT_CODES: &str = "\
@@ -75,6 +75,8 @@ pub enum Command {
     Explain(explain::Options),
     /// Look at data and propose a recipe, with reasons
     Advise(advise::Options),
+    /// Write up runs side by side, or a study: one HTML page, Markdown or JSON
+    Report(report::Options),
     /// Print shell completions
     Completions(completions::Options),
 }

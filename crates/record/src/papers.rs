@@ -117,11 +117,7 @@ weight-decay = { rate = 0.1, on = ["matrix"] } # default
         assert_eq!(
             recipe_lines(text),
             [
-                line(
-                    "data.train",
-                    r##"["a # b.txt", 'c # d', "e\" # f"]"##,
-                    "command line: a # b"
-                ),
+                line("data.train", r##"["a # b.txt", 'c # d', "e\" # f"]"##, "command line: a # b"),
                 line("regularize.dropout", "0.1", ""),
                 line("regularize.weight-decay", r##"{ rate = 0.1, on = ["matrix"] }"##, "default"),
             ]

@@ -6,7 +6,7 @@
 mod chart;
 mod charts;
 mod forest;
-mod parts;
+pub(crate) mod parts;
 mod runs;
 mod study;
 mod table;

@@ -8,6 +8,7 @@ pub mod baseline;
 pub mod document;
 pub mod format;
 pub mod html;
+pub mod markdown;
 pub mod plot;
 pub mod profile;
 pub mod statistics;

@@ -8,6 +8,7 @@ pub mod generate;
 pub mod list;
 pub mod plan;
 pub mod quickstart;
+pub mod report;
 pub mod resume;
 pub mod train;
 pub mod validate;
@@ -29,6 +30,7 @@ pub fn run(arguments: Arguments, console: &Console) -> Result<i32, Failure> {
         Command::List(options) => list::run(options, console),
         Command::Explain(options) => explain::run(options, console),
         Command::Advise(options) => advise::run(options, console),
+        Command::Report(options) => report::run(options, console),
         Command::Completions(options) => completions::run(options, console),
     }
 }

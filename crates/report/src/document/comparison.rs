@@ -213,13 +213,8 @@ fn difference(row: &ComparisonRow, to: &ComparisonRow, measure: &str) -> Option<
     let (value, standard_error) = (a - b, a_se.hypot(b_se));
     let interval = normal_interval(value, standard_error, 0.95);
     let exceeds_noise = interval.low > 0.0 || interval.high < 0.0;
-    let found = Difference {
-        value,
-        standard_error,
-        low: interval.low,
-        high: interval.high,
-        exceeds_noise,
-    };
+    let found =
+        Difference { value, standard_error, low: interval.low, high: interval.high, exceeds_noise };
     (value.is_finite() && standard_error.is_finite()).then_some(found)
 }
 
@@ -250,9 +245,9 @@ fn settings(run: &RunPart) -> Vec<(String, String)> {
     for line in &run.recipe {
         let inner = line.value.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
         match inner {
-            Some(inner) => settings.extend(pairs(inner).into_iter().map(|(key, value)| {
-                (format!("{}.{key}", line.key), value)
-            })),
+            Some(inner) => settings.extend(
+                pairs(inner).into_iter().map(|(key, value)| (format!("{}.{key}", line.key), value)),
+            ),
             None => settings.push((line.key.clone(), line.value.clone())),
         }
     }
@@ -296,7 +291,8 @@ fn sweep(rows: &[ComparisonRow], varied: &[Varied]) -> Option<KnobSweep> {
     distinct.sort_by(f64::total_cmp);
     distinct.dedup();
     let at = |value: f64| {
-        let here = rows.iter().zip(&values).filter(|(row, at)| **at == value && row.loss.is_finite());
+        let here =
+            rows.iter().zip(&values).filter(|(row, at)| **at == value && row.loss.is_finite());
         point(value, &here.map(|(row, _)| row).collect::<Vec<_>>())
     };
     let points: Vec<KnobPoint> = distinct.into_iter().filter_map(at).collect();

@@ -2,8 +2,8 @@
 
 use heldout_record::manifest::Manifest;
 use heldout_record::{
-    BaselineRecord, EvaluationRecord, Event, GuardRecord, Notice, Receipt, RecipeLine, SampleRecord, Started,
-    StepRecord, Stopped, TimingRecord,
+    BaselineRecord, EvaluationRecord, Event, GuardRecord, Notice, Receipt, RecipeLine,
+    SampleRecord, Started, StepRecord, Stopped, TimingRecord,
 };
 use serde::Serialize;
 
@@ -101,7 +101,7 @@ impl RunPart {
             baseline: summary.baseline,
             steps: grouped(&steps, STEP_GROUPS),
             recipe: source.papers.recipe.clone(),
-            receipts: distinct(summary.receipts),
+            receipts: last_words(summary.receipts),
             guards: summary.guards,
             notices: distinct(notices),
             samples,
@@ -173,9 +173,7 @@ fn lead(run: &RunPart) -> Vec<String> {
 
 pub(crate) fn capitalized(text: &str) -> String {
     let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| {
-        first.to_uppercase().chain(letters).collect()
-    })
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
 /// Without what was said before: a resumed run repeats itself.
@@ -184,6 +182,21 @@ fn distinct<T: PartialEq>(items: Vec<T>) -> Vec<T> {
     for item in items {
         if !kept.contains(&item) {
             kept.push(item);
+        }
+    }
+    kept
+}
+
+/// Each technique's receipt: one that repeats an earlier one and adds to it takes its place.
+fn last_words(receipts: Vec<Receipt>) -> Vec<Receipt> {
+    let mut kept: Vec<Receipt> = Vec::new();
+    for receipt in receipts {
+        let goes_on = |old: &&mut Receipt| {
+            old.technique == receipt.technique && receipt.statement.starts_with(&old.statement)
+        };
+        match kept.iter_mut().find(goes_on) {
+            Some(old) => *old = receipt,
+            None => kept.push(receipt),
         }
     }
     kept

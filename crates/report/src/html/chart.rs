@@ -142,23 +142,28 @@ impl Chart {
             return html! { p.none { "Nothing to draw: " (self.title) "." } };
         };
         let xs = self.points().map(|p| p.x);
-        let (low, high) = xs.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), x| {
-            (l.min(x), h.max(x))
-        });
+        let (low, high) =
+            xs.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), x| (l.min(x), h.max(x)));
         let (width, height) = self.size.pixels();
         let wanted = if self.size == Size::Wide { 8 } else { 4 };
         let x = Axis::new(low, high, wanted);
         let x = if self.x_ticks.is_empty() { x } else { x.padded() };
-        let y = Axis::new(range.low, range.high, if height > 250.0 { 6 } else { 4 }).padded();
+        let y = Axis::new(range.low, range.high, if height > 250.0 { 6 } else { 5 }).padded();
         let y_width = y.ticks.iter().map(|t| t.label.chars().count()).max().unwrap_or(1) as f64;
         let left = y_width * CHARACTER + 12.0;
-        let right = self.label_width() + 14.0;
+        let right = self.label_width() + 20.0;
         let top = 22.0;
-        let area =
-            Area { left, top, width: width - left - right, height: height - top - 40.0, x: &x, y: &y };
+        let area = Area {
+            left,
+            top,
+            width: width - left - right,
+            height: height - top - 40.0,
+            x: &x,
+            y: &y,
+        };
         html! {
             div.scroll tabindex="0" role="group" aria-label=(self.title) {
-                svg.chart class=(self.size_class()) viewBox=(format!("0 0 {width} {height}"))
+                svg.chart class=(self.class()) viewBox=(format!("0 0 {width} {height}"))
                     role="img" aria-labelledby=(format!("{0}-t {0}-d", self.id)) {
                     title id=(format!("{}-t", self.id)) { (self.title) }
                     desc id=(format!("{}-d", self.id)) { (self.description) }
@@ -176,7 +181,7 @@ impl Chart {
                     @for curve in &self.curves { (hover(curve, &area)) }
                     (self.names(&area))
                     @if range.is_start_cut {
-                        text.note x=(px(area.left + 6.0)) y=(px(area.top + 10.0)) {
+                        text.note x=(px(area.right() - 4.0)) y=(px(area.top + 10.0)) text-anchor="end" {
                             "↑ the first values lie above"
                         }
                     }
@@ -185,12 +190,15 @@ impl Chart {
         }
     }
 
-    fn size_class(&self) -> &'static str {
-        match self.size {
+    fn class(&self) -> String {
+        let size = match self.size {
             Size::Wide => "wide",
             Size::Half => "half",
             Size::Small => "small",
-        }
+        };
+        // Many bands over each other must not hide the curves.
+        let many = if self.curves.len() > 3 { " many" } else { "" };
+        format!("{size}{many}")
     }
 
     fn points(&self) -> impl Iterator<Item = &Point> {
@@ -205,9 +213,9 @@ impl Chart {
         let first = self.points().map(|p| p.x).fold(f64::INFINITY, f64::min);
         let extremes = |from: f64| {
             let values = self.points().filter(|p| p.x >= from).flat_map(|p| [p.y, p.low, p.high]);
-            values.filter(|v| v.is_finite()).fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| {
-                (l.min(v), h.max(v))
-            })
+            values
+                .filter(|v| v.is_finite())
+                .fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)))
         };
         let (low, high) = extremes(f64::NEG_INFINITY);
         if low > high {
@@ -222,9 +230,11 @@ impl Chart {
         let (late_low, late_high) =
             level.map_or((late_low, late_high), |at| (late_low.min(at), late_high.max(at)));
         let is_line = self.curves.iter().all(|curve| curve.kind == CurveKind::Line);
-        let is_start_cut =
-            is_line && late_high > late_low && high - low > 1.5 * (late_high - late_low)
-                && high > late_high + 0.25 * (late_high - late_low) && late_low <= low;
+        let is_start_cut = is_line
+            && late_high > late_low
+            && high - low > 1.5 * (late_high - late_low)
+            && high > late_high + 0.25 * (late_high - late_low)
+            && late_low <= low;
         Some(if is_start_cut {
             Range { low, high: late_high, is_start_cut }
         } else {
@@ -279,15 +289,14 @@ impl Chart {
     fn marked(&self, area: &Area<'_>) -> Markup {
         let Some((x, y, words)) = &self.mark else { return html! {} };
         let (at_x, at_y) = (area.x(*x), area.y(*y));
-        // The words go where there is room: towards the middle.
-        let is_right = at_x > area.left + area.width * 0.6;
-        let (anchor, shift) = if is_right { ("end", -8.0) } else { ("start", 8.0) };
+        // The words stand above the area, beside the axis' own label and inside the picture.
+        let half = words.chars().count() as f64 * CHARACTER / 2.0;
+        let after_label = self.y_label.chars().count() as f64 * CHARACTER + 16.0 + half;
+        let words_x = at_x.max(after_label).min(area.right() - half * 0.6);
         html! {
-            line.best x1=(px(at_x)) x2=(px(at_x)) y1=(px(area.top)) y2=(px(area.bottom())) {}
+            line.best x1=(px(at_x)) x2=(px(at_x)) y1=(px(area.top - 4.0)) y2=(px(area.bottom())) {}
             circle.best cx=(px(at_x)) cy=(px(at_y)) r="4.5" {}
-            text.label x=(px(at_x + shift)) y=(px(area.bottom() - 8.0)) text-anchor=(anchor) {
-                (words)
-            }
+            text.label x=(px(words_x)) y="12" text-anchor="middle" { (words) }
         }
     }
 

@@ -13,14 +13,15 @@ const ROWS_MOST: usize = 60;
 
 /// Held-out and training loss with their bands, the best step marked.
 pub fn losses(run: &RunPart) -> Markup {
-    let of = |name: &str, slot, dash, value: fn(&heldout_record::EvaluationRecord) -> (f64, f64)| {
-        let point = |e| {
-            let (loss, error) = value(e);
-            Point::with_error(e.step as f64, loss, error)
+    let of =
+        |name: &str, slot, dash, value: fn(&heldout_record::EvaluationRecord) -> (f64, f64)| {
+            let point = |e| {
+                let (loss, error) = value(e);
+                Point::with_error(e.step as f64, loss, error)
+            };
+            let points = run.evaluations.iter().map(point).collect();
+            Curve { name: name.to_owned(), slot, dash, points, kind: CurveKind::Line }
         };
-        let points = run.evaluations.iter().map(point).collect();
-        Curve { name: name.to_owned(), slot, dash, points, kind: CurveKind::Line }
-    };
     let mark = run.best.as_ref().map(|best| {
         let words = format!("best: {}", format::nats(best.loss_valid));
         (best.step as f64, best.loss_valid, words)
@@ -58,9 +59,11 @@ fn evaluations(run: &RunPart) -> Markup {
     let every = run.evaluations.len().div_ceil(ROWS_MOST).max(1);
     let best = run.best.as_ref().map(|best| best.step);
     let last = run.last.as_ref().map(|last| last.step);
-    let shown = run.evaluations.iter().enumerate().filter(|(i, e)| {
-        i % every == 0 || Some(e.step) == best || Some(e.step) == last
-    });
+    let shown = run
+        .evaluations
+        .iter()
+        .enumerate()
+        .filter(|(i, e)| i % every == 0 || Some(e.step) == best || Some(e.step) == last);
     let rows = shown.map(|(_, e)| {
         let star = if Some(e.step) == best { " ★ best" } else { "" };
         vec![

@@ -48,7 +48,10 @@ pub fn receipts(run: &RunPart) -> Markup {
         return html! { p.none { "No technique is in use." } };
     }
     let rows = run.receipts.iter().map(|receipt| {
-        vec![html! { span.good aria-hidden="true" { "✓ " } (receipt.technique) }, cell(&receipt.statement)]
+        vec![
+            html! { span.good aria-hidden="true" { "✓ " } (receipt.technique) },
+            cell(&receipt.statement),
+        ]
     });
     let head = [("technique", Column::Text), ("what it measured about itself", Column::Text)];
     table("Each technique proved that it is live", &head, rows)
@@ -76,18 +79,22 @@ pub fn guards(run: &RunPart) -> Markup {
     table("The explosion guard acted", &head, rows)
 }
 
+/// Sizes of the splits.
+pub(crate) fn data_facts(run: &RunPart) -> Vec<(&'static str, String)> {
+    let Some(started) = &run.started else { return Vec::new() };
+    vec![
+        ("training tokens", format::count(started.tokens_train)),
+        ("held-out tokens", format::count(started.tokens_valid)),
+        ("vocabulary", format::count(started.vocabulary)),
+        ("bytes per held-out token", format::fixed(started.bytes_per_token, 2)),
+    ]
+}
+
 /// Sizes, split, and what was noticed.
 pub fn data(run: &RunPart) -> Markup {
-    let mut rows = Vec::new();
-    if let Some(started) = &run.started {
-        rows.push(("training tokens", format::count(started.tokens_train)));
-        rows.push(("held-out tokens", format::count(started.tokens_valid)));
-        rows.push(("vocabulary", format::count(started.vocabulary)));
-        rows.push(("bytes per held-out token", format::fixed(started.bytes_per_token, 2)));
-    }
     let notices: Vec<_> = run.notices.iter().filter(|notice| notice.step.is_none()).collect();
     html! {
-        (facts(&rows))
+        (facts(&data_facts(run)))
         @if !notices.is_empty() {
             ul { @for notice in &notices { li { (notice.text) } } }
         }
@@ -173,7 +180,10 @@ pub fn time(run: &RunPart) -> Markup {
 pub fn environment(run: &RunPart) -> Markup {
     let mut rows = vec![("folder", run.path.clone())];
     if let Some(started) = &run.started {
-        rows.push(("model", format!("{}, {} parameters", started.model, format::count(started.parameters))));
+        rows.push((
+            "model",
+            format!("{}, {} parameters", started.model, format::count(started.parameters)),
+        ));
         rows.push(("device", started.device.clone()));
         rows.push(("precision", started.precision.clone()));
     }

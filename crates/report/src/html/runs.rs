@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::table::{Column, cell, folded, table};
+use super::table::{Column, cell, folded, prose, table};
 use super::{Section, charts, parts};
 use crate::document::{Comparison, ComparisonRow, Document, RunPart};
 use crate::format;
@@ -13,17 +13,23 @@ use crate::summary::{Verdict, perplexity, plus_minus};
 pub fn figures(run: &RunPart) -> Markup {
     let Some(best) = &run.best else { return html! {} };
     let interval = normal_interval(best.gap, best.gap_se, 0.95);
-    let between =
-        format!("95%: {} to {}", format::nats(interval.low), format::nats(interval.high));
+    let between = format!("95%: {} to {}", format::nats(interval.low), format::nats(interval.high));
     let (rise, since) = match &run.verdict {
-        Verdict::Overfitting { nats, since_step, .. } => {
-            (format!("+{}", format::nats(*nats)), format!("since step {}", format::count(*since_step)))
+        Verdict::Overfitting { nats, since_step, .. } => (
+            format!("+{}", format::nats(*nats)),
+            format!("since step {}", format::count(*since_step)),
+        ),
+        Verdict::Level { nats, .. } => {
+            (format!("+{}", format::nats(*nats)), "within its error".to_owned())
         }
-        Verdict::Level { nats, .. } => (format!("+{}", format::nats(*nats)), "within its error".to_owned()),
         _ => ("none".to_owned(), "the end is the best".to_owned()),
     };
     let figures = [
-        ("held-out loss", format::nats(best.loss_valid), format!("± {} nats per token", format::nats(best.loss_valid_se))),
+        (
+            "held-out loss",
+            format::nats(best.loss_valid),
+            format!("± {} nats per token", format::nats(best.loss_valid_se)),
+        ),
         ("perplexity", perplexity(best.perplexity), "per token".to_owned()),
         ("bits per byte", format::fixed(best.bits_per_byte, 3), "of held-out text".to_owned()),
         ("gap", format::nats(best.gap), between),
@@ -90,7 +96,7 @@ fn compared(comparison: &Comparison) -> Markup {
                 (comparison.unit()) ", with 95% intervals; negative is better."
             }
         }
-        ul.caveats { @for caveat in &comparison.caveats { li { (caveat) } } }
+        ul.caveats { @for caveat in &comparison.caveats { li { (prose(caveat)) } } }
     }
 }
 
@@ -104,7 +110,7 @@ fn row(row: &ComparisonRow) -> Vec<Markup> {
                 (true, false) => html! { span.bad { "yes, worse" } },
                 (false, _) => html! { "no" },
             };
-            (html! { (signed(d.value)) " " span.faint { "(" (interval) ")" } }, word)
+            (html! { (format::signed(d.value)) " " span.faint { "(" (interval) ")" } }, word)
         }
     };
     vec![
@@ -118,16 +124,6 @@ fn row(row: &ComparisonRow) -> Vec<Markup> {
         cell(format::nats(row.rise)),
         cell(format::duration(row.seconds)),
     ]
-}
-
-/// A difference with its sign, a real minus.
-pub fn signed(value: f64) -> String {
-    let text = format::nats(value.abs());
-    match value {
-        v if v < 0.0 && text != "0.000" => format!("−{text}"),
-        v if v > 0.0 && text != "0.000" => format!("+{text}"),
-        _ => text,
-    }
 }
 
 fn varied(comparison: &Comparison) -> Markup {

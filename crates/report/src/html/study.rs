@@ -6,10 +6,9 @@ use maud::{Markup, html};
 use super::Section;
 use super::chart::{Chart, Curve, Point};
 use super::forest::{Bar, BarStyle, Forest, ForestRow};
-use super::runs::signed;
-use super::table::{Column, cell, facts, folded, table};
+use super::table::{Column, cell, facts, folded, prose, table};
 use crate::document::{ArmPoint, StudyPart};
-use crate::format;
+use crate::format::{self, interval, probability, signed};
 
 /// A page about a study.
 pub fn sections(study: &StudyPart) -> Vec<Section> {
@@ -49,7 +48,7 @@ fn effects(study: &StudyPart) -> Markup {
         }
         (effect_table(&effects))
         ul { @for effect in &effects { li { (effect.sentence) } } }
-        ul.caveats { @for caveat in &study.caveats { li { (caveat) } } }
+        ul.caveats { @for caveat in &study.caveats { li { (prose(caveat)) } } }
         (looks(study))
     }
 }
@@ -84,27 +83,8 @@ fn forest_row(effect: &EffectRecord) -> ForestRow {
     }
 }
 
-/// `[0.100, 0.150]`, or nothing where there is no interval.
-pub fn between(estimate: EffectEstimate) -> String {
+fn between(estimate: EffectEstimate) -> String {
     interval(estimate.low, estimate.high)
-}
-
-/// `[0.100, 0.150]` with real minus signs; `–` where there is none.
-pub fn interval(low: f64, high: f64) -> String {
-    if !low.is_finite() || !high.is_finite() {
-        return "–".to_owned();
-    }
-    let bound = |value: f64| format::nats(value).replace('-', "−");
-    format!("[{}, {}]", bound(low), bound(high))
-}
-
-/// A p-value: three decimals, `< 0.001` below that.
-pub fn probability(p: f64) -> String {
-    match p {
-        p if p.is_nan() => "–".to_owned(),
-        p if p < 0.001 => "< 0.001".to_owned(),
-        p => format::fixed(p, 3),
-    }
 }
 
 fn effect_table(effects: &[&EffectRecord]) -> Markup {
@@ -117,7 +97,7 @@ fn effect_table(effects: &[&EffectRecord]) -> Markup {
         ("95%, bootstrap", number),
         ("p, corrected", number),
         ("validation", number),
-        ("gap narrowed", number),
+        ("gap", number),
         ("time", number),
         ("seeds", number),
     ];
@@ -125,7 +105,7 @@ fn effect_table(effects: &[&EffectRecord]) -> Markup {
         let verdict = match effect.verdict {
             Verdict::Helps => html! { span.good { "helps" } },
             Verdict::Hurts => html! { span.bad { "hurts" } },
-            other => cell(other.words()),
+            other => html! { span.whole { (other.words()) } },
         };
         let seeds = match effect.settled_at {
             Some(at) => format!("{} (settled at {at})", effect.pairs),
@@ -143,12 +123,14 @@ fn effect_table(effects: &[&EffectRecord]) -> Markup {
             cell(interval(effect.bootstrap_low, effect.bootstrap_high)),
             cell(probability(effect.p_corrected)),
             html! { (signed(effect.valid.mean)) " " span.faint { (between(effect.valid)) } },
-            html! { (signed(effect.gap.mean)) " " span.faint { (between(effect.gap)) } },
+            cell(signed(effect.gap.mean)),
             cell(time),
             cell(seeds),
         ]
     });
-    table("Nats per token that it saves; positive is help", &head, rows)
+    let caption = "Nats per token that it saves on held-out text, and takes off the gap; \
+                   positive is help";
+    table(caption, &head, rows)
 }
 
 fn looks(study: &StudyPart) -> Markup {

@@ -57,6 +57,15 @@ pub fn folded(summary: &str, body: Markup) -> Markup {
     html! { details { summary { (summary) } (body) } }
 }
 
+/// Our own sentences, where a command stands between backticks.
+pub fn prose(text: &str) -> Markup {
+    html! {
+        @for (i, part) in text.split('`').enumerate() {
+            @if i % 2 == 1 { code { (part) } } @else { (part) }
+        }
+    }
+}
+
 /// A cell of text.
 pub fn cell(text: impl AsRef<str>) -> Markup {
     html! { (text.as_ref()) }
