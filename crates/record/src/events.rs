@@ -80,6 +80,43 @@ pub struct Started {
     /// Bytes of held-out text per token, for bits per byte.
     #[serde(with = "number")]
     pub bytes_per_token: f64,
+    /// What was found in the data; absent in runs of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<DataRecord>,
+}
+
+/// What was found in the data, as far as it bears on what a held-out loss means.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DataRecord {
+    /// Documents in the training split.
+    pub documents_train: u64,
+    /// Documents in the held-out split.
+    pub documents_valid: u64,
+    /// UTF-8 bytes of training text.
+    pub bytes_train: u64,
+    /// UTF-8 bytes of held-out text.
+    pub bytes_valid: u64,
+    /// Documents that equal an earlier one of any split.
+    pub exact_duplicates: u64,
+    /// Documents nearly equal to an earlier one of the same split.
+    pub near_duplicates: u64,
+    /// Copies within training that were taken out.
+    pub duplicates_removed: u64,
+    /// Training documents that occur, or nearly occur, in held-out text.
+    pub leaked_documents: u64,
+    /// How many of these were taken out of training.
+    pub leaked_removed: u64,
+    /// Passages that stand word for word in training (after removal) and in held-out text.
+    pub shared_passages: u64,
+    /// Bytes of held-out text inside such passages.
+    pub shared_passage_bytes: u64,
+    /// Every shared passage of at least this many bytes was found.
+    pub shared_passage_minimum: u64,
+    /// Held-out tokens that stand for a character unseen in training.
+    pub unknown_valid: u64,
+    /// A passage or document that stands in both, in words; empty where there is none.
+    pub example: String,
 }
 
 /// What a technique measured about itself before the run.
@@ -222,6 +259,13 @@ pub struct EvaluationRecord {
     /// Time the evaluation took, in seconds.
     #[serde(with = "number")]
     pub seconds: f64,
+    /// ‖Δw‖₂/‖w‖₂ of the update before it; absent in runs of older versions, after a skipped
+    /// update, and of averaged weights.
+    #[serde(default, with = "number::optional", skip_serializing_if = "Option::is_none")]
+    pub update_ratio: Option<f64>,
+    /// Held-out target tokens that were scored; 0 in runs of older versions.
+    #[serde(default)]
+    pub targets_valid: u64,
 }
 
 /// The explosion guard acted.

@@ -4,6 +4,7 @@ pub mod checkpoint;
 mod checksums;
 mod error;
 mod events;
+pub mod examination;
 pub mod manifest;
 mod metrics;
 mod number;
@@ -18,10 +19,11 @@ pub mod weights;
 pub use checkpoint::Checkpoint;
 pub use error::RecordError;
 pub use events::{
-    BaselineRecord, CheckpointRecord, EvaluationRecord, Event, GuardRecord, Notice, OpRecord,
-    OrderRecord, ProfileRecord, Receipt, SampleRecord, Started, StepRecord, StopReason, Stopped,
-    TimingRecord,
+    BaselineRecord, CheckpointRecord, DataRecord, EvaluationRecord, Event, GuardRecord, Notice,
+    OpRecord, OrderRecord, ProfileRecord, Receipt, SampleRecord, Started, StepRecord, StopReason,
+    Stopped, TimingRecord,
 };
+pub use examination::Examination;
 pub use manifest::Manifest;
 pub use metrics::{MetricsLog, read_metrics};
 pub use papers::{Papers, RecipeLine};

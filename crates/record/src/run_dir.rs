@@ -95,6 +95,11 @@ impl RunDir {
         self.root.join("profile.json")
     }
 
+    /// What `heldout diagnose` found in the model, once it looked.
+    pub fn examination(&self) -> PathBuf {
+        self.root.join("examination.json")
+    }
+
     /// Event files for TensorBoard.
     pub fn tensorboard(&self) -> PathBuf {
         self.root.join("tensorboard")

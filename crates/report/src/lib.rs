@@ -5,6 +5,7 @@
 //! the events on disk.
 
 pub mod baseline;
+pub mod diagnosis;
 pub mod document;
 pub mod format;
 pub mod html;

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use heldout_data::Progress as Preparing;
+use heldout_data::{DataFacts, Example, Progress as Preparing};
 use heldout_kernels::Activations;
 use heldout_record::checkpoint::{self, Checkpoint};
 use heldout_record::manifest::DataFile;
-use heldout_record::{Event, Manifest, RunDir, RunLock, Started, StopReason, Stopped};
+use heldout_record::{DataRecord, Event, Manifest, RunDir, RunLock, Started, StopReason, Stopped};
 
 use crate::checkpointing::{self, Standing};
 use crate::control::{Control, Observer};
@@ -154,6 +154,29 @@ fn data_files(setup: &Setup) -> Vec<DataFile> {
     files
 }
 
+/// What the data's facts say about the meaning of a held-out loss.
+fn data_record(facts: &DataFacts) -> DataRecord {
+    let leaks = facts.leaked_documents > facts.leaked_removed;
+    let example = facts.examples.iter().find(|e| leaks || e.kind == "passage");
+    let words = |e: &Example| format!("{} and {}: {:?}", e.one, e.other, e.excerpt);
+    DataRecord {
+        documents_train: facts.documents_train,
+        documents_valid: facts.documents_validation,
+        bytes_train: facts.bytes_train,
+        bytes_valid: facts.bytes_validation,
+        exact_duplicates: facts.exact_duplicates,
+        near_duplicates: facts.near_duplicates,
+        duplicates_removed: facts.duplicates_removed,
+        leaked_documents: facts.leaked_documents,
+        leaked_removed: facts.leaked_removed,
+        shared_passages: facts.shared_passages,
+        shared_passage_bytes: facts.shared_passage_bytes,
+        shared_passage_minimum: facts.shared_passage_minimum,
+        unknown_valid: facts.unknown_validation,
+        example: example.map(words).unwrap_or_default(),
+    }
+}
+
 /// Refuses data that changed since the run began, and notes the new start.
 fn note_resume(run: &RunDir, setup: &Setup) -> Result<(), TrainError> {
     // A manifest is a record, not a need: a run without one still goes on.
@@ -208,6 +231,7 @@ impl Run<'_> {
             device: setup.device.describe(),
             resumed_at,
             bytes_per_token: setup.bytes_per_token(),
+            data: Some(data_record(&setup.data.facts)),
         };
         self.recorder.event(Event::Started(started))
     }

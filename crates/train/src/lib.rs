@@ -15,6 +15,7 @@ mod job;
 mod launch;
 pub mod memory;
 mod meter;
+mod movement;
 mod receipts;
 pub mod recipe;
 mod recorder;

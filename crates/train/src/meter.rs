@@ -21,6 +21,7 @@ pub enum Part {
     Penalties,
     Clip,
     Guard,
+    Movement,
     Update,
     Project,
     Average,
@@ -40,6 +41,7 @@ impl Part {
             Part::Penalties => "penalty gradient",
             Part::Clip => "gradient norm and clipping",
             Part::Guard => "guard",
+            Part::Movement => "size of the update",
             Part::Update => "update",
             Part::Project => "projection",
             Part::Average => "weight average",
@@ -60,7 +62,7 @@ impl Part {
             Part::Guard | Part::Update | Part::Project | Part::Average => {
                 Some(&mut timing.step_seconds)
             }
-            Part::Evaluation => Some(&mut timing.evaluation_seconds),
+            Part::Evaluation | Part::Movement => Some(&mut timing.evaluation_seconds),
             Part::Samples => Some(&mut timing.sample_seconds),
             Part::Checkpoint => Some(&mut timing.checkpoint_seconds),
             Part::Record => None,
@@ -124,8 +126,8 @@ impl Run<'_> {
             }));
         }
         let work = self.work(part);
-        let is_optional =
-            matches!(part, Part::PenaltyValue | Part::Penalties | Part::Project | Part::Average);
+        use Part::{Average, Movement, Penalties, PenaltyValue, Project};
+        let is_optional = matches!(part, PenaltyValue | Penalties | Movement | Project | Average);
         if is_optional && work.bytes == 0.0 {
             return;
         }

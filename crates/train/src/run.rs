@@ -18,6 +18,7 @@ use crate::error::TrainError;
 use crate::horizon::{Clock, Horizon};
 use crate::job::Setup;
 use crate::meter::{Meter, Part};
+use crate::movement::Movement;
 use crate::receipts::Receipts;
 use crate::recorder::Recorder;
 use crate::saving::Saver;
@@ -38,6 +39,7 @@ pub struct Run<'a> {
     pub validation: Validation,
     pub receipts: Receipts,
     pub meter: Meter,
+    pub movement: Movement,
     prefetch: Prefetch,
     pace: Pace,
     /// The last step that is safe on disk.
@@ -104,6 +106,7 @@ impl<'a> Run<'a> {
             validation,
             receipts: Receipts::default(),
             meter: Meter::default(),
+            movement: Movement::default(),
             prefetch,
             pace: Pace { since: Instant::now(), tokens: 0 },
             saved: None,

@@ -23,8 +23,10 @@ impl Run<'_> {
             let rate = self.rate(at);
             match self.timed(Part::Guard, |run| run.guard(at, &loss, &clipped))? {
                 Decision::Update(clipped) => {
+                    self.timed(Part::Movement, Run::begin_movement);
                     self.timed(Part::Update, |run| run.update(at, rate, &clipped));
                     self.timed(Part::Project, |run| run.project(at, rate));
+                    self.timed(Part::Movement, Run::end_movement);
                     self.timed(Part::Average, |run| run.average(at));
                 }
                 Decision::Skip => self.clear_gradients(),

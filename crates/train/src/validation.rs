@@ -158,6 +158,8 @@ impl Run<'_> {
             weights: one.weights.word().into(),
             best: false,
             seconds: one.seconds,
+            update_ratio: self.movement.ratio_of(one.weights, progress.step),
+            targets_valid: one.valid.targets,
         }
     }
 

@@ -163,7 +163,7 @@ impl Chart {
         };
         html! {
             div.scroll tabindex="0" role="group" aria-label=(self.title) {
-                svg.chart class=(self.class()) viewBox=(format!("0 0 {width} {height}"))
+                svg class=(self.class()) viewBox=(format!("0 0 {width} {height}"))
                     role="img" aria-labelledby=(format!("{0}-t {0}-d", self.id)) {
                     title id=(format!("{}-t", self.id)) { (self.title) }
                     desc id=(format!("{}-d", self.id)) { (self.description) }
@@ -198,7 +198,7 @@ impl Chart {
         };
         // Many bands over each other must not hide the curves.
         let many = if self.curves.len() > 3 { " many" } else { "" };
-        format!("{size}{many}")
+        format!("chart {size}{many}")
     }
 
     fn points(&self) -> impl Iterator<Item = &Point> {
