@@ -1,5 +1,6 @@
 //! The papers of a run, read back as far as they are there: manifest, and recipe with origins.
 
+use crate::examination::Examination;
 use crate::manifest::Manifest;
 use crate::run_dir::RunDir;
 use crate::study::StudyDir;
@@ -14,6 +15,8 @@ pub struct Papers {
     pub manifest: Option<Manifest>,
     /// The recipe as resolved, in the order of its file.
     pub recipe: Vec<RecipeLine>,
+    /// What a look at the trained model showed, once one was taken.
+    pub examination: Option<Examination>,
     /// One sentence for each paper that is there but cannot be read.
     pub problems: Vec<String>,
 }
@@ -40,6 +43,10 @@ impl Papers {
                 Ok(manifest) => papers.manifest = Some(manifest),
                 Err(error) => papers.problems.push(error.to_string()),
             }
+        }
+        match Examination::read(&run.examination()) {
+            Ok(examination) => papers.examination = examination,
+            Err(error) => papers.problems.push(error.to_string()),
         }
         let path = run.recipe();
         match fs::read_to_string(&path) {

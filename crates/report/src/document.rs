@@ -9,6 +9,7 @@ mod run;
 mod study;
 
 pub use comparison::{Comparison, ComparisonRow, Difference, KnobPoint, KnobSweep, Varied};
+pub(crate) use run::capitalized;
 pub use run::{RunPart, StepSummary};
 pub use study::{ArmCurve, ArmPoint, StudyPart, StudySource};
 

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::Source;
 use crate::baseline::{Standing, model};
+use crate::diagnosis::{Diagnosis, Evidence, diagnose_with};
 use crate::format;
 use crate::statistics::normal_interval;
 use crate::summary::{RunSummary, Verdict, perplexity, plus_minus};
@@ -26,6 +27,8 @@ pub struct RunPart {
     /// The result in sentences.
     pub lead: Vec<String>,
     pub verdict: Verdict,
+    /// What is wrong, since when, what to try.
+    pub diagnosis: Diagnosis,
     pub started: Option<Started>,
     pub stopped: Option<Stopped>,
     /// The evaluation with the lowest held-out loss.
@@ -94,6 +97,7 @@ impl RunPart {
             path: source.path.clone(),
             lead: Vec::new(),
             verdict: summary.verdict(),
+            diagnosis: diagnosis(source),
             best: summary.best().cloned(),
             last: summary.last().cloned(),
             whole_split_loss: summary.whole_split(),
@@ -128,6 +132,17 @@ impl RunPart {
         let files = &self.manifest.as_ref()?.data;
         files.iter().find(|file| file.role == "content").map(|file| file.hash.as_str())
     }
+}
+
+/// A technique that is in the recipe is planned.
+fn diagnosis(source: &Source) -> Diagnosis {
+    let technique = |line: &RecipeLine| {
+        let name = line.key.strip_prefix("regularize.")?;
+        (line.value != "false").then(|| name.to_owned())
+    };
+    let planned = source.papers.recipe.iter().filter_map(technique).collect();
+    let examination = source.papers.examination.clone();
+    diagnose_with(&source.events, &Evidence { planned, examination })
 }
 
 /// The result in sentences.

@@ -139,7 +139,7 @@ impl Chart {
     /// The chart, or a line that says that there is nothing to draw.
     pub fn draw(&self) -> Markup {
         let Some(range) = self.range() else {
-            return html! { p.none { "Nothing to draw: " (self.title) "." } };
+            return html! { p.none { "Nothing to draw yet: " (self.title) "." } };
         };
         let xs = self.points().map(|p| p.x);
         let (low, high) =
@@ -444,8 +444,8 @@ mod tests {
 
     #[test]
     fn nothing_to_draw_is_said() {
-        assert!(chart(&[]).draw().into_string().contains("Nothing to draw"));
-        assert!(chart(&[(1.0, f64::NAN)]).draw().into_string().contains("Nothing to draw"));
+        assert!(chart(&[]).draw().into_string().contains("Nothing to draw yet"));
+        assert!(chart(&[(1.0, f64::NAN)]).draw().into_string().contains("Nothing to draw yet"));
     }
 
     #[test]

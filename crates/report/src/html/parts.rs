@@ -4,8 +4,9 @@ use heldout_record::StopReason;
 use heldout_record::manifest::Manifest;
 use maud::{Markup, html};
 
-use super::table::{Column, cell, facts, folded, table};
-use crate::document::RunPart;
+use super::table::{Column, cell, facts, folded, prose, table};
+use crate::diagnosis::Severity;
+use crate::document::{RunPart, capitalized};
 use crate::{format, profile};
 
 /// Samples shown at once; the earlier ones are folded away.
@@ -40,6 +41,69 @@ fn plan_line(line: &str) -> Markup {
         Some((slot, what)) => html! { strong { (slot) } " " (what) },
         None => html! { (line) },
     }
+}
+
+/// What is wrong, the figures behind it, what to try.
+pub fn diagnosis(run: &RunPart) -> Markup {
+    html! {
+        @for finding in &run.diagnosis.findings {
+            div.finding {
+                p { (severity(finding.severity)) (capitalized(&finding.sentence)) "." }
+                @if !finding.evidence.is_empty() {
+                    ul.small { @for line in &finding.evidence { li { (prose(line)) } } }
+                }
+                @if !finding.suggestions.is_empty() {
+                    p.small { "To try:" }
+                    ul.small { @for suggestion in &finding.suggestions {
+                        li {
+                            (prose(&suggestion.text))
+                            @if let Some(setting) = &suggestion.setting {
+                                " " code { "--set " (setting) }
+                            }
+                        }
+                    } }
+                }
+            }
+        }
+        @let rows = examined(run);
+        @if !rows.is_empty() { h3 { "A look at the model" } (facts(&rows)) }
+    }
+}
+
+fn severity(severity: Severity) -> Markup {
+    match severity {
+        Severity::Bad => html! { strong.bad { "Bad " } },
+        Severity::Warning => html! { strong.warn { "Warning " } },
+        Severity::Note => html! { strong.faint { "Note " } },
+        Severity::Good => html! { strong.good { "Good " } },
+    }
+}
+
+/// Calibration and memorisation, where somebody looked.
+pub(crate) fn examined(run: &RunPart) -> Vec<(&'static str, String)> {
+    let Some(examination) = &run.diagnosis.examination else { return Vec::new() };
+    let mut rows = vec![("weights", examination.weights.clone())];
+    if let Some(calibration) = &examination.calibration {
+        let share = |value| format!("{:.1}%", 100.0 * value);
+        rows.push(("calibration error", share(calibration.error)));
+        let [sure, right] = [calibration.confidence, calibration.accuracy].map(share);
+        rows.push(("confidence", format!("{sure} on average, right {right} of the time")));
+        rows.push(("best temperature", format::fixed(calibration.temperature, 2)));
+    }
+    if let Some(memorized) = &examination.memorization {
+        let share = |part: &heldout_record::examination::Reproduced| {
+            format!("{} of {}", format::count(part.verbatim), format::count(part.windows))
+        };
+        let text = format!(
+            "{} training windows continued word for word ({} tokens), {} held-out ones",
+            share(&memorized.train),
+            memorized.continuation,
+            share(&memorized.valid)
+        );
+        rows.push(("memorised", text));
+        rows.push(("for example", memorized.example.clone()));
+    }
+    rows
 }
 
 /// What each technique measured about itself.
@@ -79,15 +143,40 @@ pub fn guards(run: &RunPart) -> Markup {
     table("The explosion guard acted", &head, rows)
 }
 
-/// Sizes of the splits.
+/// Sizes of the splits, duplicates, leaks.
 pub(crate) fn data_facts(run: &RunPart) -> Vec<(&'static str, String)> {
     let Some(started) = &run.started else { return Vec::new() };
-    vec![
+    let mut rows = vec![
         ("training tokens", format::count(started.tokens_train)),
         ("held-out tokens", format::count(started.tokens_valid)),
         ("vocabulary", format::count(started.vocabulary)),
         ("bytes per held-out token", format::fixed(started.bytes_per_token, 2)),
-    ]
+    ];
+    let Some(data) = &started.data else { return rows };
+    let of = |documents: u64, bytes: u64| {
+        let plural = if documents == 1 { "document" } else { "documents" };
+        format!("{} {plural}, {}", format::count(documents), format::bytes(bytes))
+    };
+    let found = |count: u64, removed: u64| match (count, removed) {
+        (0, _) => "none found".to_owned(),
+        (n, 0) => format::count(n),
+        (n, removed) => format!("{}, {} taken out", format::count(n), format::count(removed)),
+    };
+    rows.push(("training text", of(data.documents_train, data.bytes_train)));
+    rows.push(("held-out text", of(data.documents_valid, data.bytes_valid)));
+    let copies = data.exact_duplicates + data.near_duplicates;
+    rows.push(("copies of documents", found(copies, data.duplicates_removed)));
+    rows.push(("training documents held out", found(data.leaked_documents, data.leaked_removed)));
+    let shared = match data.shared_passages {
+        0 => "none found".to_owned(),
+        n => format!("{}, {}", format::count(n), format::bytes(data.shared_passage_bytes)),
+    };
+    rows.push(("passages in both splits", shared));
+    rows.push(("for example", data.example.clone()));
+    if data.unknown_valid > 0 {
+        rows.push(("unknown held-out tokens", format::count(data.unknown_valid)));
+    }
+    rows
 }
 
 /// Sizes, split, and what was noticed.

@@ -46,6 +46,7 @@ pub fn figures(run: &RunPart) -> Markup {
 pub fn one(run: &RunPart) -> Vec<Section> {
     let mut sections = vec![
         Section::new("curves", "Curves", charts::losses(run)),
+        Section::new("diagnosis", "Diagnosis", parts::diagnosis(run)),
         Section::new("training", "Training", charts::training(run)),
         Section::new("plan", "Plan and recipe", parts::plan(run)),
         Section::new("receipts", "Receipts", parts::receipts(run)),
@@ -145,6 +146,7 @@ fn details(runs: &[RunPart]) -> Markup {
         article id=(format!("run-{}", slug(&run.name))) {
             h3 { (run.name) }
             p { (run.lead.join(" ")) }
+            (folded("Diagnosis", parts::diagnosis(run)))
             (folded("Plan and recipe", parts::plan(run)))
             (folded("Receipts", parts::receipts(run)))
             (folded("Data", parts::data(run)))

@@ -3,7 +3,7 @@
 use heldout_record::manifest::Manifest;
 
 use super::{Align, Page, escaped};
-use crate::document::{Comparison, Document, RunPart};
+use crate::document::{Comparison, Document, RunPart, capitalized};
 use crate::summary::{perplexity, plus_minus};
 use crate::{format, profile};
 
@@ -15,6 +15,8 @@ const SAMPLES_SHOWN: usize = 2;
 pub(super) fn one(page: &mut Page, run: &RunPart) {
     page.heading(2, "Curve");
     evaluations(page, run);
+    page.heading(2, "Diagnosis");
+    diagnosis(page, run);
     page.heading(2, "Plan");
     plan(page, run);
     if !run.receipts.is_empty() {
@@ -68,6 +70,22 @@ fn evaluations(page: &mut Page, run: &RunPart) {
         ("", Align::Left),
     ];
     page.table(&head, &rows);
+}
+
+fn diagnosis(page: &mut Page, run: &RunPart) {
+    let mut lines = Vec::new();
+    for finding in &run.diagnosis.findings {
+        lines.push(format!("**{}.**", escaped(&capitalized(&finding.sentence))));
+        lines.extend(finding.evidence.iter().map(|line| format!("- {}", escaped(line))));
+        lines.extend(finding.suggestions.iter().map(|suggestion| {
+            let setting = suggestion.setting.as_ref();
+            let setting = setting.map(|s| format!(" (`--set {s}`)")).unwrap_or_default();
+            format!("- try: {}{setting}", escaped(&suggestion.text))
+        }));
+        page.block(&lines.join("\n"));
+        lines.clear();
+    }
+    page.facts(&crate::html::parts::examined(run));
 }
 
 fn plan(page: &mut Page, run: &RunPart) {
