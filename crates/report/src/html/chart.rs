@@ -11,6 +11,10 @@ use crate::plot::axis::Axis;
 
 const CHARACTER: f64 = 7.0;
 const LINE: f64 = 15.0;
+/// Longer names of curves are cut.
+const NAME_LENGTH: usize = 22;
+/// Grey.
+const LEVEL_SLOT: usize = 5;
 
 /// A chart.
 #[derive(Clone, Debug, Default)]
@@ -176,7 +180,9 @@ impl Chart {
                         @for curve in &self.curves { (band(curve, &area)) }
                         @for curve in &self.curves { (line(curve, &area)) }
                     }
-                    (self.levelled(&area))
+                    @if let Some((y, _)) = self.level(&area) {
+                        line.level x1=(px(area.left)) x2=(px(area.right())) y1=(px(y)) y2=(px(y)) {}
+                    }
                     (self.marked(&area))
                     @for curve in &self.curves { (hover(curve, &area)) }
                     (self.names(&area))
@@ -246,8 +252,10 @@ impl Chart {
         if self.curves.len() < 2 {
             return 0.0;
         }
-        let longest = self.curves.iter().map(|c| c.name.chars().count()).max().unwrap_or(0);
-        longest.min(22) as f64 * CHARACTER + 8.0
+        let names = self.curves.iter().map(|curve| curve.name.as_str());
+        let names = names.chain(self.level.as_ref().map(|(_, words)| words.as_str()));
+        let longest = names.map(|name| name.chars().count()).max().unwrap_or(0);
+        longest.min(NAME_LENGTH) as f64 * CHARACTER + 8.0
     }
 
     fn axes(&self, area: &Area<'_>) -> Markup {
@@ -276,14 +284,10 @@ impl Chart {
         }
     }
 
-    fn levelled(&self, area: &Area<'_>) -> Markup {
-        let inside = |level: &&(f64, String)| (0.0..=1.0).contains(&area.y.share(level.0));
-        let Some((value, words)) = self.level.as_ref().filter(inside) else { return html! {} };
-        let y = area.y(*value);
-        html! {
-            line.level x1=(px(area.left)) x2=(px(area.right())) y1=(px(y)) y2=(px(y)) {}
-            text.label x=(px(area.right() - 4.0)) y=(px(y - 5.0)) text-anchor="end" { (words) }
-        }
+    /// The level, where it lies inside the range.
+    fn level(&self, area: &Area<'_>) -> Option<(f64, &str)> {
+        let (value, words) = self.level.as_ref()?;
+        (0.0..=1.0).contains(&area.y.share(*value)).then(|| (area.y(*value), words.as_str()))
     }
 
     fn marked(&self, area: &Area<'_>) -> Markup {
@@ -309,15 +313,15 @@ impl Chart {
             let last = curve.points.iter().rev().find(|p| p.y.is_finite())?;
             Some(area.y(last.y).clamp(area.top + 4.0, area.bottom()))
         };
-        let mut places: Vec<(f64, &Curve)> =
-            self.curves.iter().filter_map(|curve| Some((end(curve)?, curve))).collect();
+        let named = |curve| Some((end(curve)?, (curve.name.as_str(), curve.slot)));
+        let mut places: Vec<_> = self.curves.iter().filter_map(named).collect();
+        places.extend(self.level(area).map(|(y, words)| (y, (words, LEVEL_SLOT))));
         places.sort_by(|a, b| a.0.total_cmp(&b.0));
         spread(&mut places, area.top + 4.0, area.bottom());
-        let cut = |name: &str| crate::wrap::truncate(name, 22);
         html! {
-            @for (y, curve) in &places {
-                text class=(format!("name s{}", curve.slot % 8)) x=(px(area.right() + 8.0))
-                    y=(px(*y)) dy="0.35em" { (cut(&curve.name)) }
+            @for (y, (name, slot)) in &places {
+                text class=(format!("name s{}", slot % 8)) x=(px(area.right() + 8.0))
+                    y=(px(*y)) dy="0.35em" { (crate::wrap::truncate(name, NAME_LENGTH)) }
             }
         }
     }

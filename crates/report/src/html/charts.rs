@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::chart::{Chart, Curve, CurveKind, Point, Size};
-use super::table::{Column, cell, folded, table};
+use super::table::{Column, cell, figures_of, table};
 use crate::document::{KnobPoint, KnobSweep, RunPart, StepSummary};
 use crate::format;
 use crate::summary::plus_minus;
@@ -88,7 +88,7 @@ fn evaluations(run: &RunPart) -> Markup {
         1 => "Every evaluation".to_owned(),
         every => format!("One evaluation in {every}, the best and the last"),
     };
-    folded("The figures as a table", table(&caption, &head, rows))
+    figures_of("The figures as a table", table(&caption, &head, rows))
 }
 
 /// Small charts of how training went: objective, learning rate, gradient norm.
@@ -138,7 +138,30 @@ pub fn training(run: &RunPart) -> Markup {
                 "their range."
             }
         }
+        (training_table(run))
     }
+}
+
+fn training_table(run: &RunPart) -> Markup {
+    let every = run.steps.len().div_ceil(ROWS_MOST / 2).max(1);
+    let rows = run.steps.iter().skip(every - 1).step_by(every).map(|s| {
+        vec![
+            cell(format::count(s.step)),
+            cell(format::nats(s.objective)),
+            cell(format::nats(s.loss_train)),
+            cell(format::rate(s.learning_rate)),
+            cell(format::nats(s.gradient_norm)),
+        ]
+    });
+    let number = Column::Number;
+    let head = [
+        ("step", number),
+        ("objective", number),
+        ("of this the likelihood", number),
+        ("learning rate", number),
+        ("gradient norm", number),
+    ];
+    figures_of("The figures as a table", table("Training, a part of the steps", &head, rows))
 }
 
 /// Held-out loss of several runs over each other.

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use super::Section;
 use super::chart::{Chart, Curve, Point};
 use super::forest::{Bar, BarStyle, Forest, ForestRow};
-use super::table::{Column, cell, facts, folded, prose, table};
+use super::table::{Column, cell, facts, figures_of, folded, prose, table};
 use crate::document::{ArmPoint, StudyPart};
 use crate::format::{self, interval, probability, signed};
 
@@ -262,7 +262,27 @@ fn curves(study: &StudyPart) -> Markup {
         figure { (gaps.draw()) figcaption {
             "Gap: validation minus training sample, measured alike."
         } }
+        (curve_table(study))
     }
+}
+
+fn curve_table(study: &StudyPart) -> Markup {
+    let mut head = vec![("arm", Column::Text)];
+    let longest = study.curves.iter().max_by_key(|arm| arm.points.len());
+    let points = longest.map_or(&[][..], |arm| &arm.points);
+    let every = points.len().div_ceil(8).max(1);
+    let steps: Vec<u64> = points.iter().skip(every - 1).step_by(every).map(|p| p.step).collect();
+    let names: Vec<String> =
+        steps.iter().map(|step| format!("step {}", format::count(*step))).collect();
+    head.extend(names.iter().map(|name| (name.as_str(), Column::Number)));
+    let rows = study.curves.iter().map(|arm| {
+        let at = |step: &u64| arm.points.iter().find(|p| p.step == *step);
+        let loss = |step| at(step).map_or("–".to_owned(), |p| format::nats(p.loss_valid));
+        let mut cells = vec![cell(&arm.arm)];
+        cells.extend(steps.iter().map(|step| cell(loss(step))));
+        cells
+    });
+    figures_of("The figures as a table", table("Mean loss on validation", &head, rows))
 }
 
 fn design(study: &StudyPart) -> Markup {

@@ -20,9 +20,9 @@ pub fn table(
         _ => None,
     };
     html! {
-        div.scroll tabindex="0" role="group" aria-label=(caption) {
-            table {
-                caption { (caption) }
+        figure.table {
+            figcaption { (caption) }
+            div.scroll tabindex="0" role="group" aria-label=(caption) { table aria-label=(caption) {
                 thead { tr {
                     @for (i, (name, _)) in head.iter().enumerate() {
                         th scope="col" class=[class(i)] { (name) }
@@ -36,7 +36,7 @@ pub fn table(
                         } }
                     }
                 }
-            }
+            } }
         }
     }
 }
@@ -52,8 +52,13 @@ pub fn facts(rows: &[(&str, String)]) -> Markup {
     }
 }
 
-/// Something behind a line that opens it; needs no script.
+/// Something behind a line that opens it; needs no script, and is open on paper.
 pub fn folded(summary: &str, body: Markup) -> Markup {
+    html! { details.paper { summary { (summary) } (body) } }
+}
+
+/// The same for figures that a chart shows already: paper goes without.
+pub fn figures_of(summary: &str, body: Markup) -> Markup {
     html! { details { summary { (summary) } (body) } }
 }
 

@@ -175,11 +175,12 @@ pub fn run(root: &Path, made: &Made) -> RunDir {
 }
 
 fn recipe(made: &Made) -> String {
+    let dropout = if made.dropout > 0.0 { made.dropout.to_string() } else { "false".into() };
     format!(
         "[data]\ntrain = [\"tale.txt\"]  # command line\ntokenizer = \"char\"\n\n[regularize]\n\
-         dropout = {}  # command line\nweight-decay = 0.1  # default: a mild one\n\n[run]\n\
+         dropout = {dropout}  # command line\nweight-decay = 0.1  # default: a mild one\n\n[run]\n\
          seed = {}\n",
-        made.dropout, made.seed
+        made.seed
     )
 }
 
