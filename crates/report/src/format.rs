@@ -84,8 +84,17 @@ pub fn rate(value: f64) -> String {
     format!("{mantissa}e{exponent}")
 }
 
-/// A difference in nats with its sign: `+0.120`, `−0.034` (a real minus), `0.000`.
+/// A figure's text, or `–` where the figure is not known (not a number).
+pub fn known(value: f64, text: String) -> String {
+    if value.is_nan() { "–".to_owned() } else { text }
+}
+
+/// A difference in nats with its sign: `+0.120`, `−0.034` (a real minus), `0.000`; `–` where there
+/// is none.
 pub fn signed(value: f64) -> String {
+    if value.is_nan() {
+        return "–".to_owned();
+    }
     let text = nats(value.abs());
     match value {
         v if v < 0.0 && text != "0.000" => format!("−{text}"),
@@ -182,6 +191,7 @@ mod tests {
             [0.12, -0.0344, -0.0001, 0.0].map(signed),
             ["+0.120", "−0.034", "0.000", "0.000"]
         );
+        assert_eq!(signed(f64::NAN), "–");
         assert_eq!(interval(-0.0131, 0.015), "[−0.013, 0.015]");
         assert_eq!(interval(f64::NAN, 0.015), "–");
         assert_eq!([0.0321, 0.0009, f64::NAN].map(probability), ["0.032", "< 0.001", "–"]);

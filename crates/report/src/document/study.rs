@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use heldout_record::study::{
-    ContrastKind, EffectRecord, Look, Standing, Study, StudyDir, StudyResult, TrialEvent,
-    TrialFailed, TrialResult, Verdict, read_trials,
+    ArmSummary, ContrastKind, EffectRecord, Look, Standing, Study, StudyDir, StudyResult,
+    TrialEvent, TrialFailed, TrialResult, Verdict, read_trials,
 };
 use heldout_record::{EvaluationRecord, RecipeLine, RecordError, read_metrics};
 use serde::Serialize;
@@ -198,6 +198,14 @@ impl StudyPart {
             result.trials_failed,
         ));
         lead
+    }
+}
+
+/// An arm's loss on the test split, with its deviation over seeds where there are several.
+pub(crate) fn test_loss(arm: &ArmSummary) -> String {
+    match arm.loss_test_sd.is_finite() {
+        true => crate::summary::plus_minus(arm.loss_test, arm.loss_test_sd),
+        false => format::nats(arm.loss_test),
     }
 }
 

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::table::{Column, cell, folded, prose, table};
 use super::{Section, charts, parts};
 use crate::document::{Comparison, ComparisonRow, Document, RunPart};
-use crate::format;
+use crate::format::{self, known};
 use crate::statistics::normal_interval;
 use crate::summary::{Verdict, perplexity, plus_minus};
 
@@ -116,13 +116,13 @@ fn row(row: &ComparisonRow) -> Vec<Markup> {
     };
     vec![
         html! { a href=(format!("#run-{}", slug(&row.run))) { (row.run) } },
-        cell(plus_minus(row.loss, row.loss_se)),
+        cell(known(row.loss, plus_minus(row.loss, row.loss_se))),
         difference,
         beyond,
-        cell(plus_minus(row.gap, row.gap_se)),
-        cell(perplexity(row.perplexity)),
-        cell(format::fixed(row.bits_per_byte, 3)),
-        cell(format::nats(row.rise)),
+        cell(known(row.gap, plus_minus(row.gap, row.gap_se))),
+        cell(known(row.perplexity, perplexity(row.perplexity))),
+        cell(known(row.bits_per_byte, format::fixed(row.bits_per_byte, 3))),
+        cell(known(row.rise, format::nats(row.rise))),
         cell(format::duration(row.seconds)),
     ]
 }

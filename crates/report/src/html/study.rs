@@ -7,8 +7,8 @@ use super::Section;
 use super::chart::{Chart, Curve, Point};
 use super::forest::{Bar, BarStyle, Forest, ForestRow};
 use super::table::{Column, cell, facts, figures_of, folded, prose, table};
-use crate::document::{ArmPoint, StudyPart};
-use crate::format::{self, interval, probability, signed};
+use crate::document::{ArmPoint, StudyPart, test_loss};
+use crate::format::{self, interval, known, probability, signed};
 
 /// A page about a study.
 pub fn sections(study: &StudyPart) -> Vec<Section> {
@@ -204,19 +204,15 @@ fn arm_row(study: &StudyPart, arm: &ArmSummary) -> Vec<Markup> {
         0 => arm.finished.to_string(),
         failed => format!("{} ({failed} failed)", arm.finished),
     };
-    let test = match arm.loss_test_sd.is_finite() {
-        true => crate::summary::plus_minus(arm.loss_test, arm.loss_test_sd),
-        false => format::nats(arm.loss_test),
-    };
     vec![
         cell(&arm.name),
         html! { code { (settings) } },
         cell(seeds),
-        cell(test),
-        cell(format::nats(arm.loss_valid)),
-        cell(format::nats(arm.loss_train)),
-        cell(format::nats(arm.gap)),
-        cell(format::duration(arm.seconds)),
+        cell(known(arm.loss_test, test_loss(arm))),
+        cell(known(arm.loss_valid, format::nats(arm.loss_valid))),
+        cell(known(arm.loss_train, format::nats(arm.loss_train))),
+        cell(known(arm.gap, format::nats(arm.gap))),
+        cell(known(arm.seconds, format::duration(arm.seconds))),
     ]
 }
 

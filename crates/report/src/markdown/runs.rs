@@ -4,8 +4,9 @@ use heldout_record::manifest::Manifest;
 
 use super::{Align, Page, escaped};
 use crate::document::{Comparison, Document, RunPart, capitalized};
+use crate::format::{self, known};
+use crate::profile;
 use crate::summary::{perplexity, plus_minus};
-use crate::{format, profile};
 
 /// Rows of a run's curve.
 const ROWS_MOST: usize = 20;
@@ -226,13 +227,13 @@ fn compared(page: &mut Page, comparison: &Comparison) {
             };
             vec![
                 row.run.clone(),
-                plus_minus(row.loss, row.loss_se),
+                known(row.loss, plus_minus(row.loss, row.loss_se)),
                 difference,
                 interval,
                 beyond.to_owned(),
-                plus_minus(row.gap, row.gap_se),
-                perplexity(row.perplexity),
-                format::fixed(row.bits_per_byte, 3),
+                known(row.gap, plus_minus(row.gap, row.gap_se)),
+                known(row.perplexity, perplexity(row.perplexity)),
+                known(row.bits_per_byte, format::fixed(row.bits_per_byte, 3)),
                 format::duration(row.seconds),
             ]
         })

@@ -3,8 +3,8 @@
 use heldout_record::study::{EffectEstimate, EffectRecord};
 
 use super::{Align, Page};
-use crate::document::StudyPart;
-use crate::format;
+use crate::document::{StudyPart, test_loss};
+use crate::format::{self, known};
 use crate::summary::plus_minus;
 
 pub(super) fn write(page: &mut Page, study: &StudyPart) {
@@ -97,11 +97,11 @@ fn arms(page: &mut Page, study: &StudyPart) {
                 settings(&arm.name),
                 arm.finished.to_string(),
                 arm.failed.to_string(),
-                plus_minus(arm.loss_test, arm.loss_test_sd),
-                format::nats(arm.loss_valid),
-                format::nats(arm.loss_train),
-                format::nats(arm.gap),
-                format::duration(arm.seconds),
+                known(arm.loss_test, test_loss(arm)),
+                known(arm.loss_valid, format::nats(arm.loss_valid)),
+                known(arm.loss_train, format::nats(arm.loss_train)),
+                known(arm.gap, format::nats(arm.gap)),
+                known(arm.seconds, format::duration(arm.seconds)),
             ]
         })
         .collect();
