@@ -122,6 +122,23 @@ fn runs_that_differ_in_one_number_show_the_gap_along_it() {
 }
 
 #[test]
+fn runs_that_differ_in_their_seed_are_told_by_their_mean() {
+    let folder = tempfile::tempdir().expect("a scratch folder");
+    let source = |seed: u64| {
+        let made = Made { seed, best: 1.6 + 0.1 * seed as f64, ..Made::default() };
+        let run = support::run(&folder.path().join(seed.to_string()), &made);
+        Source::read(&run.root).expect("a run")
+    };
+    let document = Document::of_runs(&[1, 2, 3].map(source), WRITTEN);
+    let first = &document.lead[0];
+    assert!(
+        first.starts_with("The 3 runs differ in their seed alone: held-out loss 1.8"),
+        "{first}"
+    );
+    assert!(document.comparison.expect("there are three").sweep.is_none());
+}
+
+#[test]
 fn losses_on_different_text_are_not_compared() {
     let folder = tempfile::tempdir().expect("a scratch folder");
     let mut sources: Vec<Source> = ["a", "b"]

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::run::RunPart;
 use crate::format;
-use crate::statistics::normal_interval;
+use crate::statistics::{self, normal_interval};
 
 /// Keys that say how a run was made, not what it is.
 const IRRELEVANT: [&str; 8] = [
@@ -127,6 +127,7 @@ impl Comparison {
         }
         let (figure, unit) = (format::nats(self.figure(best)), self.unit());
         let mut lead = vec![format!("{} is best on held-out text: {figure} {unit}.", best.run)];
+        lead.splice(0..0, self.over_seeds());
         let others = self.rows.iter().filter(|row| row.difference.is_some());
         let (clear, within): (Vec<_>, Vec<_>) =
             others.partition(|row| row.difference.is_some_and(|d| d.exceeds_noise));
@@ -143,6 +144,18 @@ impl Comparison {
             lead.push(format!("{} {verb} not, as far as can be told.", names(&within)));
         }
         lead
+    }
+
+    /// Where the runs differ in nothing but their seed: their mean.
+    fn over_seeds(&self) -> Option<String> {
+        let is_seed = |varied: &Varied| varied.key == "run.seed";
+        let losses: Vec<f64> = self.rows.iter().map(|row| row.loss).collect();
+        let mean = statistics::estimate(&losses).filter(|mean| mean.mean.is_finite())?;
+        (!self.varied.is_empty() && self.varied.iter().all(is_seed)).then(|| {
+            let loss = crate::summary::plus_minus(mean.mean, mean.standard_error);
+            let n = mean.n;
+            format!("The {n} runs differ in their seed alone: held-out loss {loss} over seeds.")
+        })
     }
 
     /// A row's figure in the comparison's measure.
@@ -305,7 +318,7 @@ fn point(value: f64, rows: &[&ComparisonRow]) -> Option<KnobPoint> {
     let mean = |of: fn(&ComparisonRow) -> f64| rows.iter().map(|row| of(row)).sum::<f64>() / n;
     let spread = |of: fn(&ComparisonRow) -> f64| {
         let values: Vec<f64> = rows.iter().map(|row| of(row)).collect();
-        crate::statistics::estimate(&values).map_or(0.0, |e| e.standard_error)
+        statistics::estimate(&values).map_or(0.0, |e| e.standard_error)
     };
     (!rows.is_empty()).then(|| KnobPoint {
         value,

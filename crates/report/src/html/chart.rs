@@ -187,9 +187,8 @@ impl Chart {
                     @for curve in &self.curves { (hover(curve, &area)) }
                     (self.names(&area))
                     @if range.is_start_cut {
-                        text.note x=(px(area.right() - 4.0)) y=(px(area.top + 10.0)) text-anchor="end" {
-                            "↑ the first values lie above"
-                        }
+                        text.note x=(px(area.right() - 4.0)) y=(px(area.top + 10.0))
+                            text-anchor="end" { "↑ the first values lie above" }
                     }
                 }
             }

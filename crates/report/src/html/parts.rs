@@ -28,7 +28,7 @@ pub fn plan(run: &RunPart) -> Markup {
             p.none { "The recipe is not there any more." }
         } @else {
             (folded(
-                &format!("The recipe as resolved: {} settings with their origins", run.recipe.len()),
+                &format!("The recipe as resolved: {} values, their origins", run.recipe.len()),
                 table("Recipe", &head, rows)
             ))
         }

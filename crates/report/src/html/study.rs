@@ -41,8 +41,8 @@ fn effects(study: &StudyPart) -> Markup {
         figure {
             (forest.draw())
             figcaption {
-                "Full dot, thick: test split, paired t. Between ticks: test split, bootstrap (BCa). "
-                "Open dot: validation, for comparison. Grey: not told from noise. The figures are "
+                "Full dot, thick: test split, paired t. Between ticks: test split, bootstrap (BCa)."
+                " Open dot: validation, for comparison. Grey: not told from noise. The figures are "
                 "those of the test split."
             }
         }
@@ -252,7 +252,7 @@ fn curves(study: &StudyPart) -> Markup {
     });
     html! {
         figure { (losses.draw()) figcaption {
-            "Loss on validation: the mean over an arm's seeds, with its 95% interval (Student's t), "
+            "Loss on validation: the mean over an arm's seeds, its 95% interval (Student's t), "
             "up to the last step that every seed reached."
         } }
         figure { (gaps.draw()) figcaption {
