@@ -51,6 +51,6 @@ fn what_is_no_run_is_named_with_the_next_step() {
     assert!(error.contains("runs/none"), "{error}");
     let error = scratch.fails(2, &["report", "runs/a", "studies/s"]);
     assert!(error.contains("studies/s is a study"), "{error}");
-    let error = scratch.fails(2, &["report", "studies/s"]);
+    let error = scratch.fails(1, &["report", "studies/s"]);
     assert!(error.contains("study.json"), "{error}");
 }
