@@ -2,7 +2,10 @@
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{ablate, advise, completions, diagnose, evaluate, explain, generate, list, lr_find, plan, quickstart, resume, train, trial, validate};
+use crate::commands::{
+    ablate, advise, completions, diagnose, evaluate, explain, generate, list, lr_find, plan,
+    quickstart, report, resume, train, trial, validate,
+};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -81,6 +84,8 @@ pub enum Command {
     AblateTrial(trial::Options),
     /// Say what is wrong with a run, since when, how much it cost, and what to try
     Diagnose(diagnose::Options),
+    /// Write up runs side by side, or a study: one HTML page, Markdown or JSON
+    Report(report::Options),
     /// Print shell completions
     Completions(completions::Options),
 }

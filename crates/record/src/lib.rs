@@ -8,6 +8,7 @@ pub mod examination;
 pub mod manifest;
 mod metrics;
 mod number;
+mod papers;
 pub mod profile;
 mod run_dir;
 mod staging;
@@ -18,9 +19,14 @@ pub mod weights;
 
 pub use checkpoint::Checkpoint;
 pub use error::RecordError;
-pub use events::{BaselineRecord, CheckpointRecord, DataRecord, EvaluationRecord, Event, GuardRecord, Notice, OpRecord, OrderRecord, ProfileRecord, Receipt, SampleRecord, Started, StepRecord, StopReason, Stopped, TimingRecord};
+pub use events::{
+    BaselineRecord, CheckpointRecord, DataRecord, EvaluationRecord, Event, GuardRecord, Notice,
+    OpRecord, OrderRecord, ProfileRecord, Receipt, SampleRecord, Started, StepRecord, StopReason,
+    Stopped, TimingRecord,
+};
 pub use examination::Examination;
 pub use manifest::Manifest;
 pub use metrics::{MetricsLog, read_metrics};
+pub use papers::{Papers, RecipeLine};
 pub use run_dir::{RunDir, RunLock};
 pub use tensorboard::TensorBoard;

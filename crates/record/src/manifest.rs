@@ -32,6 +32,9 @@ pub struct Manifest {
     /// The starts after the first, in UTC.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resumed: Vec<String>,
+    /// The plan in words, one line a slot in use, in the order of the training loop.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plan: Vec<String>,
 }
 
 /// One piece of input.

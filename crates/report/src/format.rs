@@ -84,6 +84,43 @@ pub fn rate(value: f64) -> String {
     format!("{mantissa}e{exponent}")
 }
 
+/// A figure's text, or `–` where the figure is not known (not a number).
+pub fn known(value: f64, text: String) -> String {
+    if value.is_nan() { "–".to_owned() } else { text }
+}
+
+/// A difference in nats with its sign: `+0.120`, `−0.034` (a real minus), `0.000`; `–` where there
+/// is none.
+pub fn signed(value: f64) -> String {
+    if value.is_nan() {
+        return "–".to_owned();
+    }
+    let text = nats(value.abs());
+    match value {
+        v if v < 0.0 && text != "0.000" => format!("−{text}"),
+        v if v > 0.0 && text != "0.000" => format!("+{text}"),
+        _ => text,
+    }
+}
+
+/// An interval in nats, `[−0.013, 0.015]`; `–` where there is none.
+pub fn interval(low: f64, high: f64) -> String {
+    if !low.is_finite() || !high.is_finite() {
+        return "–".to_owned();
+    }
+    let bound = |value: f64| nats(value).replace('-', "−");
+    format!("[{}, {}]", bound(low), bound(high))
+}
+
+/// A p-value: three decimals, `< 0.001` below that; `–` where there is none.
+pub fn probability(p: f64) -> String {
+    match p {
+        p if p.is_nan() => "–".to_owned(),
+        p if p < 0.001 => "< 0.001".to_owned(),
+        p => fixed(p, 3),
+    }
+}
+
 /// A value between 0 and 1 as a percentage: `12.5%`.
 pub fn share(value: f64) -> String {
     format!("{}%", significant(value * 100.0))
@@ -150,6 +187,14 @@ mod tests {
             [0.0, 0.001, 3e-4, 0.000312, 0.1, 12.5, 1e-8, 5e6].map(rate),
             ["0", "0.001", "3e-4", "3.12e-4", "0.1", "12.5", "1e-8", "5e6"]
         );
+        assert_eq!(
+            [0.12, -0.0344, -0.0001, 0.0].map(signed),
+            ["+0.120", "−0.034", "0.000", "0.000"]
+        );
+        assert_eq!(signed(f64::NAN), "–");
+        assert_eq!(interval(-0.0131, 0.015), "[−0.013, 0.015]");
+        assert_eq!(interval(f64::NAN, 0.015), "–");
+        assert_eq!([0.0321, 0.0009, f64::NAN].map(probability), ["0.032", "< 0.001", "–"]);
         assert_eq!([0.125, 1.0, 0.00333].map(share), ["12.5%", "100%", "0.33%"]);
     }
 }

@@ -6,7 +6,10 @@
 
 pub mod baseline;
 pub mod diagnosis;
+pub mod document;
 pub mod format;
+pub mod html;
+pub mod markdown;
 pub mod plot;
 pub mod profile;
 pub mod statistics;

@@ -9,7 +9,7 @@
 //!       0        500      1,000  step
 //! ```
 
-mod axis;
+pub(crate) mod axis;
 mod canvas;
 
 use axis::Axis;

@@ -73,11 +73,8 @@ impl Tally {
         batch: &Batch,
         see: impl FnOnce(&[f32]),
     ) {
-        let mut see = Some(see);
-        with_losses(model, tape, parameters, batch, &mut |losses| {
-            if let Some(see) = see.take() {
-                see(losses);
-            }
+        with_losses(model, tape, parameters, batch, |losses| {
+            see(losses);
             self.add_losses(losses, batch);
         });
     }
@@ -106,7 +103,7 @@ fn with_losses(
     tape: &mut Tape,
     parameters: &[f32],
     batch: &Batch,
-    see: &mut dyn FnMut(&[f32]),
+    see: impl FnOnce(&[f32]),
 ) {
     let spec = LossSpec { smoothing: Smoothing::None, z_loss: 0.0, scale: 1.0 };
     let mut pass = tape.pass(parameters, PassKind::Evaluate);
@@ -123,7 +120,7 @@ fn with_losses(
 /// The summed loss of every window of a batch, nats.
 pub fn window_sums(model: &Model, tape: &mut Tape, parameters: &[f32], batch: &Batch) -> Vec<f64> {
     let mut sums = Vec::new();
-    with_losses(model, tape, parameters, batch, &mut |losses| {
+    with_losses(model, tape, parameters, batch, |losses| {
         let rows = losses.chunks(batch.seq_len).zip(batch.targets.chunks(batch.seq_len));
         sums.extend(rows.map(|row| cluster(row).sum));
     });

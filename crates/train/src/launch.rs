@@ -142,6 +142,7 @@ fn write_papers(run: &RunDir, setup: &Setup, command_line: Vec<String>) -> Resul
     let mut manifest = Manifest::new(command_line, setup.recipe.run.seed);
     describe_device(&mut manifest, setup);
     manifest.data = data_files(setup);
+    manifest.plan = setup.plan.plan().describe();
     manifest.write(&run.manifest())?;
     Ok(())
 }

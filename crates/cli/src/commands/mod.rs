@@ -11,6 +11,7 @@ pub mod list;
 pub mod lr_find;
 pub mod plan;
 pub mod quickstart;
+pub mod report;
 pub mod resume;
 pub mod train;
 pub mod trial;
@@ -37,6 +38,7 @@ pub fn run(arguments: Arguments, console: &Console) -> Result<i32, Failure> {
         Command::Ablate(options) => ablate::run(*options, console),
         Command::AblateTrial(options) => trial::run(options, console),
         Command::Diagnose(options) => diagnose::run(options, console),
+        Command::Report(options) => report::run(options, console),
         Command::Completions(options) => completions::run(options, console),
     }
 }

@@ -3,14 +3,14 @@
 use crate::format;
 
 /// A range of values with round ticks inside it.
-pub(super) struct Axis {
+pub(crate) struct Axis {
     low: f64,
     high: f64,
     pub ticks: Vec<Tick>,
     wanted: usize,
 }
 
-pub(super) struct Tick {
+pub(crate) struct Tick {
     pub value: f64,
     pub label: String,
 }

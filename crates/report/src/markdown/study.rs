@@ -1,0 +1,156 @@
+//! A study as Markdown.
+
+use heldout_record::study::{EffectEstimate, EffectRecord};
+
+use super::{Align, Page};
+use crate::document::{StudyPart, test_loss};
+use crate::format::{self, known};
+use crate::summary::plus_minus;
+
+pub(super) fn write(page: &mut Page, study: &StudyPart) {
+    let effects = study.effects();
+    if !effects.is_empty() {
+        page.heading(2, "Effects");
+        page.paragraph("Nats per token that a technique saves; positive is help.");
+        effect_table(page, &effects);
+        page.list(effects.iter().map(|effect| effect.sentence.clone()));
+    }
+    page.heading(2, "How to read this");
+    page.list(study.caveats.iter().cloned());
+    arms(page, study);
+    page.heading(2, "Trials");
+    trials(page, study);
+    page.heading(2, "Design");
+    design(page, study);
+}
+
+fn between(estimate: EffectEstimate) -> String {
+    format::interval(estimate.low, estimate.high)
+}
+
+fn effect_table(page: &mut Page, effects: &[&EffectRecord]) {
+    let (left, right) = (Align::Left, Align::Right);
+    let head = [
+        ("technique", left),
+        ("verdict", left),
+        ("test", right),
+        ("95%, paired t", right),
+        ("95%, bootstrap", right),
+        ("p, corrected", right),
+        ("validation", right),
+        ("95%", right),
+        ("gap", right),
+        ("time", right),
+        ("seeds", right),
+    ];
+    let rows: Vec<Vec<String>> = effects
+        .iter()
+        .map(|effect| {
+            let time = match effect.seconds_ratio {
+                ratio if ratio.is_finite() => format!("× {}", format::fixed(ratio, 2)),
+                _ => "–".to_owned(),
+            };
+            vec![
+                effect.name.clone(),
+                effect.verdict.words().to_owned(),
+                format::signed(effect.test.mean),
+                between(effect.test),
+                format::interval(effect.bootstrap_low, effect.bootstrap_high),
+                format::probability(effect.p_corrected),
+                format::signed(effect.valid.mean),
+                between(effect.valid),
+                format::signed(effect.gap.mean),
+                time,
+                effect.pairs.to_string(),
+            ]
+        })
+        .collect();
+    page.table(&head, &rows);
+}
+
+fn arms(page: &mut Page, study: &StudyPart) {
+    let Some(result) = &study.result else { return };
+    page.heading(2, "Arms");
+    page.paragraph("Means over seeds, ± the standard deviation over seeds.");
+    let (left, right) = (Align::Left, Align::Right);
+    let head = [
+        ("arm", left),
+        ("differs by", left),
+        ("seeds", right),
+        ("failed", right),
+        ("test", right),
+        ("validation", right),
+        ("training sample", right),
+        ("gap", right),
+        ("time of a trial", right),
+    ];
+    let settings = |name: &str| {
+        let arm = study.study.arms.iter().find(|arm| arm.name == name);
+        arm.map(|arm| arm.settings.join(" ")).unwrap_or_default()
+    };
+    let rows: Vec<Vec<String>> = result
+        .arms
+        .iter()
+        .map(|arm| {
+            vec![
+                arm.name.clone(),
+                settings(&arm.name),
+                arm.finished.to_string(),
+                arm.failed.to_string(),
+                known(arm.loss_test, test_loss(arm)),
+                known(arm.loss_valid, format::nats(arm.loss_valid)),
+                known(arm.loss_train, format::nats(arm.loss_train)),
+                known(arm.gap, format::nats(arm.gap)),
+                known(arm.seconds, format::duration(arm.seconds)),
+            ]
+        })
+        .collect();
+    page.table(&head, &rows);
+}
+
+fn trials(page: &mut Page, study: &StudyPart) {
+    let (left, right) = (Align::Left, Align::Right);
+    let head = [
+        ("trial", left),
+        ("test", right),
+        ("validation", right),
+        ("gap", right),
+        ("best step", right),
+        ("time", right),
+    ];
+    let rows: Vec<Vec<String>> = study
+        .trials
+        .iter()
+        .map(|trial| {
+            vec![
+                trial.trial.clone(),
+                plus_minus(trial.loss_test, trial.loss_test_se),
+                plus_minus(trial.loss_valid, trial.loss_valid_se),
+                format::nats(trial.gap),
+                format::count(trial.best_step),
+                format::duration(trial.seconds),
+            ]
+        })
+        .collect();
+    page.table(&head, &rows);
+    let failed = |f: &heldout_record::study::TrialFailed| {
+        format!("{} gave no result: {}", f.trial, f.detail)
+    };
+    page.list(study.failures.iter().map(failed));
+}
+
+fn design(page: &mut Page, study: &StudyPart) {
+    let design = &study.study;
+    let seeds: Vec<String> = design.seeds.iter().map(u64::to_string).collect();
+    page.facts(&[
+        ("design", design.design.word().to_owned()),
+        ("seeds", seeds.join(", ")),
+        ("split", design.split.clone()),
+        ("folder", study.path.clone()),
+        ("made", design.created.clone()),
+        ("version", format!("heldout {}", design.version)),
+        ("command", design.command_line.join(" ")),
+        ("recipe", format!("sha256:{}", design.recipe_hash)),
+        ("text", format!("sha256:{}", design.content_hash)),
+    ]);
+}
