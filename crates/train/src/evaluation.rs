@@ -61,7 +61,8 @@ pub struct Tally {
 impl Tally {
     /// Scores the windows of one batch.
     pub fn add(&mut self, model: &Model, tape: &mut Tape, parameters: &[f32], batch: &Batch) {
-        let spec = LossSpec { smoothing: Smoothing::None, z_loss: 0.0, scale: 1.0 };
+        let spec =
+            LossSpec { smoothing: Smoothing::None, z_loss: 0.0, confidence: 0.0, scale: 1.0 };
         let mut pass = tape.pass(parameters, PassKind::Evaluate);
         let tokens = Tokens {
             ids: &batch.ids,
