@@ -177,8 +177,8 @@ impl Bound {
             .sum()
     }
 
-    /// Runs the gradient transforms, on what is trained: other gradients become zero. `norm_before` is that of the gradient as it came in, and
-    /// `scale` goes into the update.
+    /// Runs the gradient transforms, on what is trained: other gradients become zero.
+    /// `norm_before` is that of the gradient as it came in, and `scale` goes into the update.
     pub fn transform(
         &self,
         device: &Device,

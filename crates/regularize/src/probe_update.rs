@@ -56,7 +56,8 @@ pub(crate) fn gradient_noise(probe: &Probe, bound: &Bound) -> Option<GradientNoi
     let mut layout = Layout::default();
     layout.push("probe", &[SIDE, SIDE], Role::Matrix);
     let plan = Plan { gradient: vec![owned.clone()], ..Plan::default() };
-    let alone = Bound { seed: probe.seed, ..Bound::new(&plan, &layout) };
+    let mut alone = Bound::new(&plan, &layout);
+    alone.seed = probe.seed;
     let mut gradients = vec![0.0; layout.len];
     let clipped = alone.transform(probe.device, &vec![0.0; layout.len], &mut gradients, at);
     Some(GradientNoiseMeasure {

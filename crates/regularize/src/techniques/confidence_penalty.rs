@@ -19,8 +19,8 @@ const CARD: Card = Card {
     purpose: "Rewards entropy of the predictions: L₀ − β·H(p).",
     paper: "Pereyra et al. 2017, arXiv:1701.06548",
     when_to_use: "Where label smoothing is too blunt: mass may go to any wrong class.",
-    when_to_avoid: "Calibrated probabilities are wanted from the model as it is: it is underconfident.",
-    cost: "One more exponential per logit and pass: of a step with 50,000 classes a few percent.",
+    when_to_avoid: "Calibrated probabilities are wanted as they come: these are underconfident.",
+    cost: "One more exponential per logit in the forward pass.",
     knobs: &[searched(
         scheduled("strength", "nats per nat of entropy", "β.", (0.0, 10.0)),
         0.1,

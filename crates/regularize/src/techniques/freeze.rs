@@ -24,7 +24,7 @@ const CARD: Card = Card {
     paper: "Howard & Ruder 2018, arXiv:1801.06146, section 3.3; Lee et al. 2019, arXiv:1911.03090",
     when_to_use: "Fine-tuning (model.from) on little text: what was learned below stays.",
     when_to_avoid: "Fresh models: random layers stay random.",
-    cost: "Less memory: no optimizer state for what is frozen. The backward pass is as long as ever.",
+    cost: "Less memory: no optimizer state for what is frozen. The backward pass is no shorter.",
     knobs: &[
         Knob {
             search: None,

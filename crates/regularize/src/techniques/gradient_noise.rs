@@ -20,8 +20,8 @@ const CARD: Card = Card {
               before any clipping.",
     paper: "Neelakantan et al. 2015, arXiv:1511.06807",
     when_to_use: "Full or very large batches, whose gradient has little noise of its own.",
-    when_to_avoid: "The paper's η of 0.01 to 1 in a large model: the noise's norm is σ·√parameters, \
-                    and clipping by norm then leaves little of the gradient.",
+    when_to_avoid: "The paper's η of 0.01 to 1 in a large model: the noise's norm is \
+                    σ·√parameters, and clipping by norm then leaves little of the gradient.",
     cost: "A normal number per parameter and step: the dearest pass over the weights there is.",
     knobs: &[
         searched(

@@ -15,9 +15,10 @@ const CARD: Card = Card {
     name: "layerwise-decay",
     kind: Kind::Technique,
     stage: Stage::Optimizer,
-    purpose: "Lets the learning rate fall with depth: full at the head, γ in the top block, γ^(L+1) \
-              at the embeddings.",
-    paper: "Howard & Ruder 2018, arXiv:1801.06146, section 3.1; Clark et al. 2020, arXiv:2003.10555",
+    purpose: "Lets the learning rate fall with depth: full at the head, γ in the top block, \
+              γ^(L+1) at the embeddings.",
+    paper: "Howard & Ruder 2018, arXiv:1801.06146, section 3.2; Clark et al. 2020, \
+            arXiv:2003.10555",
     when_to_use: "Fine-tuning (model.from): lower layers hold what is general.",
     when_to_avoid: "Fresh models: the lowest layers would hardly learn.",
     cost: "None.",

@@ -4,7 +4,7 @@ use crate::error::{Conflict, NotLive, SettingError};
 use crate::live::{Live, Receipt, not_live, required};
 use crate::on::On;
 use crate::plan::{Plan, Projection};
-use crate::settings::{Reader, Settings};
+use crate::settings::{Reader, Settings, Value};
 use crate::technique::{Entry, Facts, Technique, bare_number};
 use crate::techniques::{ON, check_on, scheduled, searched};
 use heldout_base::card::{Card, Kind, Search, Stage};
@@ -19,7 +19,7 @@ const CARD: Card = Card {
     stage: Stage::Projection,
     purpose: "Bounds the norm of each unit's incoming weights: a row of a matrix, or of a table.",
     paper: "Srivastava et al. 2014, JMLR 15, section 5.1; Srebro & Shraibman 2005",
-    when_to_use: "High rates with dropout, which max-norm lets explore without weights that explode.",
+    when_to_use: "High rates with dropout: weights explore, but cannot explode.",
     when_to_avoid: "Beside strong weight decay, which keeps rows shorter than any useful bound.",
     cost: "One more pass over the weights in each step.",
     knobs: &[
@@ -44,12 +44,12 @@ struct MaxNorm {
 
 fn build(settings: &Settings) -> Result<Box<dyn Technique>, SettingError> {
     let read = Reader::new(&CARD, settings)?;
-    let limit = read.schedule("limit")?;
-    if limit.peak == f64::INFINITY {
+    let given = settings.main.as_ref().or_else(|| settings.knobs.get("limit"));
+    if matches!(given, Some(Value::Number(f64::INFINITY))) {
         let remedy = "give a finite limit, or write max-norm = \"off\"";
         return Err(read.no_effect("limit", "no row is longer than infinity", remedy));
     }
-    Ok(Box::new(MaxNorm { limit, on: read.on()? }))
+    Ok(Box::new(MaxNorm { limit: read.schedule("limit")?, on: read.on()? }))
 }
 
 impl Technique for MaxNorm {

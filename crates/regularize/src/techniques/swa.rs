@@ -20,7 +20,7 @@ const CARD: Card = Card {
     when_to_use: "Constant or high rates towards the end, so that the weights wander; no decay to \
                   tune as with ema.",
     when_to_avoid: "Rates that fall to nothing: the tail's weights are then nearly one point.",
-    cost: "One more set of weights; one pass over it where it is due; longer evaluations in the tail.",
+    cost: "One more set of weights; one pass over it when due; longer evaluations in the tail.",
     knobs: &[
         searched(
             fixed("start", "share of the horizon", "Where the tail begins.", 0.75, (0.0, 0.999)),
