@@ -63,6 +63,8 @@ pub mod streams {
     pub const DEDUPLICATE: Stream = Stream(12);
     /// Data for tests and benchmarks.
     pub const TEST: Stream = Stream(13);
+    /// Noise on the gradient; the index is the place in the flat vector.
+    pub const GRADIENT_NOISE: Stream = Stream(14);
     /// First of the dropout range; see [`dropout`].
     pub const DROPOUT: Stream = Stream(1 << 16);
 

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use criterion::{Criterion, Throughput};
 use heldout_kernels::{
-    Activation, AttentionNoise, Device, Dropout, HeadShape, Layout, LossSpec, NoiseKey, Norm, Pass,
-    PassKind, Precision, Role, Sharing, Smoothing, Tape, Var, Weight, default_threads,
+    Activation, AttentionNoise, Device, Dropout, EmbeddingNoise, HeadShape, Layout, LossSpec,
+    NoiseKey, Norm, Pass, PassKind, Precision, Role, Sharing, Smoothing, Tape, Var, Weight,
+    default_threads,
 };
 
 /// B, T, C, H, V as everywhere; F = 4C, and 8C/3 in Llama's feed-forward layer.
@@ -148,7 +149,7 @@ impl World {
 
     fn input(&self, pass: &mut Pass, input: Input) -> Var {
         let table = self.weights.inputs[input as usize];
-        pass.embedding(table, &self.ids, None, self.sizes.seq_len, None, None)
+        pass.embedding(table, &self.ids, None, self.sizes.seq_len, EmbeddingNoise::default())
     }
 }
 
@@ -192,7 +193,8 @@ fn ops(sizes: &Sizes) -> Vec<Op> {
             backward: None,
             call: |pass, world, x| {
                 let scale = 1.0 / world.targets.len() as f32;
-                let spec = LossSpec { smoothing: Smoothing::None, z_loss: 0.0, scale };
+                let spec =
+                    LossSpec { smoothing: Smoothing::None, z_loss: 0.0, confidence: 0.0, scale };
                 pass.cross_entropy(x, world.weights.head, &world.targets, &spec);
                 None
             },

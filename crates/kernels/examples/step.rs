@@ -102,8 +102,8 @@ impl Model {
             (p > 0.0).then_some(Dropout { p, stream, sharing: Sharing::Element })
         };
         let none = Activation::None;
-        let mut x =
-            pass.embedding(self.tokens, ids, Some((self.positions, 0)), seq_len, site(), None);
+        let noise = EmbeddingNoise { output: site(), ..EmbeddingNoise::default() };
+        let mut x = pass.embedding(self.tokens, ids, Some((self.positions, 0)), seq_len, noise);
         for layer in &self.layers {
             let (gain, bias) = layer.norms[0];
             let h = pass.norm(x, Norm::Layer, gain, Some(bias), 1e-5);
@@ -121,7 +121,7 @@ impl Model {
         }
         let x = pass.norm(x, Norm::Layer, self.last.0, Some(self.last.1), 1e-5);
         let scale = 1.0 / targets.len() as f32;
-        let spec = LossSpec { smoothing: Smoothing::None, z_loss: 0.0, scale };
+        let spec = LossSpec { smoothing: Smoothing::None, z_loss: 0.0, confidence: 0.0, scale };
         pass.cross_entropy(x, self.tokens, targets, &spec)
     }
 }

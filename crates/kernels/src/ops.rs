@@ -23,6 +23,7 @@ pub(crate) mod rotary;
 pub(crate) mod swiglu;
 pub(crate) mod tile;
 mod tile_x86;
+pub(crate) mod uniform;
 
 /// Where the heads lie in a row of a fused query-key-value tensor `[B·T, (H + 2K)·D]`: H query
 /// heads, then K key heads, then K value heads, D wide each.

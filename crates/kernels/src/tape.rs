@@ -24,6 +24,7 @@ use crate::ops::attention_cached::KvLayer;
 use crate::ops::cross_entropy::{LossReport, LossSpec};
 use crate::ops::dropout::{Dropout, NoiseKey, Site};
 use crate::ops::norm::Norm;
+use crate::ops::uniform::{Uniform, UniformSite};
 use crate::ops::{HeadShape, attention, embedding, rotary};
 use crate::parameters::Weight;
 use crate::profile::{Profile, Profiler};
@@ -184,6 +185,20 @@ pub struct AttentionNoise {
     pub heads: Option<Dropout>,
 }
 
+/// The noise of [`Pass::embedding`], in the order in which it acts.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct EmbeddingNoise {
+    /// Tokens read as random ones of the table, each with probability p; nothing is rescaled, and
+    /// what shares a decision does not matter.
+    pub replace: Option<Dropout>,
+    /// On whole token vectors; positions are kept.
+    pub tokens: Option<Dropout>,
+    /// Added to the sum of token and position.
+    pub uniform: Option<Uniform>,
+    /// On the elements of the sum.
+    pub output: Option<Dropout>,
+}
+
 /// One forward pass, and in training its way back. All tensors are row-major `[rows, cols]`.
 pub struct Pass<'a> {
     tape: &'a mut Tape,
@@ -281,11 +296,10 @@ impl<'a> Pass<'a> {
         Site::new(dropout, self.noise, self.seq_len)
     }
 
-    /// dropout(token_dropout(tokens[id]) + positions[first + t]): `[N, C]` from ids `[N]`.
+    /// dropout(token_dropout(tokens[id]) + positions[first + t] + noise): `[N, C]` from ids `[N]`.
     ///
     /// `tokens` is `[V, C]`; `positions` is a table `[context, C]` and the first position in use;
-    /// `seq_len` is T, N a multiple of it. `token_dropout` drops whole token vectors and keeps
-    /// positions.
+    /// `seq_len` is T, N a multiple of it.
     ///
     /// # Panics
     /// If an id or position is outside its table.
@@ -295,8 +309,7 @@ impl<'a> Pass<'a> {
         ids: &[u32],
         positions: Option<(Weight, usize)>,
         seq_len: usize,
-        dropout: Option<Dropout>,
-        token_dropout: Option<Dropout>,
+        noise: EmbeddingNoise,
     ) -> Var {
         let whole = seq_len > 0 && !ids.is_empty() && ids.len().is_multiple_of(seq_len);
         assert!(whole, "embedding: {} ids are not sequences of {seq_len}", ids.len());
@@ -304,9 +317,18 @@ impl<'a> Pass<'a> {
             assert_eq!(table.cols, tokens.cols, "embedding: width of the position table");
         }
         self.seq_len = seq_len;
-        let sites =
-            embedding::Sites { output: self.site(dropout), tokens: self.site(token_dropout) };
-        let ids = self.tape.arena.take_ids(ids);
+        let sites = embedding::Sites {
+            output: self.site(noise.output),
+            uniform: UniformSite::new(noise.uniform, self.noise, seq_len),
+            tokens: self.site(noise.tokens),
+        };
+        let replace = self.site(noise.replace);
+        let mut ids = self.tape.arena.take_ids(ids);
+        if let Some(site) = replace {
+            for (row, id) in ids.iter_mut().enumerate() {
+                *id = site.replacement(row, tokens.rows).unwrap_or(*id);
+            }
+        }
         let rows = ids.len();
         let out = self.tensor(rows, tokens.cols, Storages::default());
         self.record(Op::Embedding { tokens, ids, positions, sites }, out, out)

@@ -72,7 +72,7 @@ impl<'a> Case<'a> {
 /// The rows of a weight as a variable.
 fn lookup(pass: &mut Pass, x: Weight) -> Var {
     let ids: Vec<u32> = (0..x.rows as u32).collect();
-    pass.embedding(x, &ids, None, 1, None, None)
+    pass.embedding(x, &ids, None, 1, EmbeddingNoise::default())
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn embedding() {
     let case = Case::new("embedding");
     let ids = case.ids("ids");
     case.check(&["tokens", "positions"], |pass, w| {
-        pass.embedding(w[0], &ids, Some((w[1], 0)), 5, None, None)
+        pass.embedding(w[0], &ids, Some((w[1], 0)), 5, EmbeddingNoise::default())
     });
 }
 
@@ -156,14 +156,15 @@ fn residual() {
 
 #[test]
 fn cross_entropy() {
-    for (name, smoothing, z_loss) in [
-        ("cross_entropy", Smoothing::None, 0.0),
-        ("cross_entropy_uniform", Smoothing::Uniform { epsilon: 0.1 }, 0.0),
-        ("cross_entropy_wrong", Smoothing::Wrong { epsilon: 0.15 }, 0.0),
-        ("cross_entropy_likeliest", Smoothing::Likeliest { epsilon: 0.2, k: 5 }, 0.0),
-        ("cross_entropy_z", Smoothing::None, 0.05),
+    for (name, smoothing, z_loss, confidence) in [
+        ("cross_entropy", Smoothing::None, 0.0, 0.0),
+        ("cross_entropy_uniform", Smoothing::Uniform { epsilon: 0.1 }, 0.0, 0.0),
+        ("cross_entropy_wrong", Smoothing::Wrong { epsilon: 0.15 }, 0.0, 0.0),
+        ("cross_entropy_likeliest", Smoothing::Likeliest { epsilon: 0.2, k: 5 }, 0.0, 0.0),
+        ("cross_entropy_z", Smoothing::None, 0.05, 0.0),
+        ("cross_entropy_confidence", Smoothing::Uniform { epsilon: 0.1 }, 0.0, 0.4),
     ] {
-        loss_case(name, &LossSpec { smoothing, z_loss, scale: 1.0 });
+        loss_case(name, &LossSpec { smoothing, z_loss, confidence, scale: 1.0 });
     }
 }
 

@@ -50,10 +50,17 @@ impl Bench {
         let mut pass = self.tape.pass(&self.parameters, kind);
         let ids = vec![0; batch * SEQ_LEN];
         let some = Some(dropout);
-        let rows = |pass: &mut Pass, table| pass.embedding(table, &ids, None, SEQ_LEN, None, None);
+        let none = EmbeddingNoise::default();
+        let rows = |pass: &mut Pass, table| pass.embedding(table, &ids, None, SEQ_LEN, none);
         let y = match site {
-            Site::Embedding => pass.embedding(ones, &ids, None, SEQ_LEN, some, None),
-            Site::Tokens => pass.embedding(ones, &ids, None, SEQ_LEN, None, some),
+            Site::Embedding => {
+                let noise = EmbeddingNoise { output: some, ..none };
+                pass.embedding(ones, &ids, None, SEQ_LEN, noise)
+            }
+            Site::Tokens => {
+                let noise = EmbeddingNoise { tokens: some, ..none };
+                pass.embedding(ones, &ids, None, SEQ_LEN, noise)
+            }
             Site::Residual => {
                 let (x, branch) = (rows(&mut pass, zeros), rows(&mut pass, ones));
                 pass.residual(x, branch, some, 1.0)

@@ -81,7 +81,13 @@ impl Little {
         let at = |stream, sharing| Some(Dropout { p, stream, sharing });
         let positions = Some((self.positions, 0));
         let (element, time, row) = (Sharing::Element, Sharing::Time, Sharing::Row);
-        let x = pass.embedding(self.tokens, ids, positions, SEQ_LEN, at(1, element), at(2, row));
+        let noise = EmbeddingNoise {
+            replace: at(9, row),
+            tokens: at(2, row),
+            uniform: Some(Uniform { amplitude: p, stream: 10 }),
+            output: at(1, element),
+        };
+        let x = pass.embedding(self.tokens, ids, positions, SEQ_LEN, noise);
         let h = pass.norm(x, Norm::Layer, self.gains[0], Some(self.biases[0]), 1e-5);
         let h = pass.linear(h, self.qkv[0], Some(self.qkv_bias), Activation::None, None);
         let noise = AttentionNoise { probabilities: at(3, element), heads: at(4, element) };
@@ -121,8 +127,12 @@ fn targets(ids: &[u32]) -> Vec<u32> {
     (0..ids.len()).map(|i| if ids[i] == 5 { IGNORE } else { next(i) }).collect()
 }
 
-const SPEC: LossSpec =
-    LossSpec { smoothing: Smoothing::Uniform { epsilon: 0.1 }, z_loss: 0.01, scale: 1.0 / 75.0 };
+const SPEC: LossSpec = LossSpec {
+    smoothing: Smoothing::Uniform { epsilon: 0.1 },
+    z_loss: 0.01,
+    confidence: 0.2,
+    scale: 1.0 / 75.0,
+};
 
 fn key(first_sequence: u64) -> NoiseKey {
     NoiseKey { seed: 11, step: 5, first_sequence }

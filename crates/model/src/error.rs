@@ -68,4 +68,8 @@ pub enum ModelError {
     /// A noise rate outside its range.
     #[error("noise rate {key} = {found}: expected 0 ≤ rate < 1")]
     NoiseRate { key: &'static str, found: f32 },
+
+    /// NEFTune's α outside its range.
+    #[error("noise amplitude neftune = {found}: expected a finite number from 0")]
+    NoiseAmplitude { found: f32 },
 }

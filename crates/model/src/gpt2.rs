@@ -73,8 +73,7 @@ impl Gpt2 {
             window.ids,
             Some((self.wpe, window.first_position())),
             window.seq_len,
-            noise.dropout(Site::Embedding, 0),
-            noise.dropout(Site::Tokens, 0),
+            noise.embedding(window.seq_len, config.width),
         ); // [N, C]
         for (layer, block) in self.blocks.iter().enumerate() {
             let Some(scale) = noise.branch_scale(layer) else { continue };

@@ -22,5 +22,5 @@ pub use cards::CARDS;
 pub use config::{Activation, Family, ModelConfig, QkNorm, Tied};
 pub use error::ModelError;
 pub use model::{Model, Tokens};
-pub use noise::{NoiseRates, Site};
+pub use noise::{NoiseRates, Site, neftune_amplitude};
 pub use window::KvCache;

@@ -1,14 +1,15 @@
 //! The sites in a block where training adds noise, and what each draws from.
 
 use heldout_base::rng::{Random, streams};
-use heldout_kernels::{AttentionNoise, Dropout, NoiseKey, Pass, Sharing};
+use heldout_kernels::{AttentionNoise, Dropout, EmbeddingNoise, NoiseKey, Pass, Sharing, Uniform};
 
 use crate::ModelError;
 
 /// Rates of all noise sites for one step; the default is none anywhere.
 ///
 /// A rate is the probability that a unit is dropped; what is kept is scaled by 1/(1 − rate), so
-/// that evaluation needs no correction. A rate of zero leaves no trace in the computation.
+/// that evaluation needs no correction. A rate of zero leaves no trace in the computation. Two are
+/// of another kind: `replace` rescales nothing, and `neftune` is no probability.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct NoiseRates {
     /// Elements of the sum of token and position embeddings.
@@ -25,6 +26,10 @@ pub struct NoiseRates {
     pub heads: f32,
     /// Whole tokens: their embedding is zeroed (positions are kept).
     pub tokens: f32,
+    /// Whole tokens: another of the vocabulary, each equally likely, is read in their place.
+    pub replace: f32,
+    /// α of uniform noise ±α/√(T·C) on the embeddings (NEFTune; Jain et al. 2023).
+    pub neftune: f32,
     /// Whole blocks: the rate of the deepest one, block l of L has rate·(l + 1)/L (Huang et al.
     /// 2016, Fan et al. 2019). Decided once for each step and block.
     pub layer_drop: f32,
@@ -43,6 +48,8 @@ impl Default for NoiseRates {
             feed_forward_output: 0.0,
             heads: 0.0,
             tokens: 0.0,
+            replace: 0.0,
+            neftune: 0.0,
             layer_drop: 0.0,
             sharing: Sharing::Element,
         }
@@ -50,7 +57,7 @@ impl Default for NoiseRates {
 }
 
 impl NoiseRates {
-    /// Whether every rate is a probability below one.
+    /// Whether every rate is a probability below one, and α finite and not negative.
     pub fn validate(&self) -> Result<(), ModelError> {
         let rates = [
             ("embedding", self.embedding),
@@ -60,12 +67,16 @@ impl NoiseRates {
             ("feed_forward_output", self.feed_forward_output),
             ("heads", self.heads),
             ("tokens", self.tokens),
+            ("replace", self.replace),
             ("layer_drop", self.layer_drop),
         ];
         for (key, rate) in rates {
             if !(0.0..1.0).contains(&rate) {
                 return Err(ModelError::NoiseRate { key, found: rate });
             }
+        }
+        if !self.neftune.is_finite() || self.neftune < 0.0 {
+            return Err(ModelError::NoiseAmplitude { found: self.neftune });
         }
         Ok(())
     }
@@ -93,6 +104,7 @@ pub enum Site {
     FeedForwardOutput,
     Heads,
     Tokens,
+    Neftune,
 }
 
 impl Site {
@@ -141,8 +153,28 @@ impl Noise {
             Site::FeedForwardOutput => (self.rates.feed_forward_output, self.rates.sharing),
             Site::Heads => (self.rates.heads, Sharing::Element),
             Site::Tokens => (self.rates.tokens, Sharing::Row),
+            // Added, not dropped: see [`Noise::embedding`].
+            Site::Neftune => (0.0, Sharing::Element),
         };
         (p > 0.0).then(|| Dropout { p, stream: site.stream(layer), sharing })
+    }
+
+    /// At the embedding of sequences of `seq_len` tokens, `width` wide.
+    pub fn embedding(&self, seq_len: usize, width: usize) -> EmbeddingNoise {
+        let replacing = self.key.is_some() && self.rates.replace > 0.0;
+        let stream = Site::Tokens.stream(0);
+        let amplitude = neftune_amplitude(self.rates.neftune, seq_len, width);
+        let uniform = Uniform { amplitude, stream: Site::Neftune.stream(0) };
+        EmbeddingNoise {
+            replace: replacing.then(|| Dropout {
+                p: self.rates.replace,
+                stream,
+                sharing: Sharing::Row,
+            }),
+            tokens: self.dropout(Site::Tokens, 0),
+            uniform: (self.key.is_some() && amplitude > 0.0).then_some(uniform),
+            output: self.dropout(Site::Embedding, 0),
+        }
     }
 
     pub fn attention(&self, layer: usize) -> AttentionNoise {
@@ -151,4 +183,10 @@ impl Noise {
             heads: self.dropout(Site::Heads, layer),
         }
     }
+}
+
+/// α/√(T·C), the largest absolute value of NEFTune's noise: its expected length over a sequence is
+/// then near α/√3, whatever the length and width.
+pub fn neftune_amplitude(alpha: f32, seq_len: usize, width: usize) -> f32 {
+    (f64::from(alpha) / (seq_len as f64 * width as f64).sqrt()) as f32
 }

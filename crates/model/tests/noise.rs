@@ -8,7 +8,7 @@ use heldout_kernels::{NoiseKey, PassKind, Sharing};
 use heldout_model::{Model, ModelConfig, ModelError, NoiseRates, Tied, Tokens};
 
 type SetRate = fn(&mut NoiseRates, f32);
-const SITES: [(&str, SetRate); 8] = [
+const SITES: [(&str, SetRate); 10] = [
     ("embedding", |rates, p| rates.embedding = p),
     ("attention", |rates, p| rates.attention = p),
     ("attention_output", |rates, p| rates.attention_output = p),
@@ -16,6 +16,8 @@ const SITES: [(&str, SetRate); 8] = [
     ("feed_forward_output", |rates, p| rates.feed_forward_output = p),
     ("heads", |rates, p| rates.heads = p),
     ("tokens", |rates, p| rates.tokens = p),
+    ("replace", |rates, p| rates.replace = p),
+    ("neftune", |rates, p| rates.neftune = p),
     ("layer_drop", |rates, p| rates.layer_drop = p),
 ];
 
@@ -139,7 +141,8 @@ fn every_site_drops_the_share_it_was_asked_for() {
     let p = 0.3;
     for (name, model, weights) in models() {
         let mut tape = tape();
-        for (site, set) in SITES.into_iter().filter(|site| site.0 != "layer_drop") {
+        let leaves_zeros = |site: &str| !matches!(site, "layer_drop" | "replace" | "neftune");
+        for (site, set) in SITES.into_iter().filter(|site| leaves_zeros(site.0)) {
             let mut rates = NoiseRates::default();
             set(&mut rates, p);
             let (mut dropped, mut units) = (0, 0);
@@ -276,7 +279,7 @@ fn threads_change_no_bit_and_cutting_the_batch_changes_no_mask() {
 #[test]
 fn rates_that_are_no_probability_are_named() {
     assert_eq!(all_sites(0.5).validate(), Ok(()));
-    for (site, set) in SITES {
+    for (site, set) in SITES.into_iter().filter(|site| site.0 != "neftune") {
         for bad in [1.0, -0.1, f32::NAN] {
             let mut rates = NoiseRates::default();
             set(&mut rates, bad);
@@ -284,4 +287,10 @@ fn rates_that_are_no_probability_are_named() {
             assert_eq!(key, site);
         }
     }
+    for bad in [-0.1, f32::INFINITY, f32::NAN] {
+        let rates = NoiseRates { neftune: bad, ..NoiseRates::default() };
+        let error = rates.validate().expect_err("no amplitude");
+        assert!(matches!(error, ModelError::NoiseAmplitude { .. }), "{error}");
+    }
+    assert_eq!(NoiseRates { neftune: 5.0, ..NoiseRates::default() }.validate(), Ok(()));
 }

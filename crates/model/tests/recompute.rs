@@ -10,8 +10,12 @@ use heldout_kernels::{
 };
 use heldout_model::{Model, ModelConfig, NoiseRates, Tokens};
 
-const SPEC: LossSpec =
-    LossSpec { smoothing: Smoothing::Uniform { epsilon: 0.1 }, z_loss: 0.01, scale: 1.0 / 30.0 };
+const SPEC: LossSpec = LossSpec {
+    smoothing: Smoothing::Uniform { epsilon: 0.1 },
+    z_loss: 0.01,
+    confidence: 0.1,
+    scale: 1.0 / 30.0,
+};
 
 fn every_site(p: f32) -> NoiseRates {
     NoiseRates {
@@ -22,6 +26,8 @@ fn every_site(p: f32) -> NoiseRates {
         feed_forward_output: p,
         heads: p,
         tokens: p,
+        replace: p,
+        neftune: p,
         layer_drop: p,
         ..NoiseRates::default()
     }

@@ -35,6 +35,7 @@ fn main() {
             shape: vec![count / 128, 128],
             role: Role::Matrix,
             decay: 1.0,
+            rate: 1.0,
         }];
         for (optimizer, bytes) in OPTIMIZERS {
             let spec = OptimizerSpec::named(optimizer).expect("a known optimizer");

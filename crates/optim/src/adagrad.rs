@@ -55,10 +55,10 @@ impl Optimizer for Adagrad {
         let epsilon = self.knobs.epsilon as f32;
         let vectors = Vectors { read: [], full: [parameters, gradients], compact: [&mut self.sum] };
         each_segment_chunk(device, segments, all, vectors, &|piece| {
-            let decay = f64::from(piece.segment.decay);
-            let kept = (1.0 - update.rate * update.decoupled_decay * decay) as f32;
+            let (decay, rate) = (f64::from(piece.segment.decay), update.rate_on(piece.segment));
+            let kept = (1.0 - rate * update.decoupled_decay * decay) as f32;
             let coupled = (update.coupled_decay * decay) as f32;
-            let (scale, rate) = (update.gradient_scale, update.rate as f32);
+            let (scale, rate) = (update.gradient_scale, rate as f32);
             simd::dispatch(
                 device.isa(),
                 #[inline(always)]

@@ -99,7 +99,7 @@ impl Optimizer for Adam {
         assert_segments(segments, parameters.len());
         let AdamKnobs { beta1, beta2, epsilon } = self.knobs;
         let count = self.moments.updates.advance() as f64;
-        let step_size = update.rate / (1.0 - beta1.powf(count));
+        let mean_correction = 1.0 - beta1.powf(count);
         let root_correction = (1.0 - beta2.powf(count)).sqrt();
         let vectors = Vectors {
             read: [],
@@ -107,15 +107,15 @@ impl Optimizer for Adam {
             compact: [&mut self.moments.mean, &mut self.moments.variance],
         };
         each_segment_chunk(device, segments, self.chosen, vectors, &|piece| {
-            let decay = f64::from(piece.segment.decay);
+            let (decay, rate) = (f64::from(piece.segment.decay), update.rate_on(piece.segment));
             let factors = Factors {
                 gradient_scale: update.gradient_scale,
                 coupled_decay: (update.coupled_decay * decay) as f32,
-                kept: (1.0 - update.rate * update.decoupled_decay * decay) as f32,
+                kept: (1.0 - rate * update.decoupled_decay * decay) as f32,
                 one_less_beta1: (1.0 - beta1) as f32,
                 beta2: beta2 as f32,
                 one_less_beta2: (1.0 - beta2) as f32,
-                step_size: step_size as f32,
+                step_size: (rate / mean_correction) as f32,
                 root_correction: root_correction as f32,
                 epsilon: epsilon as f32,
             };

@@ -127,7 +127,7 @@ fn clip_unit(device: &Device, w: &[f32], g: &mut [f32], ratio: f64) -> Option<()
 
 /// Σx² in eight lanes, whose order is fixed.
 #[inline(always)]
-fn square_sum(values: &[f32]) -> f64 {
+pub(crate) fn square_sum(values: &[f32]) -> f64 {
     let mut lanes = [0.0_f64; 8];
     let (blocks, rest) = values.as_chunks::<8>();
     for block in blocks {

@@ -67,12 +67,12 @@ impl Optimizer for Lion {
         let vectors =
             Vectors { read: [], full: [parameters, gradients], compact: [&mut self.momentum] };
         each_segment_chunk(device, segments, all, vectors, &|piece| {
-            let decay = f64::from(piece.segment.decay);
+            let (decay, rate) = (f64::from(piece.segment.decay), update.rate_on(piece.segment));
             let factors = Factors {
                 gradient_scale: update.gradient_scale,
                 coupled_decay: (update.coupled_decay * decay) as f32,
-                kept: (1.0 - update.rate * update.decoupled_decay * decay) as f32,
-                rate: update.rate as f32,
+                kept: (1.0 - rate * update.decoupled_decay * decay) as f32,
+                rate: rate as f32,
                 beta1: beta1 as f32,
                 one_less_beta1: (1.0 - beta1) as f32,
                 beta2: beta2 as f32,

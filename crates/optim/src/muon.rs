@@ -145,8 +145,9 @@ impl Muon {
         accumulate(device, self.knobs, [w, g], [momentum, direction], update, coupled);
         orthogonalize(device, &mut self.scratch, rows, columns, self.knobs.steps);
 
-        let rate = (update.rate * self.knobs.scale.factor(rows, columns)) as f32;
-        let kept = (1.0 - update.rate * update.decoupled_decay * decay) as f32;
+        let rate = update.rate_on(segment);
+        let kept = (1.0 - rate * update.decoupled_decay * decay) as f32;
+        let rate = (rate * self.knobs.scale.factor(rows, columns)) as f32;
         each_chunk(device, CHUNK, [&self.scratch.x[..w.len()]], [w], &|[x], [w]| {
             simd::dispatch(
                 device.isa(),

@@ -23,6 +23,11 @@ impl Update {
     pub fn at_rate(rate: f64) -> Self {
         Self { rate, gradient_scale: 1.0, decoupled_decay: 0.0, coupled_decay: 0.0 }
     }
+
+    /// The learning rate of a segment.
+    pub(crate) fn rate_on(&self, segment: &Segment) -> f64 {
+        self.rate * f64::from(segment.rate)
+    }
 }
 
 /// An optimizer with its state.

@@ -90,12 +90,12 @@ impl Optimizer for RmsProp {
             compact: [&mut self.variance, &mut self.mean, &mut self.momentum],
         };
         each_segment_chunk(device, segments, all, vectors, &|piece| {
-            let decay = f64::from(piece.segment.decay);
+            let (decay, rate) = (f64::from(piece.segment.decay), update.rate_on(piece.segment));
             let factors = Factors {
                 gradient_scale: update.gradient_scale,
                 coupled_decay: (update.coupled_decay * decay) as f32,
-                kept: (1.0 - update.rate * update.decoupled_decay * decay) as f32,
-                rate: update.rate as f32,
+                kept: (1.0 - rate * update.decoupled_decay * decay) as f32,
+                rate: rate as f32,
                 alpha: knobs.alpha as f32,
                 one_less_alpha: (1.0 - knobs.alpha) as f32,
                 momentum: knobs.momentum as f32,

@@ -19,6 +19,8 @@ pub struct Segment {
     pub role: Role,
     /// 1 where weight decay acts, 0 where the tensor is exempt.
     pub decay: f32,
+    /// Multiplies the learning rate (and with it decoupled decay): 1 unless layers differ.
+    pub rate: f32,
 }
 
 impl Segment {
@@ -56,6 +58,7 @@ pub fn segments(
             shape: parameter.shape.clone(),
             role: parameter.role,
             decay: decayed(parameter),
+            rate: 1.0,
         })
         .collect()
 }
@@ -80,7 +83,7 @@ pub(crate) mod tests {
     use super::*;
 
     pub(crate) fn segment(name: &str, range: Range<usize>, shape: &[usize], role: Role) -> Segment {
-        Segment { name: name.to_owned(), range, shape: shape.to_vec(), role, decay: 1.0 }
+        Segment { name: name.to_owned(), range, shape: shape.to_vec(), role, decay: 1.0, rate: 1.0 }
     }
 
     #[test]

@@ -87,12 +87,12 @@ impl Optimizer for Sgd {
         let vectors =
             Vectors { read: [], full: [parameters, gradients], compact: [&mut self.momentum] };
         each_segment_chunk(device, segments, all, vectors, &|piece| {
-            let decay = f64::from(piece.segment.decay);
+            let (decay, rate) = (f64::from(piece.segment.decay), update.rate_on(piece.segment));
             let factors = Factors {
                 gradient_scale: update.gradient_scale,
                 coupled_decay: (update.coupled_decay * decay) as f32,
-                kept: (1.0 - update.rate * update.decoupled_decay * decay) as f32,
-                rate: update.rate as f32,
+                kept: (1.0 - rate * update.decoupled_decay * decay) as f32,
+                rate: rate as f32,
                 momentum: momentum as f32,
                 taken: taken as f32,
             };

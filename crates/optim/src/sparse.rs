@@ -5,16 +5,17 @@ use crate::Segment;
 use crate::walk::{Piece, Vectors, all, each_segment_chunk};
 use heldout_kernels::{Device, reduce, simd};
 
-/// Pulls every parameter of `segments` towards zero by `threshold`, and not past it.
+/// Pulls every parameter of `segments` towards zero by `threshold`, times the segment's share of
+/// the learning rate, and not past it.
 pub fn soft_threshold(
     device: &Device,
     parameters: &mut [f32],
     segments: &[Segment],
     threshold: f64,
 ) {
-    let threshold = threshold as f32;
     let vectors = Vectors { read: [], full: [parameters], compact: [] };
     each_segment_chunk(device, segments, all, vectors, &|piece| {
+        let threshold = (threshold * f64::from(piece.segment.rate)) as f32;
         simd::dispatch(
             device.isa(),
             #[inline(always)]

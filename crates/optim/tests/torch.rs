@@ -29,7 +29,7 @@ fn segments() -> Vec<Segment> {
         let range = start..end;
         start = end;
         let decay = if name == "bias" { 0.0 } else { 1.0 };
-        Segment { name: name.to_owned(), range, shape: shape.to_vec(), role, decay }
+        Segment { name: name.to_owned(), range, shape: shape.to_vec(), role, decay, rate: 1.0 }
     };
     shapes.into_iter().map(segment).collect()
 }
@@ -275,4 +275,31 @@ fn clipping_follows_pytorch_and_the_paper() {
     let mut adaptive = gradients.clone();
     clip::adaptive(&device, &weights, &mut adaptive, &segments(), 0.05);
     check("clip.adaptive", &adaptive);
+}
+
+#[test]
+fn a_segments_rate_multiplies_the_learning_rate() {
+    for case in cases() {
+        // Powers of two, so that nothing is rounded differently.
+        let after = |rate: f64, share: f32| {
+            let device = Device::cpu(2, Precision::F32).expect("a processor");
+            let segments: Vec<Segment> =
+                segments().into_iter().map(|s| Segment { rate: share, ..s }).collect();
+            let mut optimizer = build(&case.spec, &segments);
+            let (mut generator, mut parameters) = (Generator(3), Generator(2).vector());
+            for step in 1..=3 {
+                let mut gradients = generator.gradient(step, &parameters);
+                let update = Update {
+                    decoupled_decay: case.decoupled,
+                    coupled_decay: case.coupled,
+                    ..Update::at_rate(rate)
+                };
+                optimizer.update(&device, &mut parameters, &mut gradients, &segments, &update);
+            }
+            parameters
+        };
+        let rate = 2f64.powi(-6);
+        assert_eq!(after(rate, 0.25), after(0.25 * rate, 1.0), "{}", case.name);
+        assert_ne!(after(rate, 0.25), after(rate, 1.0), "{}", case.name);
+    }
 }

@@ -252,7 +252,7 @@ pub struct EvaluationRecord {
     /// Bits per byte of held-out text.
     #[serde(with = "number")]
     pub bits_per_byte: f64,
-    /// Which weights were evaluated: "raw" or "ema".
+    /// Which weights were evaluated: "raw", or the technique that keeps the average, as "ema".
     pub weights: String,
     /// Whether this is the best so far.
     pub best: bool,

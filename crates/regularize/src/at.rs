@@ -1,13 +1,15 @@
 //! The plan at one step: every schedule read off, in the words of kernels, model and optim.
 
 use crate::plan::{
-    DecayMethod, GradientTransform, PenaltyNorm, Plan, Projection, Sharing, Site, SmoothingTo,
+    DecayMethod, GradientTransform, Owned, PenaltyNorm, Plan, Projection, Sharing, Site,
+    SmoothingTo, TokenNoise,
 };
 use heldout_base::schedule::Schedule;
-use heldout_kernels::{Device, Layout, LossSpec, Role, Smoothing};
+use heldout_kernels::{Device, Layout, LossSpec, Parameter, Role, Smoothing};
 use heldout_model::{NoiseRates, Tied};
 use heldout_optim::clip::{self, Clipped};
-use heldout_optim::{Segment, Update, penalty, sparse};
+use heldout_optim::{Segment, Update, max_norm, noise, penalty, sparse};
+use std::ops::Range;
 
 /// A moment of the run: `step` counts updates from 0, of `horizon` in all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +38,7 @@ impl Plan {
         let rate = |site| {
             self.noise.sites.get(&site).map_or(0.0, |schedule| at.value(&schedule.value) as f32)
         };
+        let replaces = self.noise.tokens == TokenNoise::Replace;
         NoiseRates {
             embedding: rate(Site::Embedding),
             attention: rate(Site::Attention),
@@ -43,7 +46,9 @@ impl Plan {
             feed_forward_hidden: rate(Site::FeedForwardHidden),
             feed_forward_output: rate(Site::FeedForwardOutput),
             heads: rate(Site::Heads),
-            tokens: rate(Site::Tokens),
+            tokens: if replaces { 0.0 } else { rate(Site::Tokens) },
+            replace: if replaces { rate(Site::Tokens) } else { 0.0 },
+            neftune: self.noise.neftune.as_ref().map_or(0.0, |a| at.value(&a.value) as f32),
             layer_drop: rate(Site::Layers),
             sharing: match self.noise.sharing {
                 Sharing::Element => heldout_kernels::Sharing::Element,
@@ -54,8 +59,11 @@ impl Plan {
 
     /// The objective; `scale` is 1 / target tokens of the whole batch.
     pub fn loss_at(&self, at: At, scale: f32) -> LossSpec {
-        let z_loss = self.loss.z_loss.as_ref().map_or(0.0, |z| at.value(&z.value) as f32);
-        LossSpec { smoothing: self.smoothing_at(at), z_loss, scale }
+        let value = |slot: &Option<Owned<Schedule>>| {
+            slot.as_ref().map_or(0.0, |owned| at.value(&owned.value) as f32)
+        };
+        let (z_loss, confidence) = (value(&self.loss.z_loss), value(&self.loss.confidence));
+        LossSpec { smoothing: self.smoothing_at(at), z_loss, confidence, scale }
     }
 
     fn smoothing_at(&self, at: At) -> Smoothing {
@@ -84,8 +92,12 @@ impl Plan {
 #[derive(Clone, Debug)]
 pub struct Bound {
     plan: Plan,
-    /// Every tensor, marked with whether it is decayed: the optimizer's list.
+    /// Every tensor that is trained, with its decay and rate: the optimizer's list.
     pub segments: Vec<Segment>,
+    /// Of the noise on gradients; the run's.
+    pub seed: u64,
+    /// What is not trained.
+    frozen: Vec<Range<usize>>,
     /// The tensors of each penalty and of each projection.
     penalized: Vec<Vec<Segment>>,
     projected: Vec<Vec<Segment>>,
@@ -96,14 +108,24 @@ pub struct Bound {
 impl Bound {
     /// Finds the tensors that each part of the plan acts on.
     pub fn new(plan: &Plan, layout: &Layout) -> Self {
-        let select = |penalty: &crate::on::On| penalty.select(layout);
+        let is_trained = |p: &&Parameter| plan.trains(p, layout);
+        let find = |segment: &Segment| {
+            layout.get(&segment.name).expect("segments are made from the layout")
+        };
+        let trained = |segments: Vec<Segment>| -> Vec<Segment> {
+            let trained = segments.into_iter().filter(|s| is_trained(&find(s)));
+            let rated = |s: Segment| Segment { rate: plan.layer_rate(find(&s), layout), ..s };
+            trained.map(rated).collect()
+        };
+        let select = |penalty: &crate::on::On| trained(penalty.select(layout));
         let decayed = |parameter: &_| match &plan.decay {
             Some(decay) if decay.value.on.covers(parameter, layout) => 1.0,
             _ => 0.0,
         };
         let tied = crate::on::is_tied(layout);
         let is_output = |role: Role| role == Role::Head || (tied && role == Role::Embedding);
-        let segments = heldout_optim::segment::segments(layout, decayed);
+        let segments = trained(heldout_optim::segment::segments(layout, decayed));
+        let frozen = layout.parameters.iter().filter(|p| !is_trained(p));
         Self {
             plan: plan.clone(),
             penalized: plan.loss.penalties.iter().map(|p| select(&p.value.on)).collect(),
@@ -111,11 +133,15 @@ impl Bound {
                 .projections
                 .iter()
                 .map(|projection| match &projection.value {
-                    Projection::SoftThreshold { on, .. } => select(on),
+                    Projection::SoftThreshold { on, .. } | Projection::MaxNorm { on, .. } => {
+                        select(on)
+                    }
                 })
                 .collect(),
             clipped: segments.iter().filter(|s| !is_output(s.role)).cloned().collect(),
             segments,
+            seed: 0,
+            frozen: frozen.map(Parameter::range).collect(),
         }
     }
 
@@ -151,8 +177,8 @@ impl Bound {
             .sum()
     }
 
-    /// Runs the gradient transforms; `norm_before` is that of the gradient as it came in, and
-    /// `scale` goes into the update.
+    /// Runs the gradient transforms, on what is trained: other gradients become zero.
+    /// `norm_before` is that of the gradient as it came in, and `scale` goes into the update.
     pub fn transform(
         &self,
         device: &Device,
@@ -160,10 +186,18 @@ impl Bound {
         gradients: &mut [f32],
         at: At,
     ) -> Clipped {
+        self.frozen.iter().for_each(|range| gradients[range.clone()].fill(0.0));
         let norm = clip::global_norm(device, gradients);
         let mut clipped = Clipped { norm_before: norm, norm_after: norm, scale: 1.0, share: 0.0 };
         for transform in &self.plan.gradient {
             let next = match &transform.value {
+                GradientTransform::Noise { eta, gamma } => {
+                    let deviation = noise::deviation(at.value(eta), *gamma, at.step);
+                    let (segments, seed) = (&self.segments, self.seed);
+                    noise::add_noise(device, gradients, segments, deviation, seed, at.step);
+                    let norm_after = clip::global_norm(device, gradients);
+                    Clipped { norm_before: norm, norm_after, scale: 1.0, share: 0.0 }
+                }
                 GradientTransform::ClipValue { limit } => {
                     clip::by_value(device, gradients, at.value(limit))
                 }
@@ -193,6 +227,9 @@ impl Bound {
                     let threshold = rate * at.value(strength);
                     sparse::soft_threshold(device, parameters, segments, threshold);
                 }
+                Projection::MaxNorm { limit, .. } => {
+                    max_norm::max_norm(device, parameters, segments, at.value(limit));
+                }
             }
         }
     }
@@ -212,6 +249,8 @@ impl Bound {
     pub fn transform_traffic(&self, len: usize) -> usize {
         let clipped: usize = self.clipped.iter().map(Segment::len).sum();
         let each = self.plan.gradient.iter().map(|transform| match &transform.value {
+            // Every gradient in and out, and their norm.
+            GradientTransform::Noise { .. } => 3 * len,
             // The norm before and after, and between them every gradient in and out.
             GradientTransform::ClipValue { .. } => 4 * len,
             // The norm before and after, and between them weights and gradients in.
@@ -227,8 +266,25 @@ impl Bound {
         let penalized = penalties
             .filter(|(penalty, _)| penalty.value.norm == PenaltyNorm::L1)
             .map(|(_, segments)| segments);
-        let segments = self.projected.iter().chain(penalized).next()?;
+        let projections = self.plan.projections.iter().zip(&self.projected);
+        let thresholded = projections
+            .filter(|(projection, _)| matches!(projection.value, Projection::SoftThreshold { .. }))
+            .map(|(_, segments)| segments);
+        let segments = thresholded.chain(penalized).next()?;
         Some(sparse::sparsity(device, parameters, segments))
+    }
+
+    /// Share of rows whose norm is at max-norm's limit; `None` without one.
+    pub fn rows_at_limit(&self, device: &Device, parameters: &[f32], at: At) -> Option<f64> {
+        self.plan.projections.iter().zip(&self.projected).find_map(|(projection, segments)| {
+            let Projection::MaxNorm { limit, .. } = &projection.value else { return None };
+            Some(max_norm::share_at_limit(device, parameters, segments, at.value(limit)))
+        })
+    }
+
+    /// Parameters that are trained.
+    pub fn trained_len(&self) -> usize {
+        self.segments.iter().map(Segment::len).sum()
     }
 
     /// The tensors that `owner`'s penalty or projection acts on.

@@ -1,10 +1,10 @@
 //! The plan in words, one line per slot in use, in the order of the training loop.
 
 use crate::plan::{
-    Average, DecayMethod, GradientTransform, Owned, PenaltyNorm, Plan, Projection, Sharing,
-    SmoothingTo, StopRule,
+    Average, DecayMethod, Frozen, GradientTransform, Owned, PenaltyNorm, Plan, Projection, Sharing,
+    Site, SmoothingTo, StopRule, TokenNoise,
 };
-use heldout_optim::average::Start;
+use heldout_optim::average::{Start, Which};
 use heldout_optim::guard::Policy;
 
 impl Plan {
@@ -13,6 +13,15 @@ impl Plan {
         let mut lines = Vec::new();
         if let Some(tie) = &self.tie {
             lines.push(line("model", "output projection = input embedding", &tie.owner));
+        }
+        if let Some(Owned { owner, value }) = &self.frozen {
+            let what = match value {
+                Frozen::Below { top } => {
+                    format!("only the top {top} blocks and the head are trained")
+                }
+                Frozen::Parts(on) => format!("not trained: {}", on.describe()),
+            };
+            lines.push(line("model", &what, owner));
         }
         if let Some(order) = &self.order {
             lines.push(line("data", "windows drawn anew in every epoch", &order.owner));
@@ -23,6 +32,10 @@ impl Plan {
             let what = format!("{}. {}", place + 1, describe_transform(&transform.value));
             lines.push(line("gradient", &what, &transform.owner));
         }
+        if let Some(Owned { owner, value: gamma }) = &self.layer_rates {
+            let what = format!("η × {gamma}^(layers above), 1 at the head");
+            lines.push(line("rate", &what, owner));
+        }
         if let Some(Owned { owner, value: decay }) = &self.decay {
             let formula = match decay.method {
                 DecayMethod::Decoupled => "w ← w − η·λ·w",
@@ -32,13 +45,7 @@ impl Plan {
             lines.push(line("decay", &format!("{formula}, λ = {rate}, on {on}"), owner));
         }
         for (place, Owned { owner, value }) in self.projections.iter().enumerate() {
-            let Projection::SoftThreshold { strength, on } = value;
-            let what = format!(
-                "{}. w ← sign(w)·max(|w| − η·λ, 0), λ = {}, on {}",
-                place + 1,
-                strength.describe(),
-                on.describe()
-            );
+            let what = format!("{}. {}", place + 1, describe_projection(value));
             lines.push(line("projection", &what, owner));
         }
         self.describe_around(&mut lines);
@@ -56,7 +63,17 @@ impl Plan {
                 }
                 _ => "",
             };
-            let what = format!("{} dropped with p = {}{shared}", site.word(), rate.describe());
+            let (site_word, rate) = (site.word(), rate.describe());
+            let what = match self.noise.tokens {
+                TokenNoise::Replace if *site == Site::Tokens => {
+                    format!("{site_word} replaced by random ones with p = {rate}")
+                }
+                _ => format!("{site_word} dropped with p = {rate}{shared}"),
+            };
+            lines.push(line("noise", &what, owner));
+        }
+        if let Some(Owned { owner, value: alpha }) = &self.noise.neftune {
+            let what = format!("embeddings + α·U(−1, 1)/√(T·C), α = {}", alpha.describe());
             lines.push(line("noise", &what, owner));
         }
     }
@@ -75,6 +92,10 @@ impl Plan {
             let what = format!("+ λ·(log Z)², λ = {}", value.describe());
             lines.push(line("loss", &what, owner));
         }
+        if let Some(Owned { owner, value }) = &self.loss.confidence {
+            let what = format!("− β·H(p), β = {}", value.describe());
+            lines.push(line("loss", &what, owner));
+        }
         for Owned { owner, value: penalty } in &self.loss.penalties {
             let formula = match penalty.norm {
                 PenaltyNorm::L1 => "λΣ|w|",
@@ -87,14 +108,7 @@ impl Plan {
 
     fn describe_around(&self, lines: &mut Vec<String>) {
         for Owned { owner, value } in &self.averages {
-            let Average::Ema { decay, start } = value;
-            let start = match start {
-                Start::Weights => "from the first weights",
-                Start::Corrected => "bias-corrected",
-                Start::WarmUp => "with a growing memory",
-            };
-            let what = format!("of the weights, decay {}, {start}", decay.describe());
-            lines.push(line("average", &what, owner));
+            lines.push(line("average", &describe_average(value), owner));
         }
         for Owned { owner, value } in &self.stop {
             let StopRule::EarlyStopping(rule) = value;
@@ -123,8 +137,47 @@ impl Plan {
     }
 }
 
+fn describe_projection(projection: &Projection) -> String {
+    match projection {
+        Projection::SoftThreshold { strength, on } => {
+            let (strength, on) = (strength.describe(), on.describe());
+            format!("w ← sign(w)·max(|w| − η·λ, 0), λ = {strength}, on {on}")
+        }
+        Projection::MaxNorm { limit, on } => {
+            format!("every row's norm ≤ {}, on {}", limit.describe(), on.describe())
+        }
+    }
+}
+
+fn describe_average(average: &Average) -> String {
+    match average {
+        Average::Ema { decay, start } => {
+            let start = match start {
+                Start::Weights => "from the first weights",
+                Start::Corrected => "bias-corrected",
+                Start::WarmUp => "with a growing memory",
+            };
+            format!("of the weights, decay {}, {start}", decay.describe())
+        }
+        Average::Equal { start, every } => {
+            let every = if *every == 1 { "step".to_owned() } else { format!("{every} steps") };
+            format!("equal, of the weights after every {every} from {}% of the run", 100.0 * start)
+        }
+        Average::Checkpoints { count, which } => {
+            let which = match which {
+                Which::Last => "last",
+                Which::Best => "best",
+            };
+            format!("equal, of the weights at the {which} {count} evaluations")
+        }
+    }
+}
+
 fn describe_transform(transform: &GradientTransform) -> String {
     match transform {
+        GradientTransform::Noise { eta, gamma } => {
+            format!("+ N(0, η/(1+t)^{gamma}), η = {}, before any clipping", eta.describe())
+        }
         GradientTransform::ClipValue { limit } => format!("every element ±{}", limit.describe()),
         GradientTransform::ClipAdaptive { ratio } => {
             format!("every unit's norm ≤ {} of its weights'", ratio.describe())

@@ -5,7 +5,9 @@
 //! collect measurements ([`Live`]) from which each technique makes its receipt.
 
 pub mod at;
+mod averaging;
 pub mod catalogue;
+pub mod depth;
 pub mod describe;
 pub mod error;
 pub mod live;
@@ -15,6 +17,7 @@ pub mod plan;
 pub mod probe;
 mod probe_loss;
 mod probe_noise;
+mod probe_update;
 pub mod settings;
 pub mod technique;
 pub mod techniques;

@@ -48,16 +48,30 @@ pub struct Live {
     pub tie: Option<TieMeasure>,
     /// Gradient transforms.
     pub clip: Option<ClipMeasure>,
-    /// The first average.
-    pub average: Option<AverageMeasure>,
+    /// The averages, by owner.
+    pub averages: BTreeMap<String, AverageMeasure>,
+    /// Uniform noise on the embeddings.
+    pub neftune: Option<NeftuneMeasure>,
+    /// The penalty on confidence.
+    pub confidence: Option<ConfidenceMeasure>,
+    /// Noise on the gradient.
+    pub gradient_noise: Option<GradientNoiseMeasure>,
+    /// The bound on the norms of rows.
+    pub max_norm: Option<MaxNormMeasure>,
+    /// What is trained.
+    pub trained: Option<TrainedMeasure>,
+    /// The layers' rates.
+    pub layer_rates: Option<LayerRatesMeasure>,
     /// The explosion guard.
     pub guard: Option<GuardMeasure>,
     /// The first stop rule.
     pub patience: Option<PatienceMeasure>,
     /// By the trainer: what the first step's clipping did.
     pub first_clip: Option<Clipped>,
-    /// By the trainer: ‖w̄ − w‖/‖w‖ of the average after the last update, at the end of the run.
-    pub average_distance: Option<f64>,
+    /// By the trainer: ‖w̄ − w‖/‖w‖ of each average that holds something, at the end of the run.
+    pub average_distances: BTreeMap<String, f64>,
+    /// By the trainer, at the end of the run: share of rows at max-norm's limit.
+    pub rows_at_limit: Option<f64>,
     /// By the trainer: the order of the first windows. Needed by `shuffle`.
     pub order: Option<OrderMeasure>,
     /// By the trainer, at the end of the run: share of exact zeros where l1 acts.
@@ -156,11 +170,93 @@ pub struct ClipMeasure {
     pub norm_after: f64,
 }
 
+/// Uniform noise on the embeddings, at the step where the schedule is highest.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct NeftuneMeasure {
+    /// α.
+    pub alpha: f64,
+    /// α/√(T·C) of this model: no draw is larger.
+    pub amplitude: f64,
+    /// The largest draw on a probe tensor.
+    pub largest: f64,
+    /// Root of the mean square of the draws; amplitude/√3 by the formula.
+    pub deviation: f64,
+    /// Draws behind both.
+    pub draws: u64,
+    /// Loss of the model on a probe batch without noise, nats.
+    pub loss_clean: f64,
+    /// With this noise alone.
+    pub loss_noisy: f64,
+}
+
+/// The penalty on confidence.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ConfidenceMeasure {
+    /// β at the step where the schedule is highest.
+    pub strength: f64,
+    /// −β·H(p) on made-up logits as the loss computed it, nats.
+    pub found: f64,
+    /// The same by the formula.
+    pub expected: f64,
+}
+
+/// Noise on a gradient of zeros, at the step where η's schedule is highest.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GradientNoiseMeasure {
+    /// σ by the formula.
+    pub deviation: f64,
+    /// Root of the mean square of what was added.
+    pub found: f64,
+    /// Draws behind `found`.
+    pub draws: u64,
+    /// Parameters that get noise in every step.
+    pub parameters: u64,
+}
+
+/// The bound on the norms of rows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MaxNormMeasure {
+    /// c at the first step.
+    pub limit: f64,
+    /// What became of a probe row of norm 2c.
+    pub after: f64,
+    /// Parameters in the rows that are bounded.
+    pub parameters: u64,
+    /// Parameters of the model.
+    pub parameters_total: u64,
+    /// Share of these rows that the first weights have beyond the bound.
+    pub beyond: f64,
+}
+
+/// What is trained, seen from a gradient of ones after the run's transforms.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TrainedMeasure {
+    /// Parameters whose gradient was left.
+    pub parameters: u64,
+    /// Tensors that the optimizer has.
+    pub tensors: u64,
+    /// Parameters of the model.
+    pub parameters_total: u64,
+}
+
+/// The layers' rates, seen from one update of the run's optimizer on probe weights.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LayerRatesMeasure {
+    /// The least share of a full step that a tensor made.
+    pub lowest: f64,
+    /// γ to the depth of that tensor.
+    pub expected: f64,
+    /// The largest share.
+    pub highest: f64,
+}
+
 /// An average of probe weights that jumped from 0 to 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AverageMeasure {
-    /// β at the step where the schedule is highest.
-    pub decay: f64,
+    /// β at the step where the schedule is highest, of an exponential average.
+    pub decay: Option<f64>,
+    /// Sets of weights that the run will take in, where that follows from its steps.
+    pub samples: Option<u64>,
     /// Where the average stood after the second update, 0 to 1, having seen 0 and 1.
     pub after_jump: f64,
 }

@@ -6,7 +6,7 @@
 use crate::error::Conflict;
 use crate::on::On;
 use heldout_base::schedule::Schedule;
-use heldout_optim::average::Start;
+use heldout_optim::average::{Start, Which};
 use heldout_optim::guard::GuardSpec;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -40,6 +40,12 @@ pub struct Plan {
     pub projections: Vec<Owned<Projection>>,
     /// Averages of the weights, each evaluated and saved on its own.
     pub averages: Vec<Owned<Average>>,
+    /// Parts of the model that are not trained.
+    #[serde(default)]
+    pub frozen: Option<Owned<Frozen>>,
+    /// γ of the learning rate's factor γ^depth, counted from the top.
+    #[serde(default)]
+    pub layer_rates: Option<Owned<f64>>,
     /// Rules that end a run; the first that fires does.
     pub stop: Vec<Owned<StopRule>>,
     /// What to do about explosions; absent = stop at the first value that is not finite.
@@ -117,7 +123,18 @@ pub enum Sharing {
     Time,
 }
 
-/// Probability of being dropped, per site.
+/// What becomes of a token that is drawn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TokenNoise {
+    /// Its embedding is zero, and the others are scaled up.
+    #[default]
+    Zero,
+    /// A random token of the vocabulary is read in its place.
+    Replace,
+}
+
+/// Probability of being dropped, per site; and noise that drops nothing.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Noise {
@@ -125,6 +142,12 @@ pub struct Noise {
     pub sites: BTreeMap<Site, Owned<Schedule>>,
     /// Concerns the element-wise sites.
     pub sharing: Sharing,
+    /// Concerns the site of whole tokens.
+    #[serde(default)]
+    pub tokens: TokenNoise,
+    /// α of uniform noise ±α/√(T·C) on the embeddings.
+    #[serde(default)]
+    pub neftune: Option<Owned<Schedule>>,
 }
 
 /// What is minimised besides the loss of the task.
@@ -135,6 +158,9 @@ pub struct Loss {
     pub smoothing: Option<Owned<Smoothing>>,
     /// λ of λ·(log Z)².
     pub z_loss: Option<Owned<Schedule>>,
+    /// β of −β·H(p).
+    #[serde(default)]
+    pub confidence: Option<Owned<Schedule>>,
     /// Penalties whose gradients are added before clipping.
     pub penalties: Vec<Owned<Penalty>>,
 }
@@ -188,6 +214,13 @@ pub enum PenaltyNorm {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum GradientTransform {
+    /// g ← g + N(0, η/(1+t)^γ).
+    Noise {
+        /// η
+        eta: Schedule,
+        /// γ
+        gamma: f64,
+    },
     /// Element by element into ±limit.
     ClipValue {
         /// The largest absolute value.
@@ -206,13 +239,14 @@ pub enum GradientTransform {
 }
 
 impl GradientTransform {
-    /// The order in which transforms act: what rewrites elements first, the global norm last, so
-    /// that its limit holds for what is applied.
+    /// The order in which transforms act: noise before any clipping, then what rewrites elements,
+    /// the global norm last, so that its limit holds for what is applied.
     fn rank(&self) -> u8 {
         match self {
-            GradientTransform::ClipValue { .. } => 0,
-            GradientTransform::ClipAdaptive { .. } => 1,
-            GradientTransform::ClipNorm { .. } => 2,
+            GradientTransform::Noise { .. } => 0,
+            GradientTransform::ClipValue { .. } => 1,
+            GradientTransform::ClipAdaptive { .. } => 2,
+            GradientTransform::ClipNorm { .. } => 3,
         }
     }
 }
@@ -249,6 +283,13 @@ pub enum Projection {
         /// Which tensors.
         on: On,
     },
+    /// ‖w_row‖₂ ≤ c for each row of a matrix.
+    MaxNorm {
+        /// c
+        limit: Schedule,
+        /// Which tensors.
+        on: On,
+    },
 }
 
 /// A running average of the weights.
@@ -262,6 +303,43 @@ pub enum Average {
         /// How the beginning counts.
         start: Start,
     },
+    /// The mean of the weights after every so many steps of the run's tail.
+    Equal {
+        /// Share of the horizon after which the tail begins, 0 to below 1.
+        start: f64,
+        /// Steps between two sets of weights.
+        every: u64,
+    },
+    /// The mean of the weights at some evaluations.
+    Checkpoints {
+        /// How many evaluations.
+        count: usize,
+        /// Which.
+        which: Which,
+    },
+}
+
+impl Average {
+    /// Sets of weights that it holds beside the trained ones.
+    pub fn vectors(&self) -> usize {
+        match self {
+            Average::Ema { .. } | Average::Equal { .. } => 1,
+            Average::Checkpoints { count, .. } => 1 + count,
+        }
+    }
+}
+
+/// What stays as it is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Frozen {
+    /// All but the top blocks and what stands behind them.
+    Below {
+        /// Blocks that are trained.
+        top: usize,
+    },
+    /// Kinds of tensors, in all layers.
+    Parts(On),
 }
 
 /// A rule that ends a run.
@@ -292,6 +370,11 @@ impl Plan {
         Ok(())
     }
 
+    /// Adds uniform noise to the embeddings.
+    pub fn own_neftune(&mut self, owner: &str, alpha: Schedule) -> Result<(), Conflict> {
+        own("uniform noise on the embeddings", &mut self.noise.neftune, owner, alpha)
+    }
+
     /// Moves mass to other classes.
     pub fn own_smoothing(&mut self, owner: &str, smoothing: Smoothing) -> Result<(), Conflict> {
         own("the targets' smoothing", &mut self.loss.smoothing, owner, smoothing)
@@ -300,6 +383,21 @@ impl Plan {
     /// Penalises log Z.
     pub fn own_z_loss(&mut self, owner: &str, strength: Schedule) -> Result<(), Conflict> {
         own("the penalty on log Z", &mut self.loss.z_loss, owner, strength)
+    }
+
+    /// Penalises confidence.
+    pub fn own_confidence(&mut self, owner: &str, strength: Schedule) -> Result<(), Conflict> {
+        own("the penalty on confidence", &mut self.loss.confidence, owner, strength)
+    }
+
+    /// Keeps parts of the model as they are.
+    pub fn own_frozen(&mut self, owner: &str, frozen: Frozen) -> Result<(), Conflict> {
+        own("the choice of what is trained", &mut self.frozen, owner, frozen)
+    }
+
+    /// Lets the learning rate fall with depth.
+    pub fn own_layer_rates(&mut self, owner: &str, gamma: f64) -> Result<(), Conflict> {
+        own("the layers' learning rates", &mut self.layer_rates, owner, gamma)
     }
 
     /// Adds a penalty. Squared weights are refused beside coupled decay, which is the same.

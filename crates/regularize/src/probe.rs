@@ -7,11 +7,11 @@ use crate::live::{
 };
 use crate::patience::{EarlyStopping, Evaluation, Outlook, Patience, PatienceState};
 use crate::plan::{Average, PenaltyNorm, Plan, Projection, StopRule};
-use crate::{probe_loss, probe_noise};
+use crate::{probe_loss, probe_noise, probe_update};
 use heldout_base::schedule::Schedule;
 use heldout_kernels::{Device, Layout, Role};
 use heldout_model::{Model, Tokens};
-use heldout_optim::average::Ema;
+use heldout_optim::average::{Averaged, Kept};
 use heldout_optim::guard::{ExplosionGuard, GuardSpec, Verdict};
 use heldout_optim::{OptimizerSpec, Segment, Update, build, penalty, sparse};
 use std::sync::Arc;
@@ -45,12 +45,19 @@ pub struct Probe<'a> {
 pub fn measure(probe: &mut Probe) -> Live {
     let plan = probe.plan;
     let bound = Bound::new(plan, probe.model.layout());
-    let sites = probe_noise::measure(probe);
+    let (sites, neftune) = (probe_noise::measure(probe), probe_noise::neftune(probe));
+    let trained = plan.frozen.as_ref().map(|_| probe_update::trained(probe, &bound));
     probe.gradients.fill(0.0);
     Live {
         sites,
         smoothing: probe_loss::smoothing(probe),
         z_loss: probe_loss::z_loss(probe),
+        confidence: probe_loss::confidence(probe),
+        neftune,
+        trained,
+        layer_rates: plan.layer_rates.as_ref().map(|_| probe_update::layer_rates(probe, &bound)),
+        gradient_noise: probe_update::gradient_noise(probe, &bound),
+        max_norm: probe_update::max_norm(probe, &bound),
         acted: acted(probe, &bound),
         decay: plan.decay.as_ref().map(|decay| {
             let at = loudest(&decay.value.rate, probe.horizon);
@@ -58,7 +65,11 @@ pub fn measure(probe: &mut Probe) -> Live {
         }),
         tie: plan.tie.as_ref().map(|_| tie(probe.model)),
         clip: (!plan.gradient.is_empty()).then(|| clip(probe)),
-        average: plan.averages.first().map(|average| average_measure(probe, &average.value)),
+        averages: plan
+            .averages
+            .iter()
+            .map(|average| (average.owner.clone(), average_measure(probe, &average.value)))
+            .collect(),
         guard: plan.recovery.as_ref().map(|guard| try_guard(guard.value)),
         patience: plan.stop.first().map(|rule| match &rule.value {
             StopRule::EarlyStopping(rule) => try_patience(rule),
@@ -111,7 +122,8 @@ fn acted(probe: &Probe, bound: &Bound) -> std::collections::BTreeMap<String, Act
         };
         measure(&owned.owner, strength * size, f64::from(gradient[0]))
     });
-    let projections = plan.projections.iter().map(|owned| match &owned.value {
+    let projections = plan.projections.iter().filter_map(|owned| match &owned.value {
+        Projection::MaxNorm { .. } => None,
         Projection::SoftThreshold { strength, .. } => {
             let strength = loudest(strength, probe.horizon).value(strength);
             let mut weight = [1.0];
@@ -123,16 +135,17 @@ fn acted(probe: &Probe, bound: &Bound) -> std::collections::BTreeMap<String, Act
             );
             let size =
                 penalty::l1_norm(probe.device, probe.parameters, bound.acted_on(&owned.owner));
-            measure(&owned.owner, strength * size, f64::from(weight[0]) - 1.0)
+            Some(measure(&owned.owner, strength * size, f64::from(weight[0]) - 1.0))
         }
     });
     penalties.chain(projections).collect()
 }
 
 /// A segment of one element, two-dimensional where its role is.
-fn unit_segment(offset: usize, role: Role, decay: f32) -> Segment {
+pub(crate) fn unit_segment(offset: usize, role: Role, decay: f32) -> Segment {
     let shape = if matches!(role, Role::Bias | Role::Gain) { vec![1] } else { vec![1, 1] };
-    Segment { name: format!("probe.{offset}"), range: offset..offset + 1, shape, role, decay }
+    let (name, range) = (format!("probe.{offset}"), offset..offset + 1);
+    Segment { name, range, shape, role, decay, rate: 1.0 }
 }
 
 /// One update of the run's own optimizer, without gradient, on one weight of 1 per tensor.
@@ -182,7 +195,9 @@ fn clip(probe: &Probe) -> ClipMeasure {
     layout.push("probe.head", &[1, 1], Role::Head);
     let mut gradients = vec![HUGE; layout.len];
     gradients[layout.len - 1] = 0.0;
-    let bound = Bound::new(probe.plan, &layout);
+    // Whether kinds of tensors are trained does not matter here.
+    let plan = Plan { frozen: None, ..probe.plan.clone() };
+    let bound = Bound::new(&plan, &layout);
     let parameters = vec![1.0; layout.len];
     let at = At { step: 0, horizon: probe.horizon };
     let clipped = bound.transform(probe.device, &parameters, &mut gradients, at);
@@ -190,12 +205,27 @@ fn clip(probe: &Probe) -> ClipMeasure {
 }
 
 fn average_measure(probe: &Probe, average: &Average) -> AverageMeasure {
-    let Average::Ema { decay, start } = average;
-    let decay = loudest(decay, probe.horizon).value(decay);
-    let mut ema = Ema::new(*start, &[0.0]);
-    ema.update(probe.device, &[0.0], decay);
-    ema.update(probe.device, &[1.0], decay);
-    AverageMeasure { decay, after_jump: f64::from(ema.weights()[0]) }
+    let mut averaged = Averaged::new(&[0.0]);
+    let mut highest = None;
+    for (step, weight) in [(1, [0.0]), (2, [1.0])] {
+        match average {
+            Average::Ema { decay, start } => {
+                let decay = loudest(decay, probe.horizon).value(decay);
+                averaged.update_exponential(probe.device, &weight, *start, decay);
+                highest = Some(decay);
+            }
+            Average::Equal { .. } => averaged.update_equal(probe.device, &weight),
+            Average::Checkpoints { count, which } => {
+                let kept = Kept { step, loss: 1.0 };
+                averaged.keep(probe.device, &weight, kept, *count, *which);
+            }
+        }
+    }
+    AverageMeasure {
+        decay: highest,
+        samples: average.samples(probe.horizon),
+        after_jump: f64::from(averaged.weights()[0]),
+    }
 }
 
 fn verdict_words(verdict: Verdict) -> &'static str {

@@ -5,15 +5,15 @@
 //! have the logit 1 and all others 0, then objective − nll = [t ∈ S] − q(S), where q is the target
 //! distribution and t the right class.
 
-use crate::live::{SmoothingMeasure, ZLossMeasure};
+use crate::live::{ConfidenceMeasure, SmoothingMeasure, ZLossMeasure};
 use crate::plan::SmoothingTo;
 use crate::probe::{Probe, loudest};
-use heldout_kernels::{LossReport, LossSpec, PassKind, Smoothing, Tape, Weight};
+use heldout_kernels::{EmbeddingNoise, LossReport, LossSpec, PassKind, Smoothing, Tape, Weight};
 
 pub(crate) fn smoothing(probe: &Probe) -> Option<SmoothingMeasure> {
     let smoothing = &probe.plan.loss.smoothing.as_ref()?.value;
     let at = loudest(&smoothing.amount, probe.horizon);
-    let spec = LossSpec { z_loss: 0.0, ..probe.plan.loss_at(at, 1.0) };
+    let spec = LossSpec { z_loss: 0.0, confidence: 0.0, ..probe.plan.loss_at(at, 1.0) };
     let vocabulary = probe.model.config.vocabulary;
     let k = match smoothing.to {
         SmoothingTo::Likeliest { k } => k,
@@ -35,10 +35,25 @@ pub(crate) fn z_loss(probe: &Probe) -> Option<ZLossMeasure> {
     let schedule = &probe.plan.loss.z_loss.as_ref()?.value;
     let at = loudest(schedule, probe.horizon);
     let strength = at.value(schedule);
-    let plain = LossSpec { smoothing: Smoothing::None, ..probe.plan.loss_at(at, 1.0) };
+    let whole = probe.plan.loss_at(at, 1.0);
+    let plain = LossSpec { smoothing: Smoothing::None, confidence: 0.0, ..whole };
     let log_z = (probe.model.config.vocabulary as f64 - 1.0 + std::f64::consts::E).ln();
     let found = excess(probe, 0..1, &plain);
     Some(ZLossMeasure { strength, found, expected: strength * log_z * log_z })
+}
+
+pub(crate) fn confidence(probe: &Probe) -> Option<ConfidenceMeasure> {
+    let schedule = &probe.plan.loss.confidence.as_ref()?.value;
+    let at = loudest(schedule, probe.horizon);
+    let strength = at.value(schedule);
+    let whole = probe.plan.loss_at(at, 1.0);
+    let plain = LossSpec { smoothing: Smoothing::None, z_loss: 0.0, ..whole };
+    let (e, vocabulary) = (std::f64::consts::E, probe.model.config.vocabulary as f64);
+    let z = vocabulary - 1.0 + e;
+    // The mean logit is that of the one raised class.
+    let entropy = z.ln() - e / z;
+    let found = excess(probe, 0..1, &plain);
+    Some(ConfidenceMeasure { strength, found, expected: -strength * entropy })
 }
 
 /// Objective less negative log-likelihood, nats, for the right class 0 and logits of 1 in `raised`.
@@ -51,7 +66,7 @@ fn excess(probe: &Probe, raised: std::ops::Range<usize>, spec: &LossSpec) -> f64
     head.of_mut(&mut parameters)[raised].fill(1.0);
     let mut tape = Tape::new(probe.device.clone());
     let mut pass = tape.pass(&parameters, PassKind::Evaluate);
-    let x = pass.embedding(feature, &[0], None, 1, None, None);
+    let x = pass.embedding(feature, &[0], None, 1, EmbeddingNoise::default());
     let LossReport { objective_sum, nll_sum, .. } = pass.cross_entropy(x, head, &[0], spec);
     objective_sum - nll_sum
 }

@@ -2,14 +2,14 @@
 //! model's loss feels each site.
 
 use crate::at::At;
-use crate::live::SiteMeasure;
-use crate::plan::{Sharing, Site};
+use crate::live::{NeftuneMeasure, SiteMeasure};
+use crate::plan::{Sharing, Site, TokenNoise};
 use crate::probe::{Probe, loudest};
 use heldout_kernels::{
-    AttentionNoise, Device, Dropout, HeadShape, LossSpec, NoiseKey, PassKind, Smoothing, Tape,
-    Weight,
+    AttentionNoise, Device, Dropout, EmbeddingNoise, HeadShape, LossSpec, NoiseKey, PassKind,
+    Smoothing, Tape, Uniform, Weight,
 };
-use heldout_model::{NoiseRates, Tokens};
+use heldout_model::{NoiseRates, Tokens, neftune_amplitude};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -46,7 +46,7 @@ fn alone(site: Site, all: NoiseRates) -> NoiseRates {
     let mut rates = NoiseRates { sharing: all.sharing, ..NoiseRates::default() };
     match site {
         Site::Embedding => rates.embedding = all.embedding,
-        Site::Tokens => rates.tokens = all.tokens,
+        Site::Tokens => (rates.tokens, rates.replace) = (all.tokens, all.replace),
         Site::Layers => rates.layer_drop = all.layer_drop,
         Site::Attention => rates.attention = all.attention,
         Site::Heads => rates.heads = all.heads,
@@ -89,7 +89,7 @@ fn loss(
     let mut pass = tape.pass(probe.parameters, kind);
     let OwnedTokens { ids, targets, batch, seq_len } = tokens;
     let batch = Tokens { ids, targets, batch: *batch, seq_len: *seq_len };
-    let spec = LossSpec { smoothing: Smoothing::None, z_loss: 0.0, scale: 1.0 };
+    let spec = LossSpec { smoothing: Smoothing::None, z_loss: 0.0, confidence: 0.0, scale: 1.0 };
     let report = probe.model.loss(&mut pass, batch, &rates, &spec);
     report.nll_sum / report.targets.max(1) as f64
 }
@@ -101,6 +101,7 @@ fn dropped(probe: &Probe, site: Site, rates: NoiseRates, at: At) -> (f64, u64, f
     let (stream, p) = match site {
         Site::Layers => return dropped_layers(probe, rates),
         Site::Embedding => (heldout_model::Site::Embedding, rates.embedding),
+        Site::Tokens if rates.replace > 0.0 => (heldout_model::Site::Tokens, rates.replace),
         Site::Tokens => (heldout_model::Site::Tokens, rates.tokens),
         Site::Attention => (heldout_model::Site::Attention, rates.attention),
         Site::Heads => (heldout_model::Site::Heads, rates.heads),
@@ -118,17 +119,81 @@ fn dropped(probe: &Probe, site: Site, rates: NoiseRates, at: At) -> (f64, u64, f
         _ => heldout_kernels::Sharing::Element,
     };
     let dropout = Dropout { p, stream: stream.stream(0), sharing };
-    let values = probe_values(probe.device, site, dropout, key);
+    let replaces = probe.plan.noise.tokens == TokenNoise::Replace && site == Site::Tokens;
+    let values = match replaces {
+        true => replaced_values(probe.device, dropout, key),
+        false => probe_values(probe.device, site, dropout, key),
+    };
+    // A token may be replaced by itself.
+    let seen = if replaces { 1.0 - 1.0 / TABLE as f64 } else { 1.0 };
     let zeros = values.iter().filter(|value| **value == 0.0).count();
     let draws = match site {
         Site::Tokens => ROWS,
         Site::Attention | Site::Heads => ROWS * HEADS,
         _ => values.len(),
     };
-    (zeros as f64 / values.len() as f64, draws as u64, f64::from(p))
+    (zeros as f64 / values.len() as f64, draws as u64, seen * f64::from(p))
 }
 
 const HEADS: usize = 8;
+/// Tokens of the table that replaced tokens are drawn from.
+const TABLE: usize = 64;
+
+/// The vectors of tokens that all were the first of a table, which alone is not zero.
+fn replaced_values(device: &Arc<Device>, replace: Dropout, key: NoiseKey) -> Vec<f32> {
+    let table = Weight { offset: 0, rows: TABLE, cols: 1 };
+    let mut parameters = vec![0.0; TABLE];
+    parameters[0] = 1.0;
+    let noise = EmbeddingNoise { replace: Some(replace), ..EmbeddingNoise::default() };
+    embedded(device, &parameters, table, noise, key)
+}
+
+/// Many rows of the first token of a table.
+fn embedded(
+    device: &Arc<Device>,
+    parameters: &[f32],
+    table: Weight,
+    noise: EmbeddingNoise,
+    key: NoiseKey,
+) -> Vec<f32> {
+    let mut gradients = vec![0.0; parameters.len()];
+    let mut tape = Tape::new(device.clone());
+    let kind = PassKind::Train { gradients: &mut gradients, noise: key };
+    let mut pass = tape.pass(parameters, kind);
+    let out = pass.embedding(table, &vec![0; ROWS], None, 1, noise);
+    pass.value(out).to_vec()
+}
+
+/// NEFTune's noise on a table of zeros, and what the model's loss makes of it.
+pub(crate) fn neftune(probe: &mut Probe) -> Option<NeftuneMeasure> {
+    let schedule = &probe.plan.noise.neftune.as_ref()?.value;
+    let at = loudest(schedule, probe.horizon);
+    let alpha = at.value(schedule);
+    let batch = OwnedTokens::first_of(probe.batch);
+    let mut tape = Tape::new(probe.device.clone());
+    let loss_clean = loss(probe, &mut tape, &batch, NoiseRates::default(), at.step);
+    let rates = NoiseRates { neftune: alpha as f32, ..NoiseRates::default() };
+    let loss_noisy = loss(probe, &mut tape, &batch, rates, at.step);
+
+    let (context, width) = (probe.model.config.context, probe.model.config.width);
+    let amplitude = neftune_amplitude(alpha as f32, context, width);
+    let stream = heldout_model::Site::Neftune.stream(0);
+    let uniform = Some(Uniform { amplitude, stream });
+    let table = Weight { offset: 0, rows: 1, cols: COLUMNS };
+    let noise = EmbeddingNoise { uniform, ..EmbeddingNoise::default() };
+    let key = NoiseKey { seed: probe.seed, step: at.step, first_sequence: 0 };
+    let values = embedded(probe.device, &[0.0; COLUMNS], table, noise, key);
+    let squares: f64 = values.iter().map(|x| f64::from(*x).powi(2)).sum();
+    Some(NeftuneMeasure {
+        alpha,
+        amplitude: f64::from(amplitude),
+        largest: values.iter().fold(0.0, |most, x| f64::from(x.abs()).max(most)),
+        deviation: (squares / values.len() as f64).sqrt(),
+        draws: values.len() as u64,
+        loss_clean,
+        loss_noisy,
+    })
+}
 
 /// Ones that went through the op of the site.
 fn probe_values(device: &Arc<Device>, site: Site, dropout: Dropout, key: NoiseKey) -> Vec<f32> {
@@ -146,12 +211,18 @@ fn probe_values(device: &Arc<Device>, site: Site, dropout: Dropout, key: NoiseKe
     let mut pass =
         tape.pass(&parameters, PassKind::Train { gradients: &mut gradients, noise: key });
     let ones = vec![0; ROWS];
-    let some = Some(dropout);
+    let (some, none) = (Some(dropout), EmbeddingNoise::default());
     let out = match site {
-        Site::Embedding => pass.embedding(table, &ones, None, 1, some, None),
-        Site::Tokens => pass.embedding(table, &ones, None, 1, None, some),
+        Site::Embedding => {
+            let noise = EmbeddingNoise { output: some, ..none };
+            pass.embedding(table, &ones, None, 1, noise)
+        }
+        Site::Tokens => {
+            let noise = EmbeddingNoise { tokens: some, ..none };
+            pass.embedding(table, &ones, None, 1, noise)
+        }
         Site::Attention | Site::Heads => {
-            let qkv = pass.embedding(table, &ones, None, 1, None, None);
+            let qkv = pass.embedding(table, &ones, None, 1, none);
             let noise = match site {
                 Site::Heads => AttentionNoise { probabilities: None, heads: some },
                 _ => AttentionNoise { probabilities: some, heads: None },
@@ -159,8 +230,8 @@ fn probe_values(device: &Arc<Device>, site: Site, dropout: Dropout, key: NoiseKe
             pass.attention(qkv, shape, noise)
         }
         _ => {
-            let zeros = pass.embedding(table, &vec![1; ROWS], None, 1, None, None);
-            let branch = pass.embedding(table, &ones, None, 1, None, None);
+            let zeros = pass.embedding(table, &vec![1; ROWS], None, 1, none);
+            let branch = pass.embedding(table, &ones, None, 1, none);
             pass.residual(zeros, branch, some, 1.0)
         }
     };

@@ -1,23 +1,31 @@
 //! One file per technique, and the few helpers that several share.
 
+pub mod checkpoint_averaging;
+pub mod confidence_penalty;
 pub mod dropout;
 pub mod early_stopping;
 pub mod ema;
 pub mod explosion_guard;
+pub mod freeze;
 pub mod gradient_clipping;
+pub mod gradient_noise;
 pub mod head_dropout;
 pub mod l1;
 pub mod l2;
 pub mod label_smoothing;
 pub mod layer_drop;
+pub mod layerwise_decay;
+pub mod max_norm;
+pub mod neftune;
 pub mod shuffle;
+pub mod swa;
 pub mod token_dropout;
 pub mod weight_decay;
 pub mod weight_tying;
 pub mod z_loss;
 
 use crate::error::{NotLive, SettingError};
-use crate::live::{Live, Receipt, SiteMeasure, not_live, required};
+use crate::live::{AverageMeasure, Live, Receipt, SiteMeasure, not_live, required};
 use crate::on::On;
 use crate::plan::Site;
 use crate::settings::{ON_REMEDY, no_effect};
@@ -143,4 +151,29 @@ fn check_site(card: &Card, site: Site, measure: &SiteMeasure) -> Result<(), NotL
         return Err(not_live(card, finding));
     }
     Ok(())
+}
+
+/// The receipt of an average: it must stand between the weights that it has seen.
+fn average_receipt(card: &Card, live: &Live) -> Result<Receipt, NotLive> {
+    let measure = required(card, live.averages.get(card.name))?;
+    let AverageMeasure { decay, samples, after_jump } = *measure;
+    if !(after_jump > 0.0 && after_jump < 1.0) {
+        let finding = format!("an average of 0 and 1 stands at {after_jump}, not between them");
+        return Err(not_live(card, finding));
+    }
+    let mut parts = Vec::new();
+    let mut figures = vec![("after_jump", after_jump)];
+    if let Some(decay) = decay {
+        parts.push(format!("decay {decay}"));
+        figures.push(("decay", decay));
+    } else if let Some(samples) = samples {
+        parts.push(format!("takes in {samples} sets of weights"));
+        figures.push(("samples", samples as f64));
+    }
+    parts.push(format!("when weights jump from 0 to 1 the average stands at {after_jump:.6}"));
+    if let Some(distance) = live.average_distances.get(card.name) {
+        parts.push(format!("it ends {:.3}% away from the weights", 100.0 * distance));
+        figures.push(("distance", *distance));
+    }
+    Ok(Receipt::new(card, parts.join("; "), figures))
 }

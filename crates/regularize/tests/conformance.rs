@@ -178,6 +178,12 @@ fn settings_without_effect_are_refused() {
         ("label-smoothing", likeliest, "no class would get any mass"),
         ("label-smoothing", table(&[("k", Value::Number(3.0))]), "to = \"likeliest\""),
         ("z-loss", number(0.0), "zero throughout"),
+        ("confidence-penalty", number(0.0), "zero throughout"),
+        ("neftune", number(0.0), "zero throughout"),
+        ("gradient-noise", number(0.0), "zero throughout"),
+        ("max-norm", number(f64::INFINITY), "longer than infinity"),
+        ("layerwise-decay", number(1.0), "every layer has the full rate"),
+        ("freeze", table(&[("on", word("bias")), ("top", Value::Number(1.0))]), "give one of"),
         ("l1", number(0.0), "write l1 = \"off\""),
         ("l2", number(0.0), "zero throughout"),
         ("l2", table(&[("on", Value::List(Vec::new()))]), "the list is empty"),
@@ -340,6 +346,80 @@ fn noise_in_every_variant_is_measured() {
 }
 
 #[test]
+fn tokens_are_replaced_as_often_as_asked() {
+    let replace = Settings::table([
+        ("rate", Value::Number(0.4)),
+        ("method", Value::Text("replace".to_owned())),
+    ]);
+    let assembled = only("token-dropout", &replace).expect("allowed");
+    let rates = assembled.plan.noise_at(At { step: 0, horizon: 10 });
+    assert_eq!((rates.tokens, rates.replace), (0.0, 0.4));
+    for model in models() {
+        let live = live(&model, &assembled.plan, Precision::F32);
+        let receipt = assembled.techniques[0].receipt(&live).expect("live");
+        assert!(receipt.statement.starts_with("replaces "), "{}", receipt.statement);
+    }
+}
+
+#[test]
+fn what_is_frozen_gets_no_gradient_and_is_not_the_optimizers() {
+    let device = Device::cpu(1, Precision::F32).expect("a processor");
+    let noise = number(1e-2);
+    for (settings, trained) in [
+        (number(1.0), ["h.1.", "layers.1.", "ln_f", "model.norm", "lm_head"].as_slice()),
+        (number(0.0), &["ln_f", "model.norm", "lm_head"]),
+        (Settings::table([("on", Value::Text("matrix".to_owned()))]), &[]),
+    ] {
+        for model in models() {
+            let chosen = [("freeze", &settings), ("gradient-noise", &noise)];
+            let assembled = assemble(chosen).expect("they compose");
+            assembled.check(&facts(&model)).expect("it fits the model");
+            let bound = Bound::new(&assembled.plan, model.layout());
+            let w = vec![1.0; model.layout().len];
+            let mut g = w.clone();
+            bound.transform(&device, &w, &mut g, At { step: 0, horizon: 10 });
+            for parameter in &model.layout().parameters {
+                let by_name = trained.iter().any(|part| parameter.name.contains(part));
+                let is_trained = match trained {
+                    [] => parameter.role != heldout_kernels::Role::Matrix,
+                    _ => by_name,
+                };
+                let segment = bound.segments.iter().any(|s| s.name == parameter.name);
+                let moved = g[parameter.range()].iter().all(|g| *g != 0.0);
+                let still = g[parameter.range()].iter().all(|g| *g == 0.0);
+                assert_eq!((segment, moved, still), (is_trained, is_trained, !is_trained));
+            }
+        }
+    }
+    let all = Settings::table([(
+        "on",
+        Value::List(heldout_regularize::Part::WORDS.map(str::to_owned).into()),
+    )]);
+    let model = &models()[0];
+    for (settings, part) in [(all, "nothing would be trained"), (number(3.0), "has 2 blocks")] {
+        let assembled = only("freeze", &settings).expect("fine by itself");
+        let error = assembled.check(&facts(model)).expect_err("not on this model").to_string();
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
+fn an_average_of_less_than_two_is_refused() {
+    let model = &models()[0];
+    let length = Length { steps: Some(100), epochs: Some(1.0), evaluations: Some(1) };
+    let short = Facts { length, ..facts(model) };
+    let rare = Settings::table([("every", Value::Number(60.0))]);
+    for (name, settings, part) in [
+        ("swa", rare, "0 would be averaged"),
+        ("checkpoint-averaging", number(2.0), "1 evaluation"),
+    ] {
+        let assembled = only(name, &settings).expect("fine by itself");
+        let error = assembled.check(&short).expect_err("too short").to_string();
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
 fn smoothing_in_every_variant_is_measured() {
     let model = &models()[0];
     let check = |to: &str, k: Option<f64>, moved: f64, on_likeliest: f64| {
@@ -378,7 +458,7 @@ fn what_cannot_act_on_a_model_is_refused() {
         refuse("early-stopping", text(patience), facts(tied), part);
     }
     let on_head = || Settings::table([("on", Value::Text("head".to_owned()))]);
-    for name in ["weight-decay", "l1", "l2"] {
+    for name in ["weight-decay", "l1", "l2", "max-norm"] {
         refuse(name, on_head(), facts(tied), "no tensor of the kinds head");
     }
     let many =

@@ -143,6 +143,10 @@ fn set_name(set: Weights) -> String {
     }
 }
 
+fn kept_name(average: usize, number: usize) -> String {
+    format!("weights.average.{average}.kept.{number}")
+}
+
 fn state_entries(state: &State) -> Vec<Entry<'_>> {
     let vector = |name: String, data| Entry {
         name,
@@ -152,6 +156,10 @@ fn state_entries(state: &State) -> Vec<Entry<'_>> {
     let sets = state.sets().into_iter().filter(|set| *set != state.progress.favored);
     let mut entries: Vec<Entry<'_>> =
         sets.map(|set| vector(set_name(set), state.weights(set))).collect();
+    for (index, average) in state.averages.iter().enumerate() {
+        let kept = average.kept().iter().enumerate();
+        entries.extend(kept.map(|(number, kept)| vector(kept_name(index, number), kept)));
+    }
     let optimizer = state.optimizer.state().into_iter();
     entries.extend(optimizer.map(|(name, data)| vector(format!("optimizer.{name}"), data)));
     entries
@@ -183,7 +191,10 @@ pub fn restore(
     }
     for (index, counts) in progress.averages.iter().enumerate() {
         let weights = load_set(Weights::Average(index), checkpoint, &file, model, &progress)?;
-        state.averages[index].restore(weights, *counts)?;
+        let kept = (0..counts.kept.len())
+            .map(|number| Ok(file.read_f32(&kept_name(index, number))?.1))
+            .collect::<Result<Vec<_>, TrainError>>()?;
+        state.averages[index].restore(weights, kept, counts.clone())?;
     }
     match progress.favored {
         Weights::Raw => state.parameters = read_model(&checkpoint.folder, model)?,

@@ -105,7 +105,7 @@ fn with_losses(
     batch: &Batch,
     see: impl FnOnce(&[f32]),
 ) {
-    let spec = LossSpec { smoothing: Smoothing::None, z_loss: 0.0, scale: 1.0 };
+    let spec = LossSpec { smoothing: Smoothing::None, z_loss: 0.0, confidence: 0.0, scale: 1.0 };
     let mut pass = tape.pass(parameters, PassKind::Evaluate);
     let tokens = Tokens {
         ids: &batch.ids,

@@ -260,11 +260,13 @@ impl Setup {
         let steps_per_epoch = batches.steps_per_epoch();
         let step_tokens = batches.rows() as u64 * recipe.model.context as u64;
         let horizon = Horizon::new(recipe.schedule.horizon, steps_per_epoch, step_tokens);
+        let mut bound = Bound::new(&plan, model.layout());
+        bound.seed = recipe.run.seed;
         let cadence = |amount| Cadence::new(amount, &horizon, steps_per_epoch);
         Ok(Setup {
             evaluate_every: cadence(recipe.evaluate.every),
             checkpoint_every: cadence(recipe.run.checkpoint),
-            plan: Bound::new(&plan, model.layout()),
+            plan: bound,
             techniques,
             recipe,
             data,

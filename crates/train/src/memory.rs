@@ -26,7 +26,8 @@ impl Need {
     pub fn of(job: &Job) -> Need {
         let recipe = &job.recipe;
         let config = &recipe.model.config;
-        let vectors = 4 + job.techniques.plan.averages.len() as u64;
+        let averages = job.techniques.plan.averages.iter();
+        let vectors = 4 + averages.map(|average| average.value.vectors() as u64).sum::<u64>();
         let (micro, context) = (recipe.batch.micro, recipe.model.context);
         let activations =
             config.activation_bytes(micro, context, recipe.run.memory, recipe.run.products());

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use heldout_kernels::profile::Work;
 use heldout_record::profile::{SpanKind, StepProfile, TraceSpan};
 use heldout_record::{Event, TimingRecord};
+use heldout_regularize::At;
 
 use crate::error::TrainError;
 use crate::horizon::Horizon;
@@ -160,7 +161,11 @@ impl Run<'_> {
             }
             Part::Project => Work::moved(2 * plan.projected_len()),
             // Weights and average in, average out.
-            Part::Average => Work::moved(3 * count * self.state.averages.len()),
+            Part::Average => {
+                let progress = &self.state.progress;
+                let at = At { step: progress.step, horizon: progress.forecast.steps };
+                Work::moved(3 * count * plan.averages_due(at))
+            }
             _ => Work::default(),
         }
     }

@@ -4,6 +4,7 @@ use heldout_data::{BatchPlan, BatchSize, Batches, Shuffle};
 use heldout_model::Tokens;
 use heldout_optim::clip::Clipped;
 use heldout_record::{Event, Receipt};
+use heldout_regularize::At;
 use heldout_regularize::live::OrderMeasure;
 use heldout_regularize::{Live, Probe, measure};
 
@@ -60,15 +61,23 @@ impl Run<'_> {
         self.show_receipts()
     }
 
-    /// Shows the receipts that the run has changed: what clipping did, how sparse weights became,
-    /// how far the average lies from the weights.
+    /// Shows the receipts that the run has changed: what clipping did, how sparse weights became
+    /// or how many at their limit, how far averages lie from the weights.
     pub fn write_last_receipts(&mut self) -> Result<(), TrainError> {
         let Some(live) = &mut self.receipts.live else { return Ok(()) };
         let (state, setup) = (&self.state, &self.setup);
         live.first_clip = self.receipts.first_clip;
         live.sparsity = setup.plan.sparsity(&setup.device, &state.parameters);
-        live.average_distance =
-            state.averages.first().map(|a| a.relative_distance(&state.parameters));
+        let progress = &state.progress;
+        let at = At { step: progress.step, horizon: progress.forecast.steps };
+        live.rows_at_limit = setup.plan.rows_at_limit(&setup.device, &state.parameters, at);
+        let planned = setup.plan.plan().averages.iter().zip(&state.averages);
+        let filled = planned.filter(|(_, average)| average.counts().updates > 0);
+        live.average_distances = filled
+            .map(|(planned, average)| {
+                (planned.owner.clone(), average.relative_distance(&state.parameters))
+            })
+            .collect();
         self.show_receipts()
     }
 

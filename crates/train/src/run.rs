@@ -10,7 +10,6 @@ use heldout_optim::guard::Verdict;
 use heldout_record::checkpoint;
 use heldout_record::{Event, GuardRecord, RunDir, StepRecord, StopReason};
 use heldout_regularize::at::At;
-use heldout_regularize::plan::Average;
 
 use crate::checkpointing;
 use crate::control::Control;
@@ -277,10 +276,7 @@ impl<'a> Run<'a> {
 
     pub fn average(&mut self, at: At) {
         let State { parameters, averages, .. } = &mut self.state;
-        for (average, planned) in averages.iter_mut().zip(&self.setup.plan.plan().averages) {
-            let Average::Ema { decay, .. } = &planned.value;
-            average.update(&self.setup.device, parameters, at.value(decay));
-        }
+        self.setup.plan.average(&self.setup.device, parameters, averages, at);
     }
 
     /// The step is done.

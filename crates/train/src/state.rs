@@ -2,11 +2,11 @@
 
 use heldout_base::schedule::PlateauState;
 use heldout_optim::Optimizer;
-use heldout_optim::average::{Ema, EmaCounts};
+use heldout_optim::average::{Averaged, Counts};
 use heldout_optim::guard::{ExplosionGuard, GuardSpec};
 use heldout_record::{StopReason, TimingRecord};
+use heldout_regularize::Plan;
 use heldout_regularize::patience::PatienceState;
-use heldout_regularize::plan::Average;
 use serde::{Deserialize, Serialize};
 
 use crate::horizon::Forecast;
@@ -18,7 +18,7 @@ pub struct State {
     pub parameters: Vec<f32>,
     pub optimizer: Box<dyn Optimizer>,
     /// One for each average of the plan.
-    pub averages: Vec<Ema>,
+    pub averages: Vec<Averaged>,
     pub progress: Progress,
 }
 
@@ -39,7 +39,7 @@ pub struct Progress {
     pub guard: ExplosionGuard,
     /// One for each stop rule of the plan.
     pub patience: Vec<PatienceState>,
-    pub averages: Vec<EmaCounts>,
+    pub averages: Vec<Counts>,
     pub best: Option<Best>,
     /// Which weights were better at the last evaluation: these are the checkpoint's model.
     pub favored: Weights,
@@ -83,11 +83,11 @@ pub enum Weights {
 }
 
 impl Weights {
-    /// The word in evaluation records.
-    pub fn word(self) -> &'static str {
+    /// The word in evaluation records: that of the technique that keeps the average.
+    pub fn word(self, plan: &Plan) -> &str {
         match self {
             Weights::Raw => "raw",
-            Weights::Average(_) => "ema",
+            Weights::Average(index) => &plan.averages[index].owner,
         }
     }
 }
@@ -106,19 +106,20 @@ impl State {
         let averages = (0..self.averages.len()).map(Weights::Average);
         std::iter::once(Weights::Raw).chain(averages).collect()
     }
+
+    /// The averages that have taken in some weights: others are not worth a look yet.
+    pub fn filled_averages(&self) -> Vec<Weights> {
+        let filled = self.averages.iter().enumerate().filter(|(_, a)| a.counts().updates > 0);
+        filled.map(|(index, _)| Weights::Average(index)).collect()
+    }
 }
 
 impl State {
     /// The state before the first step: random or imported weights, everything else at rest.
     pub fn fresh(setup: &Setup, parameters: Vec<f32>) -> State {
         let plan = setup.plan.plan();
-        let averages: Vec<Ema> = plan
-            .averages
-            .iter()
-            .map(|average| match average.value {
-                Average::Ema { start, .. } => Ema::new(start, &parameters),
-            })
-            .collect();
+        let averages: Vec<Averaged> =
+            plan.averages.iter().map(|_| Averaged::new(&parameters)).collect();
         let guard = plan.recovery.as_ref().map_or_else(GuardSpec::non_finite_only, |g| g.value);
         let progress = Progress {
             step: 0,
@@ -129,7 +130,7 @@ impl State {
             plateau: PlateauState::new(),
             guard: ExplosionGuard::new(guard),
             patience: vec![PatienceState::default(); plan.stop.len()],
-            averages: averages.iter().map(Ema::counts).collect(),
+            averages: averages.iter().map(|a| a.counts().clone()).collect(),
             best: None,
             favored: Weights::Raw,
             evaluated: None,

@@ -6,6 +6,7 @@ use std::time::Instant;
 use heldout_data::EvaluationWindows;
 use heldout_kernels::{Activations, Precision};
 use heldout_model::generate::{Sampling, generate};
+use heldout_optim::average::Kept;
 use heldout_record::{EvaluationRecord, Event, SampleRecord, StopReason};
 use heldout_regularize::patience::{Evaluation, Monitor, Outlook};
 use heldout_regularize::plan::StopRule;
@@ -17,7 +18,7 @@ use crate::job::Setup;
 use crate::meter::Part;
 use crate::recipe::Amount;
 use crate::run::Run;
-use crate::state::{Best, Ending, Weights};
+use crate::state::{Best, Ending, State, Weights};
 
 /// The fixed windows of a run's evaluations.
 pub struct Validation {
@@ -91,9 +92,7 @@ impl Run<'_> {
     pub fn evaluate(&mut self) -> Result<Option<Ending>, TrainError> {
         // The best weights so far would be saved.
         self.make_room();
-        let sets = self.state.sets().into_iter();
-        let evaluated: Vec<Evaluated> =
-            sets.map(|set| self.timed(Part::Evaluation, |run| run.evaluate_set(set))).collect();
+        let evaluated = self.evaluate_sets();
         let lowest = evaluated
             .iter()
             .min_by(|a, b| a.valid.loss.total_cmp(&b.valid.loss))
@@ -130,6 +129,20 @@ impl Run<'_> {
         Ok(ending)
     }
 
+    /// The raw weights first: some averages want to know how good they are.
+    fn evaluate_sets(&mut self) -> Vec<Evaluated> {
+        let raw = self.timed(Part::Evaluation, |run| run.evaluate_set(Weights::Raw));
+        self.timed(Part::Average, |Run { setup, state, .. }| {
+            let offer = Kept { step: state.progress.step, loss: raw.valid.loss };
+            let State { parameters, averages, .. } = state;
+            setup.plan.average_evaluated(&setup.device, parameters, averages, offer);
+        });
+        let averages = self.state.filled_averages().into_iter();
+        let averages =
+            averages.map(|set| self.timed(Part::Evaluation, |run| run.evaluate_set(set)));
+        std::iter::once(raw).chain(averages).collect()
+    }
+
     fn evaluate_set(&mut self, set: Weights) -> Evaluated {
         let begin = Instant::now();
         let Run { setup, state, tape, validation, .. } = self;
@@ -157,7 +170,7 @@ impl Run<'_> {
             gap_se: one.valid.se.hypot(one.train.se),
             perplexity: loss.exp(),
             bits_per_byte: bits_per_byte(loss, self.setup.bytes_per_token()),
-            weights: one.weights.word().into(),
+            weights: one.weights.word(self.setup.plan.plan()).into(),
             best: false,
             seconds: one.seconds,
             update_ratio: self.movement.ratio_of(one.weights, progress.step),

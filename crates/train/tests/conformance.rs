@@ -5,34 +5,17 @@ mod support;
 
 use heldout_model::Tied;
 use heldout_record::Event;
-use heldout_regularize::{Assembled, CATALOGUE, Entry, Plan, Settings, Value};
+use heldout_regularize::{Assembled, CATALOGUE, Entry, Plan};
 use heldout_train::TrainError;
 use support::*;
-
-/// The technique's example as a command-line setting.
-fn example(entry: &Entry) -> String {
-    let value = |value: &Value| match value {
-        Value::Number(number) => number.to_string(),
-        Value::Text(text) => format!("\"{text}\""),
-        other => panic!("{}: no way to write {other:?} yet", entry.name()),
-    };
-    let Settings { main, knobs } = entry.example_settings();
-    let text = match main {
-        Some(main) => value(&main),
-        None => {
-            let knobs: Vec<_> = knobs.iter().map(|(k, v)| format!("{k} = {}", value(v))).collect();
-            format!("{{ {} }}", knobs.join(", "))
-        }
-    };
-    format!("regularize.{}={text}", entry.name())
-}
 
 fn off(entry: &Entry) -> String {
     format!("regularize.{}=off", entry.name())
 }
 
 /// Techniques that act on something else than the course of the weights.
-const WATCHERS: [&str; 3] = ["early-stopping", "explosion-guard", "ema"];
+const WATCHERS: [&str; 5] =
+    ["early-stopping", "explosion-guard", "ema", "swa", "checkpoint-averaging"];
 
 #[test]
 fn off_is_absent_bit_for_bit() {
@@ -78,6 +61,10 @@ fn remove_owner(plan: &mut serde_json::Value, name: &str) {
         serde_json::Value::Object(fields) if fields.keys().any(|key| key == "sites") => {
             let sites = fields["sites"].as_object_mut().expect("sites by name");
             sites.retain(|_, slot| !is_owned(slot));
+            let neftune = &mut fields["neftune"];
+            if is_owned(neftune) {
+                *neftune = serde_json::Value::Null;
+            }
         }
         serde_json::Value::Object(fields) => {
             for slot in fields.values_mut() {

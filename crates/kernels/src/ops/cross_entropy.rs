@@ -2,7 +2,8 @@
 //!
 //! Logits z = x·Wᵀ of a bounded number of rows at a time become losses and, in place, their own
 //! gradients, from which dW and dx follow before the next chunk: full logits are never kept.
-//! With Z = log Σ exp z the loss of a row is Σ q·(Z − z) + λ·Z² for a target distribution q.
+//! With Z = log Σ exp z the loss of a row is Σ q·(Z − z) + λ·Z² − β·H for a target distribution q
+//! and the entropy H = Z − Σ p·z of p = exp(z − Z).
 
 use crate::arena::{Arena, Buffer};
 use crate::device::{Device, Isa};
@@ -56,6 +57,8 @@ pub struct LossSpec {
     pub smoothing: Smoothing,
     /// λ of the λ·(log Z)² penalty; 0 is none.
     pub z_loss: f32,
+    /// β of the confidence penalty −β·H(p) (Pereyra et al. 2017, arXiv:1701.06548); 0 is none.
+    pub confidence: f32,
     /// Multiplier of the gradients: 1 / target tokens of the whole batch makes accumulation
     /// over micro-batches the mean. Reported losses are sums and are not multiplied.
     pub scale: f32,
@@ -303,6 +306,8 @@ struct RowLoss {
     nll: f32,
     objective: f32,
     log_z: f32,
+    /// H(p), where the confidence penalty asks for it.
+    entropy: f32,
 }
 
 /// For `Likeliest` leaves the ids of the chosen classes, as f32 bits, in `chosen`.
@@ -361,8 +366,32 @@ fn row_loss<E: Exponential>(
         }
     };
     let log_z = f64::from(most) + log_mass;
-    let objective = smoothed + f64::from(spec.z_loss) * log_z * log_z;
-    RowLoss { nll: nll as f32, objective: objective as f32, log_z: log_z as f32 }
+    let entropy = match spec.confidence {
+        0.0 => 0.0,
+        _ => log_mass - weighted::<E>(isa, logits, most) / mass,
+    };
+    let penalties = f64::from(spec.z_loss) * log_z * log_z - f64::from(spec.confidence) * entropy;
+    RowLoss {
+        nll: nll as f32,
+        objective: (smoothed + penalties) as f32,
+        log_z: log_z as f32,
+        entropy: entropy as f32,
+    }
+}
+
+/// Σ exp(z − most)·(z − most).
+fn weighted<E: Exponential>(isa: Isa, logits: &[f32], most: f32) -> f64 {
+    dispatch(
+        isa,
+        #[inline(always)]
+        || {
+            blocked_sum(
+                logits,
+                #[inline(always)]
+                |z| E::of_negative(z - most) * (z - most),
+            )
+        },
+    )
 }
 
 /// Σ f(z) in f32 lanes over blocks of 4096 and in f64 over the blocks.
@@ -394,7 +423,7 @@ fn choose(chosen: &mut [f32], logits: &[f32], target: usize) {
     }
 }
 
-/// logits ← scale·(p·(1 + 2·λ·log Z) − q).
+/// logits ← scale·(p·(1 + 2·λ·log Z + β·(log p + H)) − q).
 fn row_gradient<E: Exponential>(
     isa: Isa,
     logits: &mut [f32],
@@ -417,12 +446,20 @@ fn row_gradient<E: Exponential>(
     let log_z = loss.log_z;
     let gain = spec.scale * (1.0 + 2.0 * spec.z_loss * log_z);
     let every = spec.scale * every;
+    let (confidence, entropy) = (spec.scale * spec.confidence, loss.entropy);
     dispatch(
         isa,
         #[inline(always)]
         || {
-            for z in logits.iter_mut() {
-                *z = gain * E::of_negative(*z - log_z) - every;
+            if confidence == 0.0 {
+                for z in logits.iter_mut() {
+                    *z = gain * E::of_negative(*z - log_z) - every;
+                }
+            } else {
+                for z in logits.iter_mut() {
+                    let log_p = *z - log_z;
+                    *z = (gain + confidence * (log_p + entropy)) * E::of_negative(log_p) - every;
+                }
             }
         },
     );
@@ -469,7 +506,9 @@ mod tests {
             };
             let epsilon = f64::from(epsilon);
             let smoothed = (1.0 - epsilon) * nll(own) + epsilon * others;
-            (nll(own), smoothed + f64::from(spec.z_loss) * log_z * log_z)
+            let entropy: f64 = (0..z.len()).map(|class| nll(class) * (-nll(class)).exp()).sum();
+            let penalty = f64::from(spec.z_loss) * log_z * log_z;
+            (nll(own), smoothed + penalty - f64::from(spec.confidence) * entropy)
         };
         x.chunks_exact(cols).zip(targets).map(row).collect()
     }
@@ -484,8 +523,8 @@ mod tests {
                     Smoothing::Wrong { epsilon: 0.2 },
                     Smoothing::Likeliest { epsilon: 0.3, k: (vocabulary / 3).max(1) },
                 ] {
-                    for z_loss in [0.0, 0.1] {
-                        let spec = LossSpec { smoothing, z_loss, scale: 0.5 };
+                    for (z_loss, confidence) in [(0.0, 0.0), (0.1, 0.0), (0.0, 0.3), (0.1, 2.0)] {
+                        let spec = LossSpec { smoothing, z_loss, confidence, scale: 0.5 };
                         check(&device, rows, cols, vocabulary, &spec);
                     }
                 }
@@ -542,7 +581,8 @@ mod tests {
         // 600,000 classes make chunks of 30 rows.
         let (rows, cols, vocabulary) = (60, 2, 600_000);
         let device = &devices()[0];
-        let spec = LossSpec { smoothing: Smoothing::None, z_loss: 0.0, scale: 1.0 };
+        let spec =
+            LossSpec { smoothing: Smoothing::None, z_loss: 0.0, confidence: 0.0, scale: 1.0 };
         let (x, head) = (values(rows * cols, 1), values(vocabulary * cols, 2));
         let targets: Vec<u32> = (0..rows as u32).map(|i| i * 4999).collect();
         let mut nll = vec![0.0; rows];
@@ -562,7 +602,8 @@ mod tests {
     #[test]
     #[should_panic(expected = "target id 11 is not below 11")]
     fn an_unknown_target_is_refused() {
-        let spec = LossSpec { smoothing: Smoothing::None, z_loss: 0.0, scale: 1.0 };
+        let spec =
+            LossSpec { smoothing: Smoothing::None, z_loss: 0.0, confidence: 0.0, scale: 1.0 };
         let inputs = Inputs { x: &[0.0; 2], head: &[0.0; 22], targets: &[11], cols: 2 };
         let (arena, off) = (&mut Arena::default(), &mut Profiler::default());
         cross_entropy(&devices()[0], arena, off, &mut [0.0], inputs, &spec, None);

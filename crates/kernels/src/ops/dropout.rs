@@ -130,6 +130,14 @@ impl Site {
         self.factors(heads as u64, row)
     }
 
+    /// The token that takes the place of the one in row `row`, if it is drawn to: each of
+    /// `vocabulary` equally likely, the right one included.
+    pub fn replacement(&self, row: usize, vocabulary: usize) -> Option<u32> {
+        let row = self.mask.row(self.first_sequence * self.seq_len as u64 + row as u64);
+        let drawn = (u64::from(row.word(1)) * vocabulary as u64) >> 32;
+        (!row.keeps(0)).then_some(drawn as u32)
+    }
+
     /// One factor per sequence and column, whatever the sharing (attention heads).
     #[inline(always)]
     pub fn sequence(&self, sequence: usize, column: usize) -> f32 {
@@ -171,6 +179,27 @@ mod tests {
     #[should_panic(expected = "not in [0, 1)")]
     fn everything_cannot_be_dropped() {
         Site::new(dropout(1.0), Some(NOISE), 8);
+    }
+
+    #[test]
+    fn replaced_tokens_are_uniform_and_follow_the_global_row() {
+        const ROWS: usize = 1 << 16;
+        let at = |first_sequence| {
+            let asked = Some(Dropout { p: 0.25, stream: 4, sharing: Sharing::Row });
+            Site::new(asked, Some(NoiseKey { first_sequence, ..NOISE }), 8).unwrap()
+        };
+        let (here, later) = (at(3), at(5));
+        assert!((0..64).all(|row| here.replacement(16 + row, 7) == later.replacement(row, 7)));
+        let drawn: Vec<u32> = (0..ROWS).filter_map(|row| here.replacement(row, 7)).collect();
+        // Six standard deviations of a count.
+        let near = |count: usize, n: usize, p: f64| {
+            let (expected, deviation) = (n as f64 * p, (n as f64 * p * (1.0 - p)).sqrt());
+            assert!((count as f64 - expected).abs() < 6.0 * deviation, "{count} of {n}, p = {p}");
+        };
+        near(drawn.len(), ROWS, 0.25);
+        for id in 0..7 {
+            near(drawn.iter().filter(|drawn| **drawn == id).count(), drawn.len(), 1.0 / 7.0);
+        }
     }
 
     #[test]

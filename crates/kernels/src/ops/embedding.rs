@@ -1,19 +1,23 @@
-//! Token and position vectors: y = dropout(token_dropout(tokens[id]) + positions[first + t]).
+//! Token and position vectors: y = dropout(token_dropout(tokens[id]) + positions[first + t] + a·u)
+//! with u uniform noise.
 
 use std::ops::Range;
 
 use crate::device::Device;
 use crate::ops::dropout::Site;
+use crate::ops::uniform::UniformSite;
 use crate::parallel;
 use crate::pool::Disjoint;
 use crate::simd::dispatch;
 use crate::values::Element;
 
 /// The noise of an embedding.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Sites {
     /// Over the sum.
     pub output: Option<Site>,
+    /// Added to the sum.
+    pub uniform: Option<UniformSite>,
     /// Over whole token vectors; positions are kept.
     pub tokens: Option<Site>,
 }
@@ -77,6 +81,9 @@ pub(crate) fn forward(
                         let vector = &positions.table[position * cols..(position + 1) * cols];
                         y.iter_mut().zip(vector).for_each(|(y, position)| *y += position);
                     }
+                    if let Some(uniform) = sites.uniform {
+                        uniform.add(row, y);
+                    }
                     if let Some(site) = sites.output {
                         site.row(row).scale(y);
                     }
@@ -113,7 +120,7 @@ pub(crate) fn backward_tokens(
     tokens: Option<Site>,
 ) {
     let isa = device.isa();
-    let sites = Sites { output: None, tokens };
+    let sites = Sites { tokens, ..Sites::default() };
     let table = Disjoint::new(dtokens);
     parallel::ranges(device, cols, 64, |span: Range<usize>| {
         dispatch(
@@ -168,9 +175,11 @@ pub(crate) fn backward_positions(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::dropout::Sharing;
+    use crate::ops::dropout::{NoiseKey, Sharing};
+    use crate::ops::uniform::Uniform;
     use crate::testing::{assert_close, assert_slopes, devices, sites, values, wide};
 
+    const NOISE: NoiseKey = NoiseKey { seed: 5, step: 6, first_sequence: 7 };
     const SEQ_LEN: usize = 8;
     const FIRST: usize = 2;
 
@@ -186,10 +195,15 @@ mod tests {
         for (row, &id) in ids.iter().enumerate() {
             let position = FIRST + row % SEQ_LEN;
             let kept = sites.tokens.map_or(1.0, |site| site.row(row).at(0));
+            let mut added = vec![0.0; cols];
+            if let Some(uniform) = sites.uniform {
+                uniform.add(row, &mut added);
+            }
             for column in 0..cols {
                 let factor = sites.output.map_or(1.0, |s| s.row(row).at(column));
                 let token = f64::from(kept) * tokens[id as usize * cols + column];
-                y.push((token + positions[position * cols + column]) * f64::from(factor));
+                let sum = token + positions[position * cols + column] + f64::from(added[column]);
+                y.push(sum * f64::from(factor));
             }
         }
         y
@@ -202,7 +216,11 @@ mod tests {
             for cols in [1, 5, 200] {
                 for output in sites(Sharing::Element, SEQ_LEN) {
                     for tokens in sites(Sharing::Row, SEQ_LEN) {
-                        check(&device, &ids, cols, Sites { output, tokens });
+                        for uniform in [None, Some(0.5)] {
+                            let noise = uniform.map(|amplitude| Uniform { amplitude, stream: 9 });
+                            let uniform = UniformSite::new(noise, Some(NOISE), SEQ_LEN);
+                            check(&device, &ids, cols, Sites { output, uniform, tokens });
+                        }
                     }
                 }
             }
@@ -236,7 +254,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "token id 7 is not below 7")]
     fn an_unknown_token_is_refused() {
-        let sites = Sites { output: None, tokens: None };
+        let sites = Sites::default();
         let device = &devices()[0];
         forward(device, &mut [0.0; 2], &[0.0; 14], &[7], None, 2, sites);
     }

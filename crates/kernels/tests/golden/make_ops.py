@@ -164,6 +164,10 @@ def losses():
         return uniform(0.0)(x, head) + 0.05 * torch.logsumexp(
             F.linear(x, head)[kept], -1).pow(2).sum()
 
+    def confidence(x, head):
+        entropy = torch.distributions.Categorical(logits=F.linear(x, head)[kept]).entropy()
+        return uniform(0.1)(x, head) - 0.4 * entropy.sum()
+
     extra = lambda: dict(targets=targets.to(torch.int32))
     case("cross_entropy", uniform(0.0), inputs(), **extra())
     case("cross_entropy_uniform", uniform(0.1), inputs(), **extra())
@@ -171,6 +175,7 @@ def losses():
          **extra())
     case("cross_entropy_likeliest", soft(likeliest), inputs(), **extra())
     case("cross_entropy_z", z_loss, inputs(), **extra())
+    case("cross_entropy_confidence", confidence, inputs(), **extra())
 
 
 if __name__ == "__main__":

@@ -45,7 +45,8 @@ pub fn random_ids(count: usize, vocabulary: usize, seed: u64) -> Vec<u32> {
 /// A loss whose gradient is that of the mean over `targets`.
 pub fn mean_over(targets: &[u32]) -> LossSpec {
     let count = targets.iter().filter(|&&target| target != u32::MAX).count();
-    LossSpec { smoothing: Smoothing::None, z_loss: 0.0, scale: 1.0 / count as f32 }
+    let scale = 1.0 / count as f32;
+    LossSpec { smoothing: Smoothing::None, z_loss: 0.0, confidence: 0.0, scale }
 }
 
 /// Loss and gradient of one training pass.

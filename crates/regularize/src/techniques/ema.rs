@@ -1,11 +1,11 @@
 //! EMA: w̄ ← βw̄ + (1−β)w after every update, evaluated and saved as weights of its own.
 
 use crate::error::{Conflict, NotLive, SettingError};
-use crate::live::{Live, Receipt, not_live, required};
+use crate::live::{Live, Receipt};
 use crate::plan::{Average, Plan};
 use crate::settings::{Reader, Settings};
 use crate::technique::{Entry, Technique, bare_number};
-use crate::techniques::{scheduled, searched, word};
+use crate::techniques::{average_receipt, scheduled, searched, word};
 use heldout_base::card::{Card, Kind, Search, Stage};
 use heldout_base::schedule::Schedule;
 use heldout_optim::average::Start;
@@ -64,21 +64,6 @@ impl Technique for Ema {
     }
 
     fn receipt(&self, live: &Live) -> Result<Receipt, NotLive> {
-        let measure = required(&CARD, live.average.as_ref())?;
-        if !(measure.after_jump > 0.0 && measure.after_jump < 1.0) {
-            let finding =
-                format!("an average of 0 and 1 stands at {}, not between them", measure.after_jump);
-            return Err(not_live(&CARD, finding));
-        }
-        let mut statement = format!(
-            "decay {}; when weights jump from 0 to 1 the average stands at {:.6}",
-            measure.decay, measure.after_jump
-        );
-        let mut figures = vec![("decay", measure.decay), ("after_jump", measure.after_jump)];
-        if let Some(distance) = live.average_distance {
-            statement += &format!("; it ends {:.3}% away from the weights", 100.0 * distance);
-            figures.push(("distance", distance));
-        }
-        Ok(Receipt::new(&CARD, statement, figures))
+        average_receipt(&CARD, live)
     }
 }

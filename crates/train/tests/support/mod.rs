@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 use heldout_base::rng::{Random, streams};
 use heldout_record::weights::WeightFile;
 use heldout_record::{Event, RunDir};
+use heldout_regularize::{Entry, Settings, Value};
 use heldout_train::recipe::Recipe;
 use heldout_train::{Control, Job, Observer, Outcome, TrainError, prepare_job, resume, train};
 
@@ -223,4 +224,22 @@ pub fn losses(run: &Path) -> Vec<(u64, String, u64, u64)> {
             _ => None,
         })
         .collect()
+}
+
+/// The technique's example as a command-line setting.
+pub fn example(entry: &Entry) -> String {
+    let value = |value: &Value| match value {
+        Value::Number(number) => number.to_string(),
+        Value::Text(text) => format!("\"{text}\""),
+        other => panic!("{}: no way to write {other:?} yet", entry.name()),
+    };
+    let Settings { main, knobs } = entry.example_settings();
+    let text = match main {
+        Some(main) => value(&main),
+        None => {
+            let knobs: Vec<_> = knobs.iter().map(|(k, v)| format!("{k} = {}", value(v))).collect();
+            format!("{{ {} }}", knobs.join(", "))
+        }
+    };
+    format!("regularize.{}={text}", entry.name())
 }

@@ -1,0 +1,87 @@
+//! How deep in the model a parameter lies, and what follows from it: what is trained, and how fast.
+
+use crate::on::Part;
+use crate::plan::{Frozen, Plan};
+use heldout_kernels::{Layout, Parameter};
+
+/// The block that a parameter belongs to, from 0 at the bottom: the number in its name, as in
+/// `transformer.h.3.ln_1.weight` and `model.layers.3.mlp.up_proj.weight`.
+pub fn block_of(parameter: &Parameter) -> Option<usize> {
+    parameter.name.split('.').find_map(|part| part.parse().ok())
+}
+
+/// Blocks of the model.
+pub fn blocks(layout: &Layout) -> usize {
+    layout.parameters.iter().filter_map(block_of).map(|block| block + 1).max().unwrap_or(0)
+}
+
+/// Steps down from the top: 0 for the head and the last norm, 1 for the top block, and one more
+/// than there are blocks for the embeddings (also for one that is the output projection as well).
+pub fn depth(parameter: &Parameter, layout: &Layout) -> usize {
+    match block_of(parameter) {
+        Some(block) => blocks(layout) - block,
+        None => match Part::of(parameter, layout) {
+            Part::Embedding | Part::TiedEmbedding | Part::PositionEmbedding => blocks(layout) + 1,
+            Part::Matrix | Part::Head | Part::Bias | Part::Gain => 0,
+        },
+    }
+}
+
+impl Frozen {
+    /// Whether a parameter stays as it is.
+    pub fn covers(&self, parameter: &Parameter, layout: &Layout) -> bool {
+        match self {
+            Frozen::Below { top } => depth(parameter, layout) > *top,
+            Frozen::Parts(on) => on.covers(parameter, layout),
+        }
+    }
+}
+
+impl Plan {
+    /// Whether this plan trains a parameter.
+    pub fn trains(&self, parameter: &Parameter, layout: &Layout) -> bool {
+        self.frozen.as_ref().is_none_or(|frozen| !frozen.value.covers(parameter, layout))
+    }
+
+    /// What multiplies a parameter's learning rate.
+    pub fn layer_rate(&self, parameter: &Parameter, layout: &Layout) -> f32 {
+        let Some(gamma) = &self.layer_rates else { return 1.0 };
+        gamma.value.powi(depth(parameter, layout) as i32) as f32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use heldout_model::{Model, ModelConfig, Tied};
+
+    #[test]
+    fn depth_counts_from_the_top() {
+        let check = |config: ModelConfig, expected: &[(&str, usize)]| {
+            let model = Model::new(config).expect("a valid model");
+            for (name, expected) in expected {
+                let parameter = model.layout().get(name).expect(name);
+                assert_eq!(depth(parameter, model.layout()), *expected, "{name}");
+            }
+        };
+        check(
+            ModelConfig { tied: Tied::Yes, ..ModelConfig::gpt2(17, 16, 3, 2, 16) },
+            &[
+                ("transformer.ln_f.bias", 0),
+                ("transformer.h.2.mlp.c_proj.weight", 1),
+                ("transformer.h.0.ln_1.weight", 3),
+                ("transformer.wpe.weight", 4),
+                ("transformer.wte.weight", 4),
+            ],
+        );
+        check(
+            ModelConfig { tied: Tied::No, ..ModelConfig::llama(17, 16, 2, 4, 2, 32) },
+            &[
+                ("lm_head.weight", 0),
+                ("model.layers.1.self_attn.q_proj.weight", 1),
+                ("model.layers.0.mlp.up_proj.weight", 2),
+                ("model.embed_tokens.weight", 3),
+            ],
+        );
+    }
+}
