@@ -10,6 +10,7 @@ use heldout_base::nearest::nearest;
 /// Every technique, in the order in which help, documentation and plans list them.
 pub static CATALOGUE: &[Entry] = &[
     weight_tying::ENTRY,
+    multi_token_prediction::ENTRY,
     shuffle::ENTRY,
     dropout::ENTRY,
     head_dropout::ENTRY,
@@ -17,8 +18,11 @@ pub static CATALOGUE: &[Entry] = &[
     layer_drop::ENTRY,
     label_smoothing::ENTRY,
     z_loss::ENTRY,
+    distillation::ENTRY,
     l1::ENTRY,
     l2::ENTRY,
+    r_drop::ENTRY,
+    sam::ENTRY,
     gradient_clipping::ENTRY,
     weight_decay::ENTRY,
     ema::ENTRY,
@@ -74,8 +78,11 @@ pub fn assemble<'a>(
 }
 
 impl Assembled {
-    /// Refuses settings that cannot have an effect on this model.
+    /// Refuses settings that cannot have an effect on this model, or beside what else is on.
     pub fn check(&self, facts: &Facts) -> Result<(), SettingError> {
-        self.techniques.iter().try_for_each(|technique| technique.check(facts))
+        self.techniques.iter().try_for_each(|technique| {
+            technique.check(facts)?;
+            technique.check_beside(&self.plan)
+        })
     }
 }

@@ -15,6 +15,7 @@ pub mod plan;
 pub mod probe;
 mod probe_loss;
 mod probe_noise;
+mod probe_passes;
 pub mod settings;
 pub mod technique;
 pub mod techniques;

@@ -7,7 +7,7 @@ use crate::live::{
 };
 use crate::patience::{EarlyStopping, Evaluation, Outlook, Patience, PatienceState};
 use crate::plan::{Average, PenaltyNorm, Plan, Projection, StopRule};
-use crate::{probe_loss, probe_noise};
+use crate::{probe_loss, probe_noise, probe_passes};
 use heldout_base::schedule::Schedule;
 use heldout_kernels::{Device, Layout, Role};
 use heldout_model::{Model, Tokens};
@@ -51,6 +51,10 @@ pub fn measure(probe: &mut Probe) -> Live {
         sites,
         smoothing: probe_loss::smoothing(probe),
         z_loss: probe_loss::z_loss(probe),
+        climb: probe_passes::climb(probe),
+        twins: probe_passes::twins(probe),
+        lesson: probe_passes::lesson(probe),
+        ahead: probe_passes::ahead(probe),
         acted: acted(probe, &bound),
         decay: plan.decay.as_ref().map(|decay| {
             let at = loudest(&decay.value.rate, probe.horizon);

@@ -58,15 +58,15 @@ fn alone(site: Site, all: NoiseRates) -> NoiseRates {
 }
 
 /// The first tokens of the first sequences of a batch.
-struct OwnedTokens {
-    ids: Vec<u32>,
-    targets: Vec<u32>,
-    batch: usize,
-    seq_len: usize,
+pub(crate) struct OwnedTokens {
+    pub ids: Vec<u32>,
+    pub targets: Vec<u32>,
+    pub batch: usize,
+    pub seq_len: usize,
 }
 
 impl OwnedTokens {
-    fn first_of(tokens: Tokens) -> Self {
+    pub fn first_of(tokens: Tokens) -> Self {
         let (batch, seq_len) = (tokens.batch.min(SEQUENCES), tokens.seq_len.min(TOKENS));
         let first = |all: &[u32]| {
             let sequences = all.chunks(tokens.seq_len).take(batch);

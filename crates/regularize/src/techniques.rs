@@ -1,5 +1,6 @@
 //! One file per technique, and the few helpers that several share.
 
+pub mod distillation;
 pub mod dropout;
 pub mod early_stopping;
 pub mod ema;
@@ -10,6 +11,9 @@ pub mod l1;
 pub mod l2;
 pub mod label_smoothing;
 pub mod layer_drop;
+pub mod multi_token_prediction;
+pub mod r_drop;
+pub mod sam;
 pub mod shuffle;
 pub mod token_dropout;
 pub mod weight_decay;

@@ -48,6 +48,12 @@ pub enum TrainError {
         .run.display()
     )]
     DataChanged { run: PathBuf, expected: String, found: String },
+    #[error(
+        "the teacher {} changed since {} began (weights {found}, expected {expected}): \
+         restore it, or start a new run",
+        .path.display(), .run.display()
+    )]
+    TeacherChanged { run: PathBuf, path: PathBuf, expected: String, found: String },
     /// A model folder that cannot be opened.
     #[error("{}: {problem}", .path.display())]
     Folder { path: PathBuf, problem: String },
@@ -89,6 +95,7 @@ impl TrainError {
             | TrainError::NotLive(_)
             | TrainError::Memory { .. }
             | TrainError::DataChanged { .. }
+            | TrainError::TeacherChanged { .. }
             | TrainError::Folder { .. } => ExitKind::BadInput,
             TrainError::Data(DataError::Durable(error)) if error.cause != Cause::Missing => {
                 ExitKind::Failed

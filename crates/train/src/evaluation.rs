@@ -52,6 +52,16 @@ fn pad(batch: &mut Batch, rows: usize) {
     batch.batch = rows;
 }
 
+/// Neither smoothing nor penalties.
+const PLAIN: LossSpec = LossSpec { smoothing: Smoothing::None, z_loss: 0.0, scale: 1.0 };
+
+/// Mean loss over the targets of one batch, nats per token.
+pub fn loss_of(model: &Model, tape: &mut Tape, parameters: &[f32], tokens: Tokens) -> f64 {
+    let mut pass = tape.pass(parameters, PassKind::Evaluate);
+    let report = model.loss(&mut pass, tokens, &NoiseRates::default(), &PLAIN);
+    report.nll_sum / report.targets.max(1) as f64
+}
+
 /// Losses of the windows scored so far.
 #[derive(Debug, Default)]
 pub struct Tally {
@@ -61,7 +71,6 @@ pub struct Tally {
 impl Tally {
     /// Scores the windows of one batch.
     pub fn add(&mut self, model: &Model, tape: &mut Tape, parameters: &[f32], batch: &Batch) {
-        let spec = LossSpec { smoothing: Smoothing::None, z_loss: 0.0, scale: 1.0 };
         let mut pass = tape.pass(parameters, PassKind::Evaluate);
         let tokens = Tokens {
             ids: &batch.ids,
@@ -69,7 +78,7 @@ impl Tally {
             batch: batch.batch,
             seq_len: batch.seq_len,
         };
-        model.loss(&mut pass, tokens, &NoiseRates::default(), &spec);
+        model.loss(&mut pass, tokens, &NoiseRates::default(), &PLAIN);
         self.add_losses(pass.token_nll(), batch);
     }
 

@@ -15,6 +15,7 @@ mod job;
 mod launch;
 pub mod memory;
 mod meter;
+mod passes;
 mod receipts;
 pub mod recipe;
 mod recorder;
@@ -22,6 +23,7 @@ mod run;
 mod saving;
 pub mod session;
 mod state;
+mod teachers;
 mod trainer;
 mod validation;
 

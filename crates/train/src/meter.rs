@@ -158,7 +158,10 @@ impl Run<'_> {
             }
             Part::Project => Work::moved(2 * plan.projected_len()),
             // Weights and average in, average out.
-            Part::Average => Work::moved(3 * count * self.state.averages.len()),
+            Part::Average => {
+                let averages = self.state.averages.len() + self.state.teacher.iter().count();
+                Work::moved(3 * count * averages)
+            }
             _ => Work::default(),
         }
     }

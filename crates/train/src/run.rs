@@ -3,8 +3,7 @@
 use std::time::Instant;
 
 use heldout_data::{Batch, Prefetch};
-use heldout_kernels::{NoiseKey, PassKind, Tape};
-use heldout_model::Tokens;
+use heldout_kernels::Tape;
 use heldout_optim::clip::Clipped;
 use heldout_optim::guard::Verdict;
 use heldout_record::checkpoint;
@@ -17,7 +16,8 @@ use crate::control::Control;
 use crate::error::TrainError;
 use crate::horizon::{Clock, Horizon};
 use crate::job::Setup;
-use crate::meter::{Meter, Part};
+use crate::meter::Meter;
+use crate::passes::Passes;
 use crate::receipts::Receipts;
 use crate::recorder::Recorder;
 use crate::saving::Saver;
@@ -38,6 +38,7 @@ pub struct Run<'a> {
     pub validation: Validation,
     pub receipts: Receipts,
     pub meter: Meter,
+    pub passes: Passes,
     prefetch: Prefetch,
     pace: Pace,
     /// The last step that is safe on disk.
@@ -90,6 +91,7 @@ impl<'a> Run<'a> {
         let mut tape = Tape::new(setup.device.clone());
         tape.activations = setup.recipe.run.memory;
         let gradients = vec![0.0; state.parameters.len()];
+        let passes = Passes::new(&setup);
         let prefetch = Prefetch::new(setup.batches.clone(), BATCHES_AHEAD);
         let clock = Clock::resume(state.progress.seconds);
         Ok(Run {
@@ -104,6 +106,7 @@ impl<'a> Run<'a> {
             validation,
             receipts: Receipts::default(),
             meter: Meter::default(),
+            passes,
             prefetch,
             pace: Pace { since: Instant::now(), tokens: 0 },
             saved: None,
@@ -120,40 +123,6 @@ impl<'a> Run<'a> {
 
     pub fn next_batch(&mut self, step: u64) -> Batch {
         self.prefetch.batch_at(step)
-    }
-
-    /// Adds the batch's gradient to `gradients`, some sequences at a time. Every piece is scaled by
-    /// the whole batch's targets and draws its noise by its place in the run, so the sum does not
-    /// depend on how the batch is cut.
-    pub fn forward_backward(&mut self, batch: &Batch, at: At) -> BatchLoss {
-        let plan = self.setup.plan.plan();
-        let targets = batch.target_count();
-        let noise = plan.noise_at(at);
-        let spec = plan.loss_at(at, (1.0 / targets.max(1) as f64) as f32);
-        let width = self.setup.recipe.batch.micro * batch.seq_len;
-        let (mut objective, mut nll) = (0.0, 0.0);
-        let pieces = batch.ids.chunks(width).zip(batch.targets.chunks(width));
-        for (number, (ids, targets)) in pieces.enumerate() {
-            let before = (number * self.setup.recipe.batch.micro) as u64;
-            let key = NoiseKey {
-                seed: self.setup.recipe.run.seed,
-                step: at.step,
-                first_sequence: batch.first_sequence + before,
-            };
-            let kind = PassKind::Train { gradients: &mut self.gradients, noise: key };
-            let mut pass = self.tape.pass(&self.state.parameters, kind);
-            let rows = ids.len() / batch.seq_len;
-            let tokens = Tokens { ids, targets, batch: rows, seq_len: batch.seq_len };
-            let report = self.setup.model.loss(&mut pass, tokens, &noise, &spec);
-            pass.backward();
-            objective += report.objective_sum;
-            nll += report.nll_sum;
-        }
-        let penalty = self.timed(Part::PenaltyValue, |Run { setup, state, .. }| {
-            setup.plan.penalty_value(&setup.device, &state.parameters, at)
-        });
-        let count = targets.max(1) as f64;
-        BatchLoss { objective: objective / count + penalty, nll: nll / count, targets }
     }
 
     pub fn penalize(&mut self, at: At) {
@@ -269,7 +238,10 @@ impl<'a> Run<'a> {
     }
 
     pub fn average(&mut self, at: At) {
-        let State { parameters, averages, .. } = &mut self.state;
+        let State { parameters, averages, teacher, .. } = &mut self.state;
+        if let (Some(teacher), Some(decay)) = (teacher, self.setup.plan.plan().own_teacher()) {
+            teacher.update(&self.setup.device, parameters, decay);
+        }
         for (average, planned) in averages.iter_mut().zip(&self.setup.plan.plan().averages) {
             let Average::Ema { decay, .. } = &planned.value;
             average.update(&self.setup.device, parameters, at.value(decay));

@@ -133,6 +133,7 @@ impl Run<'_> {
         let progress = &mut self.state.progress;
         (progress.seconds, progress.saved_at_seconds) = (seconds, seconds);
         progress.averages = self.state.averages.iter().map(|a| a.counts()).collect();
+        progress.teacher = self.state.teacher.as_ref().map(|teacher| teacher.counts());
         // Staging would make a folder that vanished anew, without the papers that belong in it.
         let recipe = self.folder.recipe();
         std::fs::metadata(&recipe).naming("find", &recipe).map_err(RecordError::from)?;

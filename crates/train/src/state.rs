@@ -2,7 +2,7 @@
 
 use heldout_base::schedule::PlateauState;
 use heldout_optim::Optimizer;
-use heldout_optim::average::{Ema, EmaCounts};
+use heldout_optim::average::{Ema, EmaCounts, Start};
 use heldout_optim::guard::{ExplosionGuard, GuardSpec};
 use heldout_record::{StopReason, TimingRecord};
 use heldout_regularize::patience::PatienceState;
@@ -19,6 +19,8 @@ pub struct State {
     pub optimizer: Box<dyn Optimizer>,
     /// One for each average of the plan.
     pub averages: Vec<Ema>,
+    /// The average of the weights that teaches, where one does.
+    pub teacher: Option<Ema>,
     pub progress: Progress,
 }
 
@@ -40,6 +42,9 @@ pub struct Progress {
     /// One for each stop rule of the plan.
     pub patience: Vec<PatienceState>,
     pub averages: Vec<EmaCounts>,
+    /// Of the average that teaches.
+    #[serde(default)]
+    pub teacher: Option<EmaCounts>,
     pub best: Option<Best>,
     /// Which weights were better at the last evaluation: these are the checkpoint's model.
     pub favored: Weights,
@@ -119,6 +124,8 @@ impl State {
                 Average::Ema { start, .. } => Ema::new(start, &parameters),
             })
             .collect();
+        // It is asked from the first step on: it begins as what the weights are.
+        let teacher = plan.own_teacher().map(|_| Ema::new(Start::Weights, &parameters));
         let guard = plan.recovery.as_ref().map_or_else(GuardSpec::non_finite_only, |g| g.value);
         let progress = Progress {
             step: 0,
@@ -130,6 +137,7 @@ impl State {
             guard: ExplosionGuard::new(guard),
             patience: vec![PatienceState::default(); plan.stop.len()],
             averages: averages.iter().map(Ema::counts).collect(),
+            teacher: teacher.as_ref().map(Ema::counts),
             best: None,
             favored: Weights::Raw,
             evaluated: None,
@@ -139,6 +147,6 @@ impl State {
             ended: None,
         };
         let optimizer = heldout_optim::build(&setup.optimizer, &setup.plan.segments);
-        State { parameters, optimizer, averages, progress }
+        State { parameters, optimizer, averages, teacher, progress }
     }
 }

@@ -4,6 +4,8 @@
 //! gradients, from which dW and dx follow before the next chunk: full logits are never kept.
 //! With Z = log Σ exp z the loss of a row is Σ q·(Z − z) + λ·Z² for a target distribution q.
 
+pub(crate) mod joint;
+
 use crate::arena::{Arena, Buffer};
 use crate::device::{Device, Isa};
 use crate::gemm::{self, Accumulate, Epilogue, Mat};
