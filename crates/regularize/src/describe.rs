@@ -16,9 +16,11 @@ impl Plan {
             lines.push(line("model", "output projection = input embedding", &tie.owner));
         }
         if let Some(Owned { owner, value: ahead }) = &self.ahead {
-            let last = ahead.heads + 1;
             let weight = ahead.weight.describe();
-            let what = format!("heads for tokens 2 to {last} places ahead, weight {weight} each");
+            let what = match ahead.heads {
+                1 => format!("a head for the token 2 places ahead, weight {weight}"),
+                n => format!("heads for tokens 2 to {} places ahead, weight {weight} each", n + 1),
+            };
             lines.push(line("model", &what, owner));
         }
         if let Some(order) = &self.order {
@@ -84,7 +86,7 @@ impl Plan {
             lines.push(line("loss", &what, owner));
         }
         if let Some(Owned { owner, value: teaching }) = &self.loss.teaching {
-            let (share, t) = (teaching.share.describe(), teaching.temperature.describe());
+            let (share, t) = (teaching.share.describe(), teaching.temperature);
             let by = match &teaching.by {
                 Teachers::Average { decay } => {
                     format!("an average of the model's own weights (decay {decay})")

@@ -185,7 +185,7 @@ pub struct Teaching {
     /// α, the teachers' share.
     pub share: Schedule,
     /// T, at which both distributions are compared.
-    pub temperature: Schedule,
+    pub temperature: f64,
     /// Who teaches.
     pub by: Teachers,
 }

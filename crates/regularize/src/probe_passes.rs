@@ -93,7 +93,7 @@ pub(crate) fn twins(probe: &mut Probe) -> Option<TwinsMeasure> {
     };
     let added = objective(strength) - objective(0.0);
     probe.gradients.fill(0.0);
-    let strength = f64::from(strength);
+    let strength = at.value(schedule);
     Some(TwinsMeasure { strength, divergence: added / strength, added })
 }
 
@@ -111,7 +111,7 @@ pub(crate) fn ahead(probe: &mut Probe) -> Option<AheadMeasure> {
     let parameters = own.len() as u64;
     probe.gradients.fill(0.0);
     let heads = probe.model.heads_ahead() as u64;
-    let (weight, tokens) = (f64::from(weight), report.targets.max(1) as f64);
+    let (weight, tokens) = (at.value(&planned.weight), report.targets.max(1) as f64);
     let added = (report.objective_sum - report.nll_sum) / tokens;
     let loss = added / (weight * heads.max(1) as f64);
     Some(AheadMeasure { heads, parameters, weight, loss, gradient })
@@ -138,7 +138,8 @@ pub(crate) fn lesson(probe: &mut Probe) -> Option<LessonMeasure> {
     let mut pass = tape.pass(&parameters, PassKind::Evaluate);
     let x = pass.embedding(feature, &[0], None, 1, None, None);
     let report = pass.joint_cross_entropy(x, head, &[0], &plain(1.0), &joint);
-    let (share, temperature) = (f64::from(share), f64::from(temperature));
+    let teaching = &probe.plan.loss.teaching.as_ref()?.value;
+    let (share, temperature) = (at.value(schedule), teaching.temperature);
     let others = vocabulary as f64 - 1.0;
     let hard = (std::f64::consts::E + others).ln() - 1.0;
     let top = (1.0 / temperature).exp();

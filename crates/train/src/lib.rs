@@ -41,4 +41,6 @@ pub use state::{Best, Weights};
 #[cfg(test)]
 mod golden_tests;
 #[cfg(test)]
+mod passes_tests;
+#[cfg(test)]
 mod saving_tests;

@@ -1,6 +1,6 @@
 //! Distillation (Hinton et al. 2015): (1−α)·CE + α·T²·KL(teacherᵀ ‖ modelᵀ), the teacher's
-//! distribution computed live for every batch; from trained models, or from a running average of the
-//! model's own weights (mean teacher, Tarvainen & Valpola 2017).
+//! distribution computed live for every batch; from trained models, or from a running average of
+//! the model's own weights (mean teacher, Tarvainen & Valpola 2017).
 
 use crate::error::{Conflict, NotLive, SettingError};
 use crate::live::{Live, Receipt, not_live, required};
@@ -50,10 +50,11 @@ const CARD: Card = Card {
             Search::Uniform(0.1, 0.9),
         ),
         searched(
-            scheduled(
+            fixed(
                 "temperature",
                 "",
                 "T, which flattens both distributions; their KL counts T²-fold.",
+                1.0,
                 (0.05, 100.0),
             ),
             1.0,
@@ -95,7 +96,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Technique>, SettingError> {
         }
         Teachers::Models(folders)
     };
-    let (share, temperature) = (read.schedule("share")?, read.schedule("temperature")?);
+    let (share, temperature) = (read.schedule("share")?, read.number("temperature")?);
     Ok(Box::new(Distillation(Teaching { share, temperature, by })))
 }
 
@@ -136,7 +137,8 @@ impl Technique for Distillation {
                 }
                 let of = |t: &crate::live::TeacherMeasure| {
                     format!(
-                        "{} ({:.2} M parameters) has a loss of {:.4} on a probe batch, the model {:.4}",
+                        "{} ({:.2} M parameters) has a loss of {:.4} on a probe batch, the model \
+                         {:.4}",
                         t.name,
                         t.parameters as f64 / 1e6,
                         t.loss,

@@ -96,9 +96,16 @@ impl Technique for MultiTokenPrediction {
             return Err(not_live(&CARD, finding));
         }
         let statement = format!(
-            "{} head(s) of {} parameters, gone from the result, have a mean loss of {:.4} on a \
-             probe batch; weight {} each",
-            measure.heads, measure.parameters, measure.loss, measure.weight
+            "{}, gone from the result, with {} parameters; mean loss of a probe batch {:.4}, \
+             weight {} each",
+            if measure.heads == 1 {
+                "1 head".to_owned()
+            } else {
+                format!("{} heads", measure.heads)
+            },
+            measure.parameters,
+            measure.loss,
+            measure.weight
         );
         let figures = [
             ("heads", measure.heads as f64),

@@ -123,8 +123,7 @@ pub(crate) fn joint(
     joint.assert_fits(&inputs, vocabulary);
     assert_eq!(nll.len(), rows, "joint loss: size of nll");
     check(inputs.targets, vocabulary, spec);
-    let copies = joint.copies();
-    let taught = usize::from(joint.teaching.is_some());
+    let (copies, taught) = (joint.copies(), usize::from(joint.teaching.is_some()));
     let chunk = chunk_rows(rows, vocabulary * (copies + taught));
     let mut logits = arena.take(chunk * copies * vocabulary);
     let mut lessons = arena.take(chunk * taught * vocabulary);
@@ -165,20 +164,12 @@ pub(crate) fn joint(
             project(device, dhead, cols, dlogits.t(), x, Accumulate::Add);
             profiler.span("logits backward weight", size, since, product);
             let since = profiler.now();
-            if copies > 1 {
-                project(
-                    device,
-                    &mut returned[..count * cols],
-                    cols,
-                    dlogits,
-                    head,
-                    Accumulate::Overwrite,
-                );
-                scatter(dx, &returned, joint, part, cols);
-            } else {
-                let dx = &mut dx[part.start * cols..part.end * cols];
-                project(device, dx, cols, dlogits, head, Accumulate::Overwrite);
-            }
+            let out = match copies {
+                1 => &mut dx[part.start * cols..part.end * cols],
+                _ => &mut returned[..count * cols],
+            };
+            project(device, out, cols, dlogits, head, Accumulate::Overwrite);
+            scatter(dx, &returned, joint, part, cols);
             profiler.span("logits backward input", size, since, product);
         }
     }
@@ -205,6 +196,9 @@ fn gather(out: &mut [f32], x: &[f32], joint: &Joint, rows: Range<usize>, cols: u
 
 /// The way back of [`gather`].
 fn scatter(x: &mut [f32], from: &[f32], joint: &Joint, rows: Range<usize>, cols: usize) {
+    if from.is_empty() {
+        return;
+    }
     let count = rows.len();
     for (index, row) in rows.enumerate() {
         for (copy, to) in joint.rows_of(row).into_iter().enumerate() {
