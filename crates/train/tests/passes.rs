@@ -77,11 +77,16 @@ fn heads_ahead_are_in_no_result() {
 
 #[test]
 fn a_climb_is_taken_back_to_the_bit() {
-    // Without an update the weights of the last step are those of the first.
+    // An update that is lost in rounding leaves weights as they are (biases begin at zero).
     let still = ["optimizer.name=sgd", "optimizer.learning-rate=1e-30", "run.checkpoint=1 steps"];
     let plain = run("still", &with(&still, &["schedule.horizon=2 steps"]));
     let sam = run("still", &with(&still, &["schedule.horizon=2 steps", "regularize.sam=0.5"]));
-    assert_eq!(bits(&plain.path.join("model")), bits(&sam.path.join("model")));
+    let weights = |done: &Done| {
+        let mut all = bits(&done.path.join("last"));
+        all.retain(|name, _| name.starts_with("model") && name.ends_with(".weight"));
+        all
+    };
+    assert!(weights(&plain).len() > 8 && weights(&plain) == weights(&sam));
     assert_eq!(steps(&plain)[0].loss_train.to_bits(), steps(&sam)[0].loss_train.to_bits());
     assert_ne!(steps(&plain)[0].gradient_norm, steps(&sam)[0].gradient_norm);
 }
