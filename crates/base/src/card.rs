@@ -68,6 +68,8 @@ pub enum Stage {
     Noise,
     /// Targets and penalties.
     Loss,
+    /// How many passes over the batch make a step's gradient, and at which weights.
+    Probe,
     /// Gradient transforms, before the update.
     Gradient,
     /// The update rule.
@@ -94,6 +96,7 @@ impl Stage {
             Stage::Data => "data",
             Stage::Noise => "noise",
             Stage::Loss => "loss",
+            Stage::Probe => "probe",
             Stage::Gradient => "gradient",
             Stage::Optimizer => "optimizer",
             Stage::Decay => "decay",

@@ -148,8 +148,9 @@ fn a_budget_and_ctrl_c_leave_whole_pairs_and_the_study_goes_on() {
         assert!(began.elapsed() < Duration::from_secs(60), "nothing happens");
         std::thread::sleep(Duration::from_millis(20));
     }
-    let status = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]);
-    assert!({ status }.status().expect("there is a kill command").success());
+    let pid = child.id().to_string();
+    let status = std::process::Command::new("kill").args(["-INT", &pid]).status();
+    assert!(status.expect("there is a kill command").success());
     assert_eq!(child.wait().expect("it ends").code(), Some(130));
     let study: Value =
         serde_json::from_slice(&std::fs::read(scratch.join("b/study.json")).expect("a study"))

@@ -193,8 +193,7 @@ fn ops(sizes: &Sizes) -> Vec<Op> {
             backward: None,
             call: |pass, world, x| {
                 let scale = 1.0 / world.targets.len() as f32;
-                let spec =
-                    LossSpec { smoothing: Smoothing::None, z_loss: 0.0, confidence: 0.0, scale };
+                let spec = LossSpec::plain(scale);
                 pass.cross_entropy(x, world.weights.head, &world.targets, &spec);
                 None
             },

@@ -121,7 +121,7 @@ impl Model {
         }
         let x = pass.norm(x, Norm::Layer, self.last.0, Some(self.last.1), 1e-5);
         let scale = 1.0 / targets.len() as f32;
-        let spec = LossSpec { smoothing: Smoothing::None, z_loss: 0.0, confidence: 0.0, scale };
+        let spec = LossSpec::plain(scale);
         pass.cross_entropy(x, self.tokens, targets, &spec)
     }
 }

@@ -21,6 +21,7 @@ use crate::arena::{Arena, Buffer};
 use crate::device::{Device, Precision};
 use crate::math::Activation;
 use crate::ops::attention_cached::KvLayer;
+use crate::ops::cross_entropy::joint::Joint;
 use crate::ops::cross_entropy::{LossReport, LossSpec};
 use crate::ops::dropout::{Dropout, NoiseKey, Site};
 use crate::ops::norm::Norm;
@@ -462,7 +463,24 @@ impl<'a> Pass<'a> {
         let (rows, cols) = self.shape(x);
         assert_eq!(targets.len(), rows, "cross_entropy: one target per row");
         assert_eq!(head.cols, cols, "cross_entropy: width of the head");
-        forward::cross_entropy(self, x, head, targets, spec)
+        forward::cross_entropy(self, x, head, targets, (spec, &Joint::default()))
+    }
+
+    /// As [`Pass::cross_entropy`], where a row's loss takes more than its own logits: x is
+    /// `[copies·N, C]` for `targets` `[N]`; see [`Joint`]. Reported sums are over targets, each the
+    /// mean of its passes.
+    pub fn joint_cross_entropy(
+        &mut self,
+        x: Var,
+        head: Weight,
+        targets: &[u32],
+        spec: &LossSpec,
+        joint: &Joint,
+    ) -> LossReport {
+        let (rows, cols) = self.shape(x);
+        assert_eq!(targets.len() * joint.copies(), rows, "joint_cross_entropy: rows per target");
+        assert_eq!(head.cols, cols, "joint_cross_entropy: width of the head");
+        forward::cross_entropy(self, x, head, targets, (spec, joint))
     }
 
     /// Plain negative log-likelihood of each target of the last [`Pass::cross_entropy`], nats;

@@ -21,6 +21,6 @@ mod window;
 pub use cards::CARDS;
 pub use config::{Activation, Family, ModelConfig, QkNorm, Tied};
 pub use error::ModelError;
-pub use model::{Model, Tokens};
+pub use model::{Model, Objective, Tokens};
 pub use noise::{NoiseRates, Site, neftune_amplitude};
 pub use window::KvCache;

@@ -12,6 +12,8 @@ pub(crate) struct Llama {
     blocks: Vec<Block>,
     norm: Weight,        // [C]
     pub lm_head: Weight, // [V, C]; embed_tokens itself when tied
+    /// Blocks of heads that look further ahead; in training alone.
+    ahead: Vec<Block>,
 }
 
 struct Block {
@@ -27,26 +29,26 @@ struct Block {
 }
 
 impl Llama {
-    /// Pushes Llama's parameters, under their Hugging Face names, in the order of the forward pass.
-    pub fn new(config: &ModelConfig, layout: &mut Layout) -> Llama {
+    /// Pushes Llama's parameters, under their Hugging Face names, in the order of the forward pass,
+    /// and then the blocks of `ahead` heads that look further ahead.
+    pub fn new(config: &ModelConfig, layout: &mut Layout, ahead: usize) -> Llama {
         let c = config.width;
         let shape = [config.vocabulary, c];
         let embed_tokens = layout.push("model.embed_tokens.weight", &shape, Role::Embedding);
-        let blocks = (0..config.layers).map(|layer| push_block(config, layout, layer)).collect();
+        let blocks = (0..config.layers)
+            .map(|layer| push_block(config, layout, &format!("model.layers.{layer}")))
+            .collect();
         let norm = layout.push("model.norm.weight", &[c], Role::Gain);
         let lm_head = crate::model::push_head(config, layout, embed_tokens);
-        Llama { embed_tokens, blocks, norm, lm_head }
+        let ahead = (0..ahead)
+            .map(|head| push_block(config, layout, &crate::model::head_name(head)))
+            .collect();
+        Llama { embed_tokens, blocks, norm, lm_head, ahead }
     }
 
-    /// The hidden states that the head turns into logits: [N, C].
-    pub fn hidden(&self, config: &ModelConfig, pass: &mut Pass, mut window: Window) -> Var {
+    /// What the blocks make of a window: [N, C].
+    pub fn trunk(&self, config: &ModelConfig, pass: &mut Pass, window: &mut Window) -> Var {
         let noise = window.noise;
-        let shape = window.head_shape(config);
-        let first = window.first_position();
-        let (eps, theta) = (config.norm_epsilon, config.rope_theta);
-        let norm = |pass: &mut Pass, x, gain| pass.norm(x, Norm::Rms, gain, None, eps);
-        let linear = |pass: &mut Pass, x, w| pass.linear(x, w, None, Activation::None, None);
-
         let mut x = pass.embedding(
             self.embed_tokens,
             window.ids,
@@ -56,33 +58,78 @@ impl Llama {
         ); // [N, C]
         for (layer, block) in self.blocks.iter().enumerate() {
             let Some(scale) = noise.branch_scale(layer) else { continue };
-
-            let h = norm(pass, x, block.input_layernorm); // [N, C]
-            let mut qkv = linear(pass, h, block.qkv_proj); // [N, (H+2K)·D]
-            if let Some((q_norm, k_norm)) = block.qk_norm {
-                qkv = pass.head_norm(qkv, shape, q_norm, k_norm, eps);
-            }
-            let qkv = pass.rotary(qkv, shape, theta, first);
-            let y = window.attention(pass, qkv, shape, layer); // [N, H·D]
-            let y = linear(pass, y, block.o_proj); // [N, C]
-            x = pass.residual(x, y, noise.dropout(Site::AttentionOutput, layer), scale);
-
-            let h = norm(pass, x, block.post_attention_layernorm); // [N, C]
-            let gate_up = linear(pass, h, block.gate_up_proj); // [N, 2F]
-            let h = pass.swiglu(gate_up, noise.dropout(Site::FeedForwardHidden, layer)); // [N, F]
-            let y = linear(pass, h, block.down_proj); // [N, C]
-            x = pass.residual(x, y, noise.dropout(Site::FeedForwardOutput, layer), scale);
-            pass.keep_only(&[x]); // evaluation and recomputation work in the memory of one block
+            x = block.forward(config, pass, window, x, layer, scale);
         }
-        norm(pass, x, self.norm) // [N, C]
+        x
+    }
+
+    /// The hidden states that the head turns into logits: [N, C].
+    pub fn finish(&self, config: &ModelConfig, pass: &mut Pass, x: Var) -> Var {
+        norm(config, pass, x, self.norm) // [N, C]
+    }
+
+    /// What head `head` makes of the trunk, to be finished: [N, C].
+    pub fn ahead(
+        &self,
+        config: &ModelConfig,
+        pass: &mut Pass,
+        window: &mut Window,
+        trunk: Var,
+        head: usize,
+    ) -> Var {
+        self.ahead[head].forward(config, pass, window, trunk, config.layers + head, 1.0)
     }
 }
 
-fn push_block(config: &ModelConfig, layout: &mut Layout, layer: usize) -> Block {
+impl Block {
+    /// The block at `layer`, whose branches are scaled: [N, C] → [N, C].
+    fn forward(
+        &self,
+        config: &ModelConfig,
+        pass: &mut Pass,
+        window: &mut Window,
+        x: Var,
+        layer: usize,
+        scale: f32,
+    ) -> Var {
+        let noise = window.noise;
+        let shape = window.head_shape(config);
+        let first = window.first_position();
+        let (eps, theta) = (config.norm_epsilon, config.rope_theta);
+
+        let h = norm(config, pass, x, self.input_layernorm); // [N, C]
+        let mut qkv = linear(pass, h, self.qkv_proj); // [N, (H+2K)·D]
+        if let Some((q_norm, k_norm)) = self.qk_norm {
+            qkv = pass.head_norm(qkv, shape, q_norm, k_norm, eps);
+        }
+        let qkv = pass.rotary(qkv, shape, theta, first);
+        let y = window.attention(pass, qkv, shape, layer); // [N, H·D]
+        let y = linear(pass, y, self.o_proj); // [N, C]
+        let x = pass.residual(x, y, noise.dropout(Site::AttentionOutput, layer), scale);
+
+        let h = norm(config, pass, x, self.post_attention_layernorm); // [N, C]
+        let gate_up = linear(pass, h, self.gate_up_proj); // [N, 2F]
+        let h = pass.swiglu(gate_up, noise.dropout(Site::FeedForwardHidden, layer)); // [N, F]
+        let y = linear(pass, h, self.down_proj); // [N, C]
+        let x = pass.residual(x, y, noise.dropout(Site::FeedForwardOutput, layer), scale);
+        pass.keep_only(&[x]); // evaluation and recomputation work in the memory of one block
+        x
+    }
+}
+
+fn norm(config: &ModelConfig, pass: &mut Pass, x: Var, gain: Weight) -> Var {
+    pass.norm(x, Norm::Rms, gain, None, config.norm_epsilon)
+}
+
+fn linear(pass: &mut Pass, x: Var, weight: Weight) -> Var {
+    pass.linear(x, weight, None, Activation::None, None)
+}
+
+fn push_block(config: &ModelConfig, layout: &mut Layout, prefix: &str) -> Block {
     let (c, f, d) = (config.width, config.hidden, config.head_width);
     let (q, kv) = (config.heads * d, config.kv_heads * d);
     let mut matrix = |name: &str, out, input| {
-        layout.push(format!("model.layers.{layer}.{name}.weight"), &[out, input], Role::Matrix)
+        layout.push(format!("{prefix}.{name}.weight"), &[out, input], Role::Matrix)
     };
     let q_proj = matrix("self_attn.q_proj", q, c);
     let k_proj = matrix("self_attn.k_proj", kv, c);
@@ -91,9 +138,8 @@ fn push_block(config: &ModelConfig, layout: &mut Layout, layer: usize) -> Block 
     let gate_proj = matrix("mlp.gate_proj", f, c);
     let up_proj = matrix("mlp.up_proj", f, c);
     let down_proj = matrix("mlp.down_proj", c, f);
-    let mut gain = |name: &str, width| {
-        layout.push(format!("model.layers.{layer}.{name}.weight"), &[width], Role::Gain)
-    };
+    let mut gain =
+        |name: &str, width| layout.push(format!("{prefix}.{name}.weight"), &[width], Role::Gain);
     Block {
         input_layernorm: gain("input_layernorm", c),
         post_attention_layernorm: gain("post_attention_layernorm", c),

@@ -1,6 +1,8 @@
 //! A model: its configuration, its layout, and the passes that can be run over it.
 
-use heldout_kernels::{Layout, LossReport, LossSpec, Pass, Role, Var, Weight};
+use heldout_kernels::{
+    IGNORE, Joint, Layout, LossReport, LossSpec, Parameter, Pass, Role, Var, Weight,
+};
 
 use crate::gpt2::Gpt2;
 use crate::llama::Llama;
@@ -13,6 +15,8 @@ pub struct Model {
     pub config: ModelConfig,
     layout: Layout,
     network: Network,
+    /// Heads that look further ahead.
+    ahead: usize,
 }
 
 enum Network {
@@ -34,14 +38,36 @@ pub struct Tokens<'a> {
 impl Model {
     /// Checks `config` and lays its parameters out.
     pub fn new(config: ModelConfig) -> Result<Model, ModelError> {
+        Model::with_heads_ahead(config, 0)
+    }
+
+    /// A model with `ahead` heads more for training: the k-th (from 1) is a block of its own on top
+    /// of the others, in front of the shared final norm and output projection, and predicts the
+    /// token 1 + k places ahead (Gloeckle et al. 2024, arXiv:2404.19737). Their parameters lie
+    /// behind all others and are no part of an export.
+    pub fn with_heads_ahead(config: ModelConfig, ahead: usize) -> Result<Model, ModelError> {
         config.validate()?;
         let mut layout = Layout::default();
         let network = match config.family {
-            Family::Gpt2 => Network::Gpt2(Gpt2::new(&config, &mut layout)),
-            Family::Llama => Network::Llama(Llama::new(&config, &mut layout)),
+            Family::Gpt2 => Network::Gpt2(Gpt2::new(&config, &mut layout, ahead)),
+            Family::Llama => Network::Llama(Llama::new(&config, &mut layout, ahead)),
         };
-        assert_eq!(layout.len, config.parameter_count(), "the count follows the layout");
-        Ok(Model { config, layout, network })
+        let model = Model { config, layout, network, ahead };
+        let count = model.layout.parameters.iter().filter(|p| !is_head_ahead(&p.name));
+        let count: usize = count.map(Parameter::len).sum();
+        assert_eq!(count, model.exported_len(), "the count follows the layout");
+        Ok(model)
+    }
+
+    /// Parameters of the model proper; behind them in the flat vector lie those that only training
+    /// needs.
+    pub fn exported_len(&self) -> usize {
+        self.config.parameter_count()
+    }
+
+    /// Heads that look further ahead than the next token, in training alone.
+    pub fn heads_ahead(&self) -> usize {
+        self.ahead
     }
 
     /// Names, shapes, places and roles of the parameters in the flat vector.
@@ -58,8 +84,50 @@ impl Model {
         noise: &NoiseRates,
         spec: &LossSpec,
     ) -> LossReport {
-        let x = self.hidden(pass, batch.ids, batch.batch, batch.seq_len, noise); // [N, C]
-        pass.cross_entropy(x, self.head(), batch.targets, spec)
+        let objective = Objective { spec: *spec, joint: Joint::default(), ahead: 0.0 };
+        self.objective(pass, batch, noise, &objective)
+    }
+
+    /// As [`Model::loss`], with all that an objective may hold besides. Twins draw their noise as
+    /// the sequences 2s and 2s + 1, so the pass's key counts sequences twice. Reported are the
+    /// objective with the heads ahead in it, and the plain loss of the next token alone.
+    pub fn objective(
+        &self,
+        pass: &mut Pass,
+        batch: Tokens,
+        noise: &NoiseRates,
+        objective: &Objective,
+    ) -> LossReport {
+        let Objective { spec, joint, ahead } = objective;
+        let copies = joint.copies();
+        let doubled = (copies > 1).then(|| twice(batch.ids, batch.seq_len));
+        let ids = doubled.as_deref().unwrap_or(batch.ids);
+        let noise = Noise::of_pass(pass, noise, self.config.layers);
+        let (rows, seq_len) = (batch.batch * copies, batch.seq_len);
+        let mut window = Window { ids, batch: rows, seq_len, noise, cache: None };
+        let trunk = self.trunk(pass, &mut window); // [copies·N, C]
+        let mut sum_ahead = 0.0;
+        if *ahead > 0.0 && pass.is_training() {
+            let weight = ahead / copies as f32;
+            let spec = LossSpec { scale: spec.scale * weight, ..*spec };
+            for head in 0..self.ahead {
+                let targets = shifted(batch.targets, seq_len, head + 1);
+                let doubled = (copies > 1).then(|| twice(&targets, seq_len));
+                let x = match &self.network {
+                    Network::Gpt2(gpt2) => gpt2.ahead(&self.config, pass, &mut window, trunk, head),
+                    Network::Llama(llama) => {
+                        llama.ahead(&self.config, pass, &mut window, trunk, head)
+                    }
+                };
+                let x = self.finish(pass, x);
+                let targets = doubled.as_deref().unwrap_or(&targets);
+                let report = pass.cross_entropy(x, self.head(), targets, &spec);
+                sum_ahead += f64::from(weight) * report.objective_sum;
+            }
+        }
+        let x = self.finish(pass, trunk);
+        let report = pass.joint_cross_entropy(x, self.head(), batch.targets, spec, joint);
+        LossReport { objective_sum: report.objective_sum + sum_ahead, ..report }
     }
 
     /// Final normalised hidden states of whole windows: [N, C]. Noise acts in training passes only.
@@ -109,16 +177,63 @@ impl Model {
         }
     }
 
-    fn forward(&self, pass: &mut Pass, window: Window) -> Var {
+    fn forward(&self, pass: &mut Pass, mut window: Window) -> Var {
+        let x = self.trunk(pass, &mut window);
+        self.finish(pass, x)
+    }
+
+    fn trunk(&self, pass: &mut Pass, window: &mut Window) -> Var {
         let (b, t) = (window.batch, window.seq_len);
         assert!(b * t > 0 && window.ids.len() == b * t, "{} ids for {b}×{t}", window.ids.len());
         let end = window.first_position() + t;
         assert!(end <= self.config.context, "{end} tokens, context {}", self.config.context);
         match &self.network {
-            Network::Gpt2(gpt2) => gpt2.hidden(&self.config, pass, window),
-            Network::Llama(llama) => llama.hidden(&self.config, pass, window),
+            Network::Gpt2(gpt2) => gpt2.trunk(&self.config, pass, window),
+            Network::Llama(llama) => llama.trunk(&self.config, pass, window),
         }
     }
+
+    fn finish(&self, pass: &mut Pass, x: Var) -> Var {
+        match &self.network {
+            Network::Gpt2(gpt2) => gpt2.finish(&self.config, pass, x),
+            Network::Llama(llama) => llama.finish(&self.config, pass, x),
+        }
+    }
+}
+
+/// Everything that a training pass minimises.
+#[derive(Clone, Copy, Debug)]
+pub struct Objective<'a> {
+    /// The loss of every token by itself, for the next token and for those further ahead.
+    pub spec: LossSpec,
+    /// What enters the next token's loss besides: a second pass, teachers.
+    pub joint: Joint<'a>,
+    /// Weight of each head that looks further ahead; 0 leaves them out.
+    pub ahead: f32,
+}
+
+/// Every sequence twice, one behind the other.
+fn twice(values: &[u32], seq_len: usize) -> Vec<u32> {
+    values.chunks(seq_len).flat_map(|sequence| sequence.iter().chain(sequence)).copied().collect()
+}
+
+/// The targets of a head that looks `places` further ahead; where a window has none, [`IGNORE`].
+fn shifted(targets: &[u32], seq_len: usize, places: usize) -> Vec<u32> {
+    let sequences = targets.chunks(seq_len).flat_map(|sequence| {
+        let left = sequence.iter().skip(places).copied();
+        left.chain(std::iter::repeat(IGNORE)).take(sequence.len())
+    });
+    sequences.collect()
+}
+
+/// What the names of a head's parameters begin with.
+pub(crate) fn head_name(head: usize) -> String {
+    format!("mtp.{head}")
+}
+
+/// Whether a parameter belongs to a head that looks further ahead, and so is never exported.
+pub(crate) fn is_head_ahead(name: &str) -> bool {
+    name.starts_with("mtp.")
 }
 
 /// The head's weight: the embedding itself when tied, else a matrix of its own at the end.

@@ -7,6 +7,7 @@
 pub mod adagrad;
 pub mod adam;
 pub mod adamw;
+pub mod ascent;
 pub mod average;
 pub mod card;
 pub mod clip;

@@ -2,11 +2,12 @@
 
 use crate::plan::{
     DecayMethod, GradientTransform, Owned, PenaltyNorm, Plan, Projection, Sharing, Site,
-    SmoothingTo, TokenNoise,
+    SmoothingTo, Teachers, TokenNoise,
 };
 use heldout_base::schedule::Schedule;
 use heldout_kernels::{Device, Layout, LossSpec, Parameter, Role, Smoothing};
 use heldout_model::{NoiseRates, Tied};
+use heldout_optim::ascent::Metric;
 use heldout_optim::clip::{self, Clipped};
 use heldout_optim::{Segment, Update, max_norm, noise, penalty, sparse};
 use std::ops::Range;
@@ -75,6 +76,53 @@ impl Plan {
             SmoothingTo::Wrong => Smoothing::Wrong { epsilon },
             SmoothingTo::Likeliest { k } => Smoothing::Likeliest { epsilon, k },
         }
+    }
+
+    /// β of two noisy passes of each sequence; `None` for one pass.
+    pub fn twins_at(&self, at: At) -> Option<f32> {
+        let strength = at.value(&self.probe.twins.as_ref()?.value) as f32;
+        (strength > 0.0).then_some(strength)
+    }
+
+    /// α and T of the teachers; `None` where they have no share.
+    pub fn teaching_at(&self, at: At) -> Option<(f32, f32)> {
+        let teaching = &self.loss.teaching.as_ref()?.value;
+        let share = at.value(&teaching.share) as f32;
+        (share > 0.0).then(|| (share, teaching.temperature as f32))
+    }
+
+    /// Weight of each head that looks further ahead.
+    pub fn ahead_at(&self, at: At) -> f32 {
+        self.ahead.as_ref().map_or(0.0, |ahead| at.value(&ahead.value.weight) as f32)
+    }
+
+    /// Heads that look further ahead, which the model is built with.
+    pub fn heads_ahead(&self) -> usize {
+        self.ahead.as_ref().map_or(0, |ahead| ahead.value.heads)
+    }
+
+    /// The folders of teachers that are models of their own.
+    pub fn teachers(&self) -> &[String] {
+        match self.loss.teaching.as_ref().map(|teaching| &teaching.value.by) {
+            Some(Teachers::Models(folders)) => folders,
+            _ => &[],
+        }
+    }
+
+    /// β of the average of the weights that teaches, where one does.
+    pub fn own_teacher(&self) -> Option<f64> {
+        match self.loss.teaching.as_ref()?.value.by {
+            Teachers::Average { decay } => Some(decay),
+            Teachers::Models(_) => None,
+        }
+    }
+
+    /// The climb before the gradient that counts: its length ρ and metric; `None` where the
+    /// gradient is taken at the weights themselves.
+    pub fn climb_at(&self, at: At) -> Option<(f64, Metric)> {
+        let climb = &self.probe.climb.as_ref()?.value;
+        let radius = at.value(&climb.radius);
+        (radius > 0.0).then_some((radius, climb.metric))
     }
 
     /// λ of decoupled and of coupled weight decay.

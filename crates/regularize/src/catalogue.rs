@@ -11,6 +11,7 @@ use heldout_base::nearest::nearest;
 pub static CATALOGUE: &[Entry] = &[
     weight_tying::ENTRY,
     freeze::ENTRY,
+    multi_token_prediction::ENTRY,
     shuffle::ENTRY,
     dropout::ENTRY,
     head_dropout::ENTRY,
@@ -20,9 +21,12 @@ pub static CATALOGUE: &[Entry] = &[
     label_smoothing::ENTRY,
     confidence_penalty::ENTRY,
     z_loss::ENTRY,
+    distillation::ENTRY,
     l1::ENTRY,
     l2::ENTRY,
     gradient_noise::ENTRY,
+    r_drop::ENTRY,
+    sam::ENTRY,
     gradient_clipping::ENTRY,
     layerwise_decay::ENTRY,
     weight_decay::ENTRY,
@@ -82,8 +86,11 @@ pub fn assemble<'a>(
 }
 
 impl Assembled {
-    /// Refuses settings that cannot have an effect on this model.
+    /// Refuses settings that cannot have an effect on this model, or beside what else is on.
     pub fn check(&self, facts: &Facts) -> Result<(), SettingError> {
-        self.techniques.iter().try_for_each(|technique| technique.check(facts))
+        self.techniques.iter().try_for_each(|technique| {
+            technique.check(facts)?;
+            technique.check_beside(&self.plan)
+        })
     }
 }

@@ -2,8 +2,9 @@
 
 use crate::plan::{
     Average, DecayMethod, Frozen, GradientTransform, Owned, PenaltyNorm, Plan, Projection, Sharing,
-    Site, SmoothingTo, StopRule, TokenNoise,
+    Site, SmoothingTo, StopRule, Teachers, TokenNoise,
 };
+use heldout_optim::ascent::Metric;
 use heldout_optim::average::{Start, Which};
 use heldout_optim::guard::Policy;
 
@@ -23,11 +24,20 @@ impl Plan {
             };
             lines.push(line("model", &what, owner));
         }
+        if let Some(Owned { owner, value: ahead }) = &self.ahead {
+            let weight = ahead.weight.describe();
+            let what = match ahead.heads {
+                1 => format!("a head for the token 2 places ahead, weight {weight}"),
+                n => format!("heads for tokens 2 to {} places ahead, weight {weight} each", n + 1),
+            };
+            lines.push(line("model", &what, owner));
+        }
         if let Some(order) = &self.order {
             lines.push(line("data", "windows drawn anew in every epoch", &order.owner));
         }
         self.describe_noise(&mut lines);
         self.describe_loss(&mut lines);
+        self.describe_passes(&mut lines);
         for (place, transform) in self.gradient.iter().enumerate() {
             let what = format!("{}. {}", place + 1, describe_transform(&transform.value));
             lines.push(line("gradient", &what, &transform.owner));
@@ -96,6 +106,18 @@ impl Plan {
             let what = format!("− β·H(p), β = {}", value.describe());
             lines.push(line("loss", &what, owner));
         }
+        if let Some(Owned { owner, value: teaching }) = &self.loss.teaching {
+            let (share, t) = (teaching.share.describe(), teaching.temperature);
+            let by = match &teaching.by {
+                Teachers::Average { decay } => {
+                    format!("an average of the model's own weights (decay {decay})")
+                }
+                Teachers::Models(folders) => folders.join(", "),
+            };
+            let formula = "(1−α)·loss + α·T²·KL(teacher ‖ model)";
+            let what = format!("{formula}, α = {share}, T = {t}, teacher: {by}");
+            lines.push(line("loss", &what, owner));
+        }
         for Owned { owner, value: penalty } in &self.loss.penalties {
             let formula = match penalty.norm {
                 PenaltyNorm::L1 => "λΣ|w|",
@@ -103,6 +125,25 @@ impl Plan {
             };
             let (strength, on) = (penalty.strength.describe(), penalty.on.describe());
             lines.push(line("loss", &format!("+ {formula}, λ = {strength}, on {on}"), owner));
+        }
+    }
+
+    fn describe_passes(&self, lines: &mut Vec<String>) {
+        if let Some(Owned { owner, value: strength }) = &self.probe.twins {
+            let what = format!(
+                "two noisy passes of each sequence, + β·½(KL(p₁‖p₂) + KL(p₂‖p₁)), β = {}",
+                strength.describe()
+            );
+            lines.push(line("probe", &what, owner));
+        }
+        if let Some(Owned { owner, value: climb }) = &self.probe.climb {
+            let formula = match climb.metric {
+                Metric::Euclidean => "ε = ρ·g/‖g‖",
+                Metric::Relative => "ε = ρ·T²g/‖T·g‖, T = |w| + 0.01",
+            };
+            let radius = climb.radius.describe();
+            let what = format!("gradient at w + ε, {formula}, ρ = {radius}");
+            lines.push(line("probe", &what, owner));
         }
     }
 

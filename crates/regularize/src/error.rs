@@ -39,6 +39,9 @@ pub enum SettingError {
     /// A setting that would do nothing.
     #[error("`{technique}.{knob}` has no effect: {reason}; {remedy}")]
     NoEffect { technique: String, knob: String, reason: String, remedy: String },
+    /// A value that names something which cannot be used.
+    #[error("`{technique}.{knob}`: {reason}; {remedy}")]
+    Unusable { technique: String, knob: String, reason: String, remedy: String },
     /// Two techniques want the same slot.
     #[error(transparent)]
     Conflict(#[from] Conflict),
@@ -55,6 +58,7 @@ impl SettingError {
             | Self::UnknownWord { technique, .. }
             | Self::Missing { technique, .. }
             | Self::Schedule { technique, .. }
+            | Self::Unusable { technique, .. }
             | Self::NoEffect { technique, .. } => technique,
             Self::Conflict(conflict) => &conflict.second,
         }
@@ -68,6 +72,7 @@ impl SettingError {
             | Self::WrongKind { knob, .. }
             | Self::UnknownWord { knob, .. }
             | Self::Schedule { knob, .. }
+            | Self::Unusable { knob, .. }
             | Self::NoEffect { knob, .. } => Some(knob),
             Self::UnknownTechnique { .. } | Self::Missing { .. } | Self::Conflict(_) => None,
         }

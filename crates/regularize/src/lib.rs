@@ -17,6 +17,7 @@ pub mod plan;
 pub mod probe;
 mod probe_loss;
 mod probe_noise;
+mod probe_passes;
 mod probe_update;
 pub mod settings;
 pub mod technique;

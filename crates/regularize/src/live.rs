@@ -40,6 +40,16 @@ pub struct Live {
     pub smoothing: Option<SmoothingMeasure>,
     /// The penalty on log Z.
     pub z_loss: Option<ZLossMeasure>,
+    /// Two noisy passes of each sequence.
+    pub twins: Option<TwinsMeasure>,
+    /// What a lesson adds to the loss.
+    pub lesson: Option<LessonMeasure>,
+    /// By the trainer: teachers that are models of their own.
+    pub teachers: Vec<TeacherMeasure>,
+    /// Heads that look further ahead.
+    pub ahead: Option<AheadMeasure>,
+    /// The climb to where the gradient is taken.
+    pub climb: Option<ClimbMeasure>,
     /// Penalties and projections, by owner.
     pub acted: BTreeMap<String, ActedMeasure>,
     /// Weight decay.
@@ -119,6 +129,71 @@ pub struct ZLossMeasure {
     pub found: f64,
     /// The same by the formula.
     pub expected: f64,
+}
+
+/// Two passes of a probe batch under the plan's noise.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TwinsMeasure {
+    /// β at the step where the schedule is highest.
+    pub strength: f64,
+    /// ½(KL(p₁‖p₂) + KL(p₂‖p₁)), nats per token.
+    pub divergence: f64,
+    /// What it added to the objective, nats per token.
+    pub added: f64,
+}
+
+/// A lesson on made-up logits.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LessonMeasure {
+    /// α at the step where the schedule is highest.
+    pub share: f64,
+    /// T at that step.
+    pub temperature: f64,
+    /// (1−α)·CE + α·T²·KL as the loss computed it, nats.
+    pub found: f64,
+    /// The same by the formula.
+    pub expected: f64,
+}
+
+/// A teacher on a probe batch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TeacherMeasure {
+    /// Its folder.
+    pub name: String,
+    /// Its parameters.
+    pub parameters: u64,
+    /// Its loss, nats per token.
+    pub loss: f64,
+    /// That of the model to be trained, before its first step.
+    pub loss_model: f64,
+}
+
+/// Heads that look further ahead, on a probe batch.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AheadMeasure {
+    /// How many.
+    pub heads: u64,
+    /// Their parameters, which only training needs.
+    pub parameters: u64,
+    /// Weight of each, at the step where the schedule is highest.
+    pub weight: f64,
+    /// Their mean loss, nats per token of the batch.
+    pub loss: f64,
+    /// ‖g‖₂ of their parameters.
+    pub gradient: f64,
+}
+
+/// A climb on a probe batch.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ClimbMeasure {
+    /// ρ asked for, at the step where the schedule is highest.
+    pub radius: f64,
+    /// ‖ε‖₂ in the climb's metric, as found between the two sets of weights.
+    pub moved: f64,
+    /// Loss of the probe batch at the weights, nats.
+    pub loss_before: f64,
+    /// The same batch with the same noise, uphill.
+    pub loss_uphill: f64,
 }
 
 /// A penalty or projection.

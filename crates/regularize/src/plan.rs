@@ -6,6 +6,7 @@
 use crate::error::Conflict;
 use crate::on::On;
 use heldout_base::schedule::Schedule;
+use heldout_optim::ascent::Metric;
 use heldout_optim::average::{Start, Which};
 use heldout_optim::guard::GuardSpec;
 use serde::{Deserialize, Serialize};
@@ -26,12 +27,16 @@ pub struct Owned<T> {
 pub struct Plan {
     /// Model edit: the output projection is the input embedding.
     pub tie: Option<Owned<Tie>>,
+    /// Model edit: heads that predict tokens further ahead, in training alone.
+    pub ahead: Option<Owned<Ahead>>,
     /// The order in which windows are read; absent = as they stand in the data.
     pub order: Option<Owned<Order>>,
     /// Noise inside the forward pass.
     pub noise: Noise,
     /// Targets and penalties.
     pub loss: Loss,
+    /// Passes over the batch in one step.
+    pub probe: Passes,
     /// Gradient transforms before the update, in this order.
     pub gradient: Vec<Owned<GradientTransform>>,
     /// Shrinking of weights as part of the update.
@@ -58,6 +63,15 @@ pub struct Plan {
 pub enum Tie {
     /// The input embedding is the output projection.
     InputOutput,
+}
+
+/// Heads that predict the tokens after the next one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ahead {
+    /// How many; the k-th predicts the token 1 + k places ahead.
+    pub heads: usize,
+    /// Weight of each one's loss.
+    pub weight: Schedule,
 }
 
 /// How windows are ordered.
@@ -161,6 +175,8 @@ pub struct Loss {
     /// β of −β·H(p).
     #[serde(default)]
     pub confidence: Option<Owned<Schedule>>,
+    /// Teachers whose distribution is learned beside the targets.
+    pub teaching: Option<Owned<Teaching>>,
     /// Penalties whose gradients are added before clipping.
     pub penalties: Vec<Owned<Penalty>>,
 }
@@ -189,6 +205,30 @@ pub enum SmoothingTo {
     },
 }
 
+/// Distillation: (1−α)·L + α·T²·KL(teacherᵀ ‖ modelᵀ).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Teaching {
+    /// α, the teachers' share.
+    pub share: Schedule,
+    /// T, at which both distributions are compared.
+    pub temperature: f64,
+    /// Who teaches.
+    pub by: Teachers,
+}
+
+/// Who teaches.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Teachers {
+    /// A running average of the model's own weights.
+    Average {
+        /// β of w̄ ← βw̄ + (1−β)w.
+        decay: f64,
+    },
+    /// Trained models, by their folders; their probabilities are averaged.
+    Models(Vec<String>),
+}
+
 /// A penalty on weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Penalty {
@@ -208,6 +248,27 @@ pub enum PenaltyNorm {
     L1,
     /// λΣw², gradient 2λw.
     L2,
+}
+
+/// How a step probes its loss; the default is one pass over the batch, at the weights. The two
+/// compose: a climb takes the gradients of whatever the objective is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Passes {
+    /// The gradient is taken uphill of the weights.
+    pub climb: Option<Owned<Climb>>,
+    /// Every sequence is passed twice under different noise; the value is β of
+    /// β·½(KL(p₁‖p₂) + KL(p₂‖p₁)).
+    pub twins: Option<Owned<Schedule>>,
+}
+
+/// A gradient at w + ε, where ε leads uphill.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Climb {
+    /// ρ, the length of ε.
+    pub radius: Schedule,
+    /// In which metric.
+    pub metric: Metric,
 }
 
 /// A change of the gradient before the update.
@@ -398,6 +459,26 @@ impl Plan {
     /// Lets the learning rate fall with depth.
     pub fn own_layer_rates(&mut self, owner: &str, gamma: f64) -> Result<(), Conflict> {
         own("the layers' learning rates", &mut self.layer_rates, owner, gamma)
+    }
+
+    /// Adds heads that predict tokens further ahead.
+    pub fn own_ahead(&mut self, owner: &str, ahead: Ahead) -> Result<(), Conflict> {
+        own("the heads that look further ahead", &mut self.ahead, owner, ahead)
+    }
+
+    /// Learns from teachers.
+    pub fn own_teaching(&mut self, owner: &str, teaching: Teaching) -> Result<(), Conflict> {
+        own("the teachers", &mut self.loss.teaching, owner, teaching)
+    }
+
+    /// Passes every sequence twice.
+    pub fn own_twins(&mut self, owner: &str, strength: Schedule) -> Result<(), Conflict> {
+        own("the noisy passes of each sequence", &mut self.probe.twins, owner, strength)
+    }
+
+    /// Takes the gradient uphill of the weights.
+    pub fn own_climb(&mut self, owner: &str, climb: Climb) -> Result<(), Conflict> {
+        own("the weights at which the gradient is taken", &mut self.probe.climb, owner, climb)
     }
 
     /// Adds a penalty. Squared weights are refused beside coupled decay, which is the same.

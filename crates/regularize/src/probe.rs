@@ -7,7 +7,7 @@ use crate::live::{
 };
 use crate::patience::{EarlyStopping, Evaluation, Outlook, Patience, PatienceState};
 use crate::plan::{Average, PenaltyNorm, Plan, Projection, StopRule};
-use crate::{probe_loss, probe_noise, probe_update};
+use crate::{probe_loss, probe_noise, probe_passes, probe_update};
 use heldout_base::schedule::Schedule;
 use heldout_kernels::{Device, Layout, Role};
 use heldout_model::{Model, Tokens};
@@ -58,6 +58,10 @@ pub fn measure(probe: &mut Probe) -> Live {
         layer_rates: plan.layer_rates.as_ref().map(|_| probe_update::layer_rates(probe, &bound)),
         gradient_noise: probe_update::gradient_noise(probe, &bound),
         max_norm: probe_update::max_norm(probe, &bound),
+        climb: probe_passes::climb(probe),
+        twins: probe_passes::twins(probe),
+        lesson: probe_passes::lesson(probe),
+        ahead: probe_passes::ahead(probe),
         acted: acted(probe, &bound),
         decay: plan.decay.as_ref().map(|decay| {
             let at = loudest(&decay.value.rate, probe.horizon);

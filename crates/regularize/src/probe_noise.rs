@@ -6,8 +6,8 @@ use crate::live::{NeftuneMeasure, SiteMeasure};
 use crate::plan::{Sharing, Site, TokenNoise};
 use crate::probe::{Probe, loudest};
 use heldout_kernels::{
-    AttentionNoise, Device, Dropout, EmbeddingNoise, HeadShape, LossSpec, NoiseKey, PassKind,
-    Smoothing, Tape, Uniform, Weight,
+    AttentionNoise, Device, Dropout, EmbeddingNoise, HeadShape, LossSpec, NoiseKey, PassKind, Tape,
+    Uniform, Weight,
 };
 use heldout_model::{NoiseRates, Tokens, neftune_amplitude};
 use std::collections::BTreeMap;
@@ -58,15 +58,15 @@ fn alone(site: Site, all: NoiseRates) -> NoiseRates {
 }
 
 /// The first tokens of the first sequences of a batch.
-struct OwnedTokens {
-    ids: Vec<u32>,
-    targets: Vec<u32>,
-    batch: usize,
-    seq_len: usize,
+pub(crate) struct OwnedTokens {
+    pub ids: Vec<u32>,
+    pub targets: Vec<u32>,
+    pub batch: usize,
+    pub seq_len: usize,
 }
 
 impl OwnedTokens {
-    fn first_of(tokens: Tokens) -> Self {
+    pub fn first_of(tokens: Tokens) -> Self {
         let (batch, seq_len) = (tokens.batch.min(SEQUENCES), tokens.seq_len.min(TOKENS));
         let first = |all: &[u32]| {
             let sequences = all.chunks(tokens.seq_len).take(batch);
@@ -89,7 +89,7 @@ fn loss(
     let mut pass = tape.pass(probe.parameters, kind);
     let OwnedTokens { ids, targets, batch, seq_len } = tokens;
     let batch = Tokens { ids, targets, batch: *batch, seq_len: *seq_len };
-    let spec = LossSpec { smoothing: Smoothing::None, z_loss: 0.0, confidence: 0.0, scale: 1.0 };
+    let spec = LossSpec::plain(1.0);
     let report = probe.model.loss(&mut pass, batch, &rates, &spec);
     report.nll_sum / report.targets.max(1) as f64
 }

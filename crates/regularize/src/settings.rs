@@ -177,6 +177,24 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// One or several free texts.
+    pub fn texts(&self, name: &str) -> Result<Vec<String>, SettingError> {
+        match self.value(self.knob(name)) {
+            Some(Value::List(texts)) => Ok(texts.clone()),
+            _ => Ok(vec![self.text(name)?]),
+        }
+    }
+
+    /// A value that names something which cannot be used, with the way out.
+    pub fn unusable(&self, knob: &str, reason: String, remedy: &str) -> SettingError {
+        SettingError::Unusable {
+            technique: self.card.name.to_owned(),
+            knob: knob.to_owned(),
+            reason,
+            remedy: remedy.to_owned(),
+        }
+    }
+
     /// The knob `on`: kinds of tensors.
     pub fn on(&self) -> Result<On, SettingError> {
         let knob = self.knob("on");

@@ -21,6 +21,17 @@ pub trait Technique {
         Ok(())
     }
 
+    /// Whether the settings can have an effect beside what else is in the plan.
+    fn check_beside(&self, _plan: &Plan) -> Result<(), SettingError> {
+        Ok(())
+    }
+
+    /// A technique without which this one's example does nothing: the conformance suites switch it
+    /// on as well.
+    fn companion(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Proof, from measurements, that the technique acts; or what is missing.
     fn receipt(&self, live: &Live) -> Result<Receipt, NotLive>;
 }

@@ -2,6 +2,7 @@
 
 pub mod checkpoint_averaging;
 pub mod confidence_penalty;
+pub mod distillation;
 pub mod dropout;
 pub mod early_stopping;
 pub mod ema;
@@ -16,7 +17,10 @@ pub mod label_smoothing;
 pub mod layer_drop;
 pub mod layerwise_decay;
 pub mod max_norm;
+pub mod multi_token_prediction;
 pub mod neftune;
+pub mod r_drop;
+pub mod sam;
 pub mod shuffle;
 pub mod swa;
 pub mod token_dropout;

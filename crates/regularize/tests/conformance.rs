@@ -30,6 +30,15 @@ fn example(entry: &Entry) -> Assembled {
     only(entry.name(), &entry.example_settings()).expect("an example is allowed")
 }
 
+/// The example, and that of a technique without which it does nothing.
+fn example_with_companion(entry: &Entry) -> Assembled {
+    let alone = example(entry);
+    let Some(companion) = alone.techniques[0].companion() else { return alone };
+    let (own, other) = (entry.example_settings(), find(companion).expect("registered"));
+    let other_settings = other.example_settings();
+    assemble([(entry.name(), &own), (companion, &other_settings)]).expect("they go together")
+}
+
 #[test]
 fn cards_are_complete_and_names_are_unique() {
     for (place, entry) in CATALOGUE.iter().enumerate() {
@@ -184,6 +193,11 @@ fn settings_without_effect_are_refused() {
         ("max-norm", number(f64::INFINITY), "longer than infinity"),
         ("layerwise-decay", number(1.0), "every layer has the full rate"),
         ("freeze", table(&[("on", word("bias")), ("top", Value::Number(1.0))]), "give one of"),
+        ("sam", number(0.0), "zero throughout"),
+        ("r-drop", number(0.0), "zero throughout"),
+        ("multi-token-prediction", number(0.0), "there would be no head"),
+        ("distillation", table(&[("share", zero())]), "zero throughout"),
+        ("distillation", table(&[("teacher", Value::List(Vec::new()))]), "the list is empty"),
         ("l1", number(0.0), "write l1 = \"off\""),
         ("l2", number(0.0), "zero throughout"),
         ("l2", table(&[("on", Value::List(Vec::new()))]), "the list is empty"),
@@ -264,6 +278,7 @@ fn facts(model: &Model) -> Facts<'_> {
 
 fn live(model: &Model, plan: &Plan, precision: Precision) -> Live {
     let device = Arc::new(Device::cpu(2, precision).expect("a processor"));
+    let model = &Model::with_heads_ahead(model.config.clone(), plan.heads_ahead()).expect("valid");
     let parameters = model.initialize(1);
     let mut gradients = vec![0.0; parameters.len()];
     let ids: Vec<u32> = (0..64).map(|i| i * 5 % 17).collect();
@@ -288,7 +303,9 @@ fn live(model: &Model, plan: &Plan, precision: Precision) -> Live {
 fn every_technique_proves_that_it_is_live() {
     for model in models() {
         for entry in CATALOGUE {
-            let assembled = example(entry);
+            let assembled = example_with_companion(entry);
+            let own = assembled.techniques.iter().find(|t| t.card().name == entry.name());
+            let own = own.expect("it was chosen");
             let must_be_tied = assembled.plan.tie.is_some();
             if must_be_tied && model.config.tied == Tied::No {
                 continue;
@@ -297,7 +314,7 @@ fn every_technique_proves_that_it_is_live() {
             for precision in [Precision::F32, Precision::Bf16] {
                 let mut live = live(&model, &assembled.plan, precision);
                 live.order = Some(OrderMeasure { windows: 8, moved: 7 });
-                let receipt = assembled.techniques[0].receipt(&live);
+                let receipt = own.receipt(&live);
                 let receipt = receipt.unwrap_or_else(|error| panic!("{error}"));
                 println!("{}: {}", receipt.technique, receipt.statement);
                 assert_eq!(receipt.technique, entry.name());
@@ -514,4 +531,33 @@ fn a_bound_plan_decays_penalises_clips_and_projects() {
     bound.project(&device, &mut w, at, 0.01);
     assert_eq!(bound.sparsity(&device, &w), Some(1.0));
     assert_eq!(w.iter().filter(|w| **w == 0.0).count() as f64, weights);
+}
+
+#[test]
+fn two_passes_without_noise_between_sequences_are_refused() {
+    let model = &models()[0];
+    let (strength, rate) = (number(1.0), number(0.2));
+    let check = |chosen: &[(&str, &Settings)]| {
+        assemble(chosen.iter().copied()).expect("fine by themselves").check(&facts(model))
+    };
+    for chosen in [&[("r-drop", &strength)][..], &[("r-drop", &strength), ("layer-drop", &rate)]] {
+        let shown = check(chosen).expect_err("both passes are the same").to_string();
+        assert!(shown.contains("`r-drop.strength` has no effect"), "{shown}");
+        assert!(shown.contains("switch on `dropout`"), "{shown}");
+    }
+    for noise in ["dropout", "head-dropout", "token-dropout"] {
+        check(&[("r-drop", &strength), (noise, &rate)]).expect("noise");
+    }
+}
+
+#[test]
+fn a_teacher_that_is_not_there_is_named() {
+    let error = only("distillation", &text("runs/nowhere")).expect_err("no folder");
+    assert_eq!(error.knob(), Some("teacher"));
+    let shown = error.to_string();
+    assert!(shown.contains("\"runs/nowhere\"") && shown.contains("write \"self\""), "{shown}");
+    let decay =
+        Settings::table([("teacher", Value::Text(".".to_owned())), ("decay", Value::Number(0.9))]);
+    let shown = only("distillation", &decay).expect_err("no average").to_string();
+    assert!(shown.contains("belongs to an average"), "{shown}");
 }

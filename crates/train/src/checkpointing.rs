@@ -24,6 +24,10 @@ use crate::state::{Progress, State, Weights};
 pub const STATE_FILE: &str = "training_state.safetensors";
 /// Metadata key of the small numbers.
 const PROGRESS: &str = "progress";
+/// Parameters that only training needs, of the set that is the checkpoint's model.
+const AUXILIARY: &str = "weights.auxiliary";
+/// The average of the weights that teaches.
+const TEACHER: &str = "weights.teacher";
 
 /// Whether a checkpoint holds the best held-out loss so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +48,7 @@ pub fn stage(
     checkpoint::stage(run, state.progress.step, &mut |staging| {
         write_texts(staging, model, tokenizer)?;
         // The larger one first: each of two threads takes one.
-        let (state_file, model_file) = (state_entries(state), model_entries(model, weights));
+        let (state_file, model_file) = (state_entries(model, state), model_entries(model, weights));
         let (progress, format) = (metadata(&state.progress), hugging_face_format());
         staging.write_large(vec![
             LargeFile {
@@ -147,7 +151,7 @@ fn kept_name(average: usize, number: usize) -> String {
     format!("weights.average.{average}.kept.{number}")
 }
 
-fn state_entries(state: &State) -> Vec<Entry<'_>> {
+fn state_entries<'a>(model: &Model, state: &'a State) -> Vec<Entry<'a>> {
     let vector = |name: String, data| Entry {
         name,
         shape: vec![<[f32]>::len(data)],
@@ -159,6 +163,14 @@ fn state_entries(state: &State) -> Vec<Entry<'_>> {
     for (index, average) in state.averages.iter().enumerate() {
         let kept = average.kept().iter().enumerate();
         entries.extend(kept.map(|(number, kept)| vector(kept_name(index, number), kept)));
+    }
+    // What the file of the model has no place for.
+    let favored = state.weights(state.progress.favored);
+    if favored.len() > model.exported_len() {
+        entries.push(vector(AUXILIARY.into(), &favored[model.exported_len()..]));
+    }
+    if let Some(teacher) = &state.teacher {
+        entries.push(vector(TEACHER.into(), teacher.weights()));
     }
     let optimizer = state.optimizer.state().into_iter();
     entries.extend(optimizer.map(|(name, data)| vector(format!("optimizer.{name}"), data)));
@@ -197,8 +209,17 @@ pub fn restore(
         state.averages[index].restore(weights, kept, counts.clone())?;
     }
     match progress.favored {
-        Weights::Raw => state.parameters = read_model(&checkpoint.folder, model)?,
+        Weights::Raw => {
+            state.parameters = load_set(Weights::Raw, checkpoint, &file, model, &progress)?;
+        }
         _ => file.read_into(&set_name(Weights::Raw), &mut state.parameters)?,
+    }
+    match (&mut state.teacher, &progress.teacher) {
+        (Some(teacher), Some(counts)) => {
+            teacher.restore(file.read_f32(TEACHER)?.1, Vec::new(), counts.clone())?;
+        }
+        (None, None) => {}
+        _ => return Err(broken(&path, "it has another teacher than the recipe")),
     }
     let mut failure = None;
     let restored = state.optimizer.restore(&mut |name| {
@@ -223,12 +244,16 @@ fn load_set(
     progress: &Progress,
 ) -> Result<Vec<f32>, TrainError> {
     if set == progress.favored {
-        return read_model(&checkpoint.folder, model);
+        let mut weights = read_model(&checkpoint.folder, model)?;
+        if weights.len() > model.exported_len() {
+            file.read_into(AUXILIARY, &mut weights[model.exported_len()..])?;
+        }
+        return Ok(weights);
     }
     Ok(file.read_f32(&set_name(set))?.1)
 }
 
-/// The weights of a Hugging Face folder in the model's layout.
+/// The weights of a Hugging Face folder in the model's layout; what only training needs is zero.
 pub fn read_model(folder: &Path, model: &Model) -> Result<Vec<f32>, TrainError> {
     let file = WeightFile::open(folder)?;
     heldout_model::huggingface::check_names(model, file.names())?;

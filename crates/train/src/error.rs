@@ -54,6 +54,13 @@ pub enum TrainError {
          part in braces, as in \"the code is {{4821}}\""
     )]
     Canary { line: String, least: usize },
+    /// The files of a teacher are not those that the run began with.
+    #[error(
+        "the teacher {} changed since {} began (weights {found}, expected {expected}): \
+         restore it, or start a new run",
+        .path.display(), .run.display()
+    )]
+    TeacherChanged { run: PathBuf, path: PathBuf, expected: String, found: String },
     /// A model folder that cannot be opened.
     #[error("{}: {problem}", .path.display())]
     Folder { path: PathBuf, problem: String },
@@ -102,6 +109,7 @@ impl TrainError {
             | TrainError::Memory { .. }
             | TrainError::DataChanged { .. }
             | TrainError::Canary { .. }
+            | TrainError::TeacherChanged { .. }
             | TrainError::Folder { .. } => ExitKind::BadInput,
             TrainError::Data(DataError::Durable(error)) if error.cause != Cause::Missing => {
                 ExitKind::Failed

@@ -5,7 +5,7 @@
 //! over windows): tokens of one window share their text, so their losses are not independent.
 
 use heldout_data::{Batch, EvaluationWindows, IGNORE};
-use heldout_kernels::{LossSpec, PassKind, Smoothing, Tape};
+use heldout_kernels::{LossSpec, PassKind, Tape};
 use heldout_model::{Model, NoiseRates, Tokens};
 
 /// A mean loss and how sure it is.
@@ -50,6 +50,13 @@ fn pad(batch: &mut Batch, rows: usize) {
     batch.ids.resize(rows * batch.seq_len, 0);
     batch.targets.resize(rows * batch.seq_len, IGNORE);
     batch.batch = rows;
+}
+
+/// Mean loss over the targets of one batch, nats per token.
+pub fn loss_of(model: &Model, tape: &mut Tape, parameters: &[f32], tokens: Tokens) -> f64 {
+    let mut pass = tape.pass(parameters, PassKind::Evaluate);
+    let report = model.loss(&mut pass, tokens, &NoiseRates::default(), &LossSpec::plain(1.0));
+    report.nll_sum / report.targets.max(1) as f64
 }
 
 /// Losses of the windows scored so far.
@@ -105,7 +112,7 @@ fn with_losses(
     batch: &Batch,
     see: impl FnOnce(&[f32]),
 ) {
-    let spec = LossSpec { smoothing: Smoothing::None, z_loss: 0.0, confidence: 0.0, scale: 1.0 };
+    let spec = LossSpec::plain(1.0);
     let mut pass = tape.pass(parameters, PassKind::Evaluate);
     let tokens = Tokens {
         ids: &batch.ids,

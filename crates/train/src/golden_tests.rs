@@ -25,16 +25,16 @@ use crate::state::State;
 
 /// `steps.json` of the golden folder.
 #[derive(Deserialize)]
-struct Golden {
-    batch: usize,
-    seq_len: usize,
-    ids: Vec<Vec<u32>>,
-    targets: Vec<Vec<u32>>,
-    runs: Vec<GoldenRun>,
+pub(crate) struct Golden {
+    pub(crate) batch: usize,
+    pub(crate) seq_len: usize,
+    pub(crate) ids: Vec<Vec<u32>>,
+    pub(crate) targets: Vec<Vec<u32>>,
+    pub(crate) runs: Vec<GoldenRun>,
 }
 
 #[derive(Deserialize)]
-struct GoldenRun {
+pub(crate) struct GoldenRun {
     optimizer: String,
     decay: String,
     weight_decay: f64,
@@ -46,17 +46,17 @@ struct GoldenRun {
     norms: Vec<f64>,
 }
 
-fn golden_folder(family: &str) -> PathBuf {
+pub(crate) fn golden_folder(family: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(family)
 }
 
-fn read_golden(family: &str) -> Golden {
+pub(crate) fn read_golden(family: &str) -> Golden {
     let text = std::fs::read(golden_folder(family).join("steps.json")).expect("a golden file");
     serde_json::from_slice(&text).expect("golden files are JSON")
 }
 
 /// A job on a few words of text: its data stays unused, its machinery is what is tested.
-fn small_job(folder: &Path, settings: &[&str]) -> Job {
+pub(crate) fn small_job(folder: &Path, settings: &[&str]) -> Job {
     let text = folder.join("text.txt");
     // Letters at random: text that repeats itself would count as leaking into the held-out part.
     let random = Random::new(1, streams::TEST, 0);
@@ -85,7 +85,7 @@ struct Shape<'a> {
 }
 
 /// The instruction sets of this machine, slowest first.
-fn isas() -> impl Iterator<Item = Isa> {
+pub(crate) fn isas() -> impl Iterator<Item = Isa> {
     Isa::ALL.into_iter().filter(|isa| *isa <= Device::detect_isa())
 }
 

@@ -19,6 +19,7 @@ use crate::memory;
 use crate::recipe::defaults::{CorpusFacts, Machine, NativeBf16, TokenFacts};
 use crate::recipe::{self, DataRecipe, Draft, Known, Part, Recipe, RecipeError, ResolvedRecipe};
 use crate::session;
+use crate::teachers::{self, Teacher};
 
 /// A recipe that is ready to run, with its data.
 pub struct Job {
@@ -45,7 +46,7 @@ pub fn prepare_job(
     let from = from.as_ref();
     let known = Known { data: data_recipe, origins, tokens, machine, from };
     let mut recipe = recipe::resolve(&draft, known)?;
-    let techniques = compose(&draft, &mut recipe, data.facts.tokens_train)?;
+    let techniques = compose(&draft, &mut recipe, &data)?;
     Ok(Job { recipe, data, techniques })
 }
 
@@ -181,7 +182,7 @@ fn tokenizer_path(name: &str) -> Result<PathBuf, TrainError> {
 fn compose(
     draft: &Draft,
     recipe: &mut ResolvedRecipe,
-    tokens_train: u64,
+    data: &Prepared,
 ) -> Result<Assembled, TrainError> {
     let placed = |error: SettingError| {
         let written = draft.regularize.iter().find(|t| t.card.name == error.technique());
@@ -200,10 +201,18 @@ fn compose(
     if !imported {
         recipe.model.config.tied = techniques.plan.tied();
     }
-    let model = Model::new(recipe.model.config.clone())?;
-    let length = length(recipe, tokens_train);
+    let heads = techniques.plan.heads_ahead();
+    let model = Model::with_heads_ahead(recipe.model.config.clone(), heads)?;
+    let length = length(recipe, data.facts.tokens_train);
     let facts = Facts { config: &model.config, layout: model.layout(), tied_by_model, length };
     techniques.check(&facts).map_err(placed)?;
+    for teacher in techniques.plan.teachers() {
+        let checked = teachers::check(teacher, &data.tokenizer, recipe.model.context);
+        checked.map_err(|error| match error {
+            TrainError::Setting(error) => placed(error),
+            other => other,
+        })?;
+    }
     Ok(techniques)
 }
 
@@ -231,6 +240,8 @@ pub struct Setup {
     pub techniques: Vec<Box<dyn Technique>>,
     pub device: Arc<Device>,
     pub model: Model,
+    /// Trained models that teach it.
+    pub teachers: Vec<Teacher>,
     pub optimizer: OptimizerSpec,
     pub batches: Arc<Batches>,
     pub horizon: Horizon,
@@ -245,7 +256,9 @@ impl Setup {
         let threads = recipe.run.threads.unwrap_or_else(heldout_kernels::default_threads);
         let isa = recipe.run.isa.unwrap_or_else(Device::detect_isa);
         let device = Arc::new(Device::cpu_with_isa(threads, recipe.run.products(), isa)?);
-        let model = Model::new(recipe.model.config.clone())?;
+        let model = Model::with_heads_ahead(recipe.model.config.clone(), plan.heads_ahead())?;
+        let teachers = plan.teachers().iter().map(|name| Teacher::open(name));
+        let teachers = teachers.collect::<Result<_, _>>()?;
         let optimizer = optimizer_spec(&recipe)?;
         let batches = Arc::new(Batches::new(
             &data.train,
@@ -272,6 +285,7 @@ impl Setup {
             data,
             device,
             model,
+            teachers,
             optimizer,
             batches,
             horizon,

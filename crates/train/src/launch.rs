@@ -1,6 +1,6 @@
 //! Starts a run, or one that goes on, and brings it to its end whatever that is.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use heldout_data::{DataFacts, Example, Progress as Preparing};
 use heldout_kernels::Activations;
@@ -21,6 +21,7 @@ use crate::recorder::Recorder;
 use crate::run::Run;
 use crate::session;
 use crate::state::{Best, Ending, State};
+use crate::teachers;
 
 /// How a run ended and what it reached.
 #[derive(Clone, Debug)]
@@ -125,7 +126,14 @@ fn missing_baseline(
 pub(crate) fn first_weights(setup: &Setup) -> Result<Vec<f32>, TrainError> {
     match &setup.recipe.model.from {
         Some(folder) => {
-            checkpointing::read_model(&session::model_folder(Path::new(folder))?, &setup.model)
+            let folder = session::model_folder(Path::new(folder))?;
+            let mut weights = checkpointing::read_model(&folder, &setup.model)?;
+            let exported = setup.model.exported_len();
+            if weights.len() > exported {
+                let fresh = setup.model.initialize(setup.recipe.run.seed);
+                weights[exported..].copy_from_slice(&fresh[exported..]);
+            }
+            Ok(weights)
         }
         None => Ok(setup.model.initialize(setup.recipe.run.seed)),
     }
@@ -143,6 +151,7 @@ fn write_papers(run: &RunDir, setup: &Setup, command_line: Vec<String>) -> Resul
     describe_device(&mut manifest, setup);
     manifest.data = data_files(setup);
     manifest.plan = setup.plan.plan().describe();
+    manifest.data.extend(setup.teachers.iter().flat_map(|teacher| teacher.files.clone()));
     manifest.write(&run.manifest())?;
     Ok(())
 }
@@ -209,9 +218,30 @@ fn note_resume(run: &RunDir, setup: &Setup) -> Result<(), TrainError> {
         let expected = expected.hash.clone();
         return Err(TrainError::DataChanged { run: run.root.clone(), expected, found });
     }
+    check_teachers(run, &manifest, setup)?;
     describe_device(&mut manifest, setup);
     manifest.resumed.push(heldout_record::manifest::now());
     manifest.write(&run.manifest())?;
+    Ok(())
+}
+
+/// Refuses teachers whose weights are no longer those that the run began with.
+fn check_teachers(run: &RunDir, manifest: &Manifest, setup: &Setup) -> Result<(), TrainError> {
+    for file in setup.teachers.iter().flat_map(|teacher| &teacher.files) {
+        let is_same = |known: &&DataFile| known.role == teachers::ROLE && known.path == file.path;
+        if let Some(known) = manifest.data.iter().find(is_same)
+            && known.hash != file.hash
+        {
+            let (found, expected) = (file.hash.clone(), known.hash.clone());
+            let path = PathBuf::from(&file.path);
+            return Err(TrainError::TeacherChanged {
+                run: run.root.clone(),
+                path,
+                expected,
+                found,
+            });
+        }
+    }
     Ok(())
 }
 

@@ -19,6 +19,7 @@ pub mod lr_find;
 pub mod memory;
 mod meter;
 mod movement;
+mod passes;
 mod receipts;
 pub mod recipe;
 mod recorder;
@@ -28,6 +29,7 @@ mod saving;
 pub mod session;
 mod state;
 pub mod study;
+mod teachers;
 mod trainer;
 mod validation;
 
@@ -47,5 +49,7 @@ pub use state::{Best, Weights};
 
 #[cfg(test)]
 mod golden_tests;
+#[cfg(test)]
+mod passes_tests;
 #[cfg(test)]
 mod saving_tests;

@@ -4,10 +4,12 @@
 use std::fs;
 use std::path::Path;
 
-use heldout_kernels::Activations;
+use heldout_kernels::{Activations, Precision};
+use heldout_model::{Model, ModelConfig};
 
 use crate::error::TrainError;
 use crate::job::Job;
+use crate::session::read_config;
 
 /// Assumed where the system does not say: 2 GiB.
 const UNKNOWN: u64 = 2 << 30;
@@ -25,20 +27,51 @@ impl Need {
     /// Of a job as it is resolved.
     pub fn of(job: &Job) -> Need {
         let recipe = &job.recipe;
+        let plan = &job.techniques.plan;
         let config = &recipe.model.config;
-        let averages = job.techniques.plan.averages.iter();
-        let vectors = 4 + averages.map(|average| average.value.vectors() as u64).sum::<u64>();
+        let heads = plan.heads_ahead();
+        let parameters = Model::with_heads_ahead(config.clone(), heads)
+            .map_or(config.parameter_count(), |model| model.layout().len)
+            as u64;
+        let further = [plan.probe.climb.is_some(), plan.own_teacher().is_some()];
+        let further = further.into_iter().filter(|needed| *needed).count();
+        let averages: usize = plan.averages.iter().map(|average| average.value.vectors()).sum();
+        let further = averages + further;
+        // Each head that looks ahead is one block more, with a chunk of logits at a time.
+        let config = &ModelConfig { layers: config.layers + heads, ..config.clone() };
+        let (memory, products) = (recipe.run.memory, recipe.run.products());
         let (micro, context) = (recipe.batch.micro, recipe.model.context);
-        let activations =
-            config.activation_bytes(micro, context, recipe.run.memory, recipe.run.products());
-        let vectors = vectors * 4 * config.parameter_count() as u64;
-        Need { vectors, activations: activations as u64 }
+        // Two passes of each sequence are taken of half as many sequences.
+        let rows = if plan.probe.twins.is_some() { 2 * (micro / 2).max(1) } else { micro };
+        let activations = config.activation_bytes(rows, context, memory, products);
+        let vectors = (4 + further as u64) * 4 * parameters;
+        let (weights, lectures) = teaching(job, micro * context);
+        Need { vectors: vectors + weights, activations: activations as u64 + lectures }
     }
 
     /// All of it.
     pub fn bytes(&self) -> u64 {
         self.vectors.saturating_add(self.activations)
     }
+}
+
+/// Bytes of the teachers' weights, and of what they make of a micro-batch of so many tokens.
+fn teaching(job: &Job, tokens: usize) -> (u64, u64) {
+    let plan = &job.techniques.plan;
+    let own = plan.own_teacher().map(|_| (0, job.recipe.model.config.clone()));
+    let models = plan.teachers().iter().filter_map(|name| {
+        let config = read_config(Path::new(name)).ok()?;
+        Some((4 * config.parameter_count() as u64, config))
+    });
+    let mut need = (0, 0);
+    for (weights, config) in own.into_iter().chain(models) {
+        // A block at a time, the hidden states beside it, and a chunk of logits.
+        let one = ModelConfig { layers: 1, ..config };
+        let block = one.activation_bytes(tokens, 1, Activations::Keep, Precision::F32);
+        let hidden = 4 * tokens * one.width;
+        need = (need.0 + weights, need.1.max(block as u64) + hidden as u64);
+    }
+    need
 }
 
 /// Refuses what cannot fit, before anything large is allocated.

@@ -164,7 +164,8 @@ impl Run<'_> {
             Part::Average => {
                 let progress = &self.state.progress;
                 let at = At { step: progress.step, horizon: progress.forecast.steps };
-                Work::moved(3 * count * plan.averages_due(at))
+                let averages = plan.averages_due(at) + self.state.teacher.iter().count();
+                Work::moved(3 * count * averages)
             }
             _ => Work::default(),
         }

@@ -11,6 +11,7 @@ use heldout_regularize::{Live, Probe, measure};
 use crate::error::TrainError;
 use crate::job::Setup;
 use crate::run::Run;
+use crate::teachers;
 
 /// What was measured, and what has been shown of it.
 #[derive(Default)]
@@ -39,24 +40,27 @@ impl Run<'_> {
         let setup = &self.setup;
         let rows = setup.recipe.batch.micro.min(setup.batches.rows());
         let batch = setup.batches.batch_rows(0, 0..rows);
+        let tokens = Tokens {
+            ids: &batch.ids,
+            targets: &batch.targets,
+            batch: batch.batch,
+            seq_len: batch.seq_len,
+        };
         let mut live = measure(&mut Probe {
             plan: setup.plan.plan(),
             model: &setup.model,
             device: &setup.device,
             parameters: &self.state.parameters,
             gradients: &mut self.gradients,
-            batch: Tokens {
-                ids: &batch.ids,
-                targets: &batch.targets,
-                batch: batch.batch,
-                seq_len: batch.seq_len,
-            },
+            batch: tokens,
             seed: setup.recipe.run.seed,
             horizon: self.state.progress.forecast.steps,
             rate: setup.recipe.schedule.rate.peak,
             optimizer: &setup.optimizer,
         });
         live.order = Some(order(setup)?);
+        let model = (&setup.model, &self.state.parameters[..]);
+        live.teachers = teachers::measure(&setup.teachers, model, tokens, &setup.device);
         self.receipts.live = Some(live);
         self.show_receipts()
     }

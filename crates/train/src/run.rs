@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use heldout_data::{Batch, Prefetch};
-use heldout_kernels::{NoiseKey, PassKind, Tape};
-use heldout_model::Tokens;
+use heldout_kernels::Tape;
+use heldout_optim::average::Start;
 use heldout_optim::clip::Clipped;
 use heldout_optim::guard::Verdict;
 use heldout_record::checkpoint;
@@ -16,8 +16,9 @@ use crate::control::Control;
 use crate::error::TrainError;
 use crate::horizon::{Clock, Horizon};
 use crate::job::Setup;
-use crate::meter::{Meter, Part};
+use crate::meter::Meter;
 use crate::movement::Movement;
+use crate::passes::Passes;
 use crate::receipts::Receipts;
 use crate::recorder::Recorder;
 use crate::room::Room;
@@ -40,6 +41,7 @@ pub struct Run<'a> {
     pub receipts: Receipts,
     pub meter: Meter,
     pub movement: Movement,
+    pub passes: Passes,
     prefetch: Prefetch,
     pace: Pace,
     /// The last step that is safe on disk.
@@ -94,6 +96,7 @@ impl<'a> Run<'a> {
         let mut tape = Tape::new(setup.device.clone());
         tape.activations = setup.recipe.run.memory;
         let gradients = vec![0.0; state.parameters.len()];
+        let passes = Passes::new(&setup);
         let prefetch = Prefetch::new(setup.batches.clone(), BATCHES_AHEAD);
         let clock = Clock::resume(state.progress.seconds);
         Ok(Run {
@@ -109,6 +112,7 @@ impl<'a> Run<'a> {
             receipts: Receipts::default(),
             meter: Meter::default(),
             movement: Movement::default(),
+            passes,
             prefetch,
             pace: Pace { since: Instant::now(), tokens: 0 },
             saved: None,
@@ -126,44 +130,6 @@ impl<'a> Run<'a> {
 
     pub fn next_batch(&mut self, step: u64) -> Batch {
         self.prefetch.batch_at(step)
-    }
-
-    /// The batch's gradient, into `gradients`, some sequences at a time. Every piece is scaled by
-    /// the whole batch's targets and draws its noise by its place in the run, so the sum does not
-    /// depend on how the batch is cut.
-    pub fn forward_backward(&mut self, batch: &Batch, at: At) -> BatchLoss {
-        let plan = self.setup.plan.plan();
-        let targets = batch.target_count();
-        let noise = plan.noise_at(at);
-        let spec = plan.loss_at(at, (1.0 / targets.max(1) as f64) as f32);
-        let width = self.setup.recipe.batch.micro * batch.seq_len;
-        let (mut objective, mut nll) = (0.0, 0.0);
-        let pieces = batch.ids.chunks(width).zip(batch.targets.chunks(width));
-        for (number, (ids, targets)) in pieces.enumerate() {
-            let before = (number * self.setup.recipe.batch.micro) as u64;
-            let key = NoiseKey {
-                seed: self.setup.recipe.run.seed,
-                step: at.step,
-                first_sequence: batch.first_sequence + before,
-            };
-            let gradients = &mut self.gradients;
-            let kind = match number {
-                0 => PassKind::TrainFirst { gradients, noise: key },
-                _ => PassKind::Train { gradients, noise: key },
-            };
-            let mut pass = self.tape.pass(&self.state.parameters, kind);
-            let rows = ids.len() / batch.seq_len;
-            let tokens = Tokens { ids, targets, batch: rows, seq_len: batch.seq_len };
-            let report = self.setup.model.loss(&mut pass, tokens, &noise, &spec);
-            pass.backward();
-            objective += report.objective_sum;
-            nll += report.nll_sum;
-        }
-        let penalty = self.timed(Part::PenaltyValue, |Run { setup, state, .. }| {
-            setup.plan.penalty_value(&setup.device, &state.parameters, at)
-        });
-        let count = targets.max(1) as f64;
-        BatchLoss { objective: objective / count + penalty, nll: nll / count, targets }
     }
 
     pub fn penalize(&mut self, at: At) {
@@ -275,8 +241,12 @@ impl<'a> Run<'a> {
     }
 
     pub fn average(&mut self, at: At) {
-        let State { parameters, averages, .. } = &mut self.state;
-        self.setup.plan.average(&self.setup.device, parameters, averages, at);
+        let State { parameters, averages, teacher, .. } = &mut self.state;
+        let device = &self.setup.device;
+        if let (Some(teacher), Some(decay)) = (teacher, self.setup.plan.plan().own_teacher()) {
+            teacher.update_exponential(device, parameters, Start::Weights, decay);
+        }
+        self.setup.plan.average(device, parameters, averages, at);
     }
 
     /// The step is done.

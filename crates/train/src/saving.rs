@@ -134,6 +134,7 @@ impl Run<'_> {
         let progress = &mut self.state.progress;
         (progress.seconds, progress.saved_at_seconds) = (seconds, seconds);
         progress.averages = self.state.averages.iter().map(|a| a.counts().clone()).collect();
+        progress.teacher = self.state.teacher.as_ref().map(|teacher| teacher.counts().clone());
         // Staging would make a folder that vanished anew, without the papers that belong in it.
         let recipe = self.folder.recipe();
         std::fs::metadata(&recipe).naming("find", &recipe).map_err(RecordError::from)?;

@@ -19,6 +19,8 @@ pub struct State {
     pub optimizer: Box<dyn Optimizer>,
     /// One for each average of the plan.
     pub averages: Vec<Averaged>,
+    /// The average of the weights that teaches, where one does.
+    pub teacher: Option<Averaged>,
     pub progress: Progress,
 }
 
@@ -40,6 +42,9 @@ pub struct Progress {
     /// One for each stop rule of the plan.
     pub patience: Vec<PatienceState>,
     pub averages: Vec<Counts>,
+    /// Of the average that teaches.
+    #[serde(default)]
+    pub teacher: Option<Counts>,
     pub best: Option<Best>,
     /// Which weights were better at the last evaluation: these are the checkpoint's model.
     pub favored: Weights,
@@ -120,6 +125,8 @@ impl State {
         let plan = setup.plan.plan();
         let averages: Vec<Averaged> =
             plan.averages.iter().map(|_| Averaged::new(&parameters)).collect();
+        // It is asked from the first step on: it begins as what the weights are.
+        let teacher = plan.own_teacher().map(|_| Averaged::new(&parameters));
         let guard = plan.recovery.as_ref().map_or_else(GuardSpec::non_finite_only, |g| g.value);
         let progress = Progress {
             step: 0,
@@ -131,6 +138,7 @@ impl State {
             guard: ExplosionGuard::new(guard),
             patience: vec![PatienceState::default(); plan.stop.len()],
             averages: averages.iter().map(|a| a.counts().clone()).collect(),
+            teacher: teacher.as_ref().map(|teacher| teacher.counts().clone()),
             best: None,
             favored: Weights::Raw,
             evaluated: None,
@@ -140,6 +148,6 @@ impl State {
             ended: None,
         };
         let optimizer = heldout_optim::build(&setup.optimizer, &setup.plan.segments);
-        State { parameters, optimizer, averages, progress }
+        State { parameters, optimizer, averages, teacher, progress }
     }
 }

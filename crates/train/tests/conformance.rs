@@ -5,9 +5,34 @@ mod support;
 
 use heldout_model::Tied;
 use heldout_record::Event;
-use heldout_regularize::{Assembled, CATALOGUE, Entry, Plan};
+use heldout_regularize::{Assembled, CATALOGUE, Entry, Plan, Settings, Value, find};
 use heldout_train::TrainError;
 use support::*;
+
+/// The technique's example as a command-line setting.
+fn example(entry: &Entry) -> String {
+    let value = |value: &Value| match value {
+        Value::Number(number) => number.to_string(),
+        Value::Text(text) => format!("\"{text}\""),
+        other => panic!("{}: no way to write {other:?} yet", entry.name()),
+    };
+    let Settings { main, knobs } = entry.example_settings();
+    let text = match main {
+        Some(main) => value(&main),
+        None => {
+            let knobs: Vec<_> = knobs.iter().map(|(k, v)| format!("{k} = {}", value(v))).collect();
+            format!("{{ {} }}", knobs.join(", "))
+        }
+    };
+    format!("regularize.{}={text}", entry.name())
+}
+
+/// The example, behind that of a technique without which it does nothing.
+fn settings_of(entry: &Entry) -> Vec<String> {
+    let technique = (entry.build)(&entry.example_settings()).expect("an example builds");
+    let companion = technique.companion().map(|name| find(name).expect("registered"));
+    companion.into_iter().chain([entry]).map(example).collect()
+}
 
 fn off(entry: &Entry) -> String {
     format!("regularize.{}=off", entry.name())
@@ -83,9 +108,10 @@ fn every_technique_is_reproducible_resumable_and_alive() {
     let plain = run("plain", &[]);
     for entry in CATALOGUE {
         let name = entry.name();
-        let setting = example(entry);
-        let settings = [setting.as_str()];
-        let done = run(name, &settings);
+        let settings = settings_of(entry);
+        let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+        let settings = &settings[..];
+        let done = run(name, settings);
         let receipts: Vec<_> = done
             .events
             .iter()
@@ -96,15 +122,17 @@ fn every_technique_is_reproducible_resumable_and_alive() {
             .collect();
         assert!(!receipts.is_empty(), "{name} shows no receipt");
         assert!(receipts.iter().all(|r| !r.statement.is_empty()), "{name}");
-        let again = run(name, &settings);
+        let again = run(name, settings);
         assert_same_run(&done.path, &again.path, &format!("{name} twice"));
-        let stopped = run_until(name, &settings, 14);
+        let stopped = run_until(name, settings, 14);
         go_on(&stopped).unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_same_run(&done.path, &stopped, &format!("{name} stopped and resumed"));
         assert_learns(&done, name);
         // Where the example is what the tiny recipe does anyway, its absence must differ.
         let mut without = bits(&plain.path.join("last"));
-        if losses(&plain.path) == losses(&done.path) {
+        if let [companion, _] = settings {
+            without = bits(&run("companion", &[companion]).path.join("last"));
+        } else if losses(&plain.path) == losses(&done.path) {
             without = bits(&run("without", &[&off(entry)]).path.join("last"));
         }
         if !WATCHERS.contains(&name) {

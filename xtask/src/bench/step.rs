@@ -135,8 +135,7 @@ impl Bench {
         let (batch, seq_len) = self.shape;
         let tokens = Tokens { ids: &self.ids, targets: &self.targets, batch, seq_len };
         let scale = 1.0 / self.targets.len() as f32;
-        let spec =
-            LossSpec { smoothing: Smoothing::None, z_loss: 0.0, confidence: 0.0, scale };
+        let spec = LossSpec::plain(scale);
         let report = self.model.loss(&mut pass, tokens, &self.noise, &spec);
         pass.backward();
         drop(pass);

@@ -5,6 +5,8 @@
 //! With Z = log Σ exp z the loss of a row is Σ q·(Z − z) + λ·Z² − β·H for a target distribution q
 //! and the entropy H = Z − Σ p·z of p = exp(z − Z).
 
+pub(crate) mod joint;
+
 use crate::arena::{Arena, Buffer};
 use crate::device::{Device, Isa};
 use crate::gemm::{self, Accumulate, After, Epilogue, Mat};
@@ -62,6 +64,13 @@ pub struct LossSpec {
     /// Multiplier of the gradients: 1 / target tokens of the whole batch makes accumulation
     /// over micro-batches the mean. Reported losses are sums and are not multiplied.
     pub scale: f32,
+}
+
+impl LossSpec {
+    /// The negative log-likelihood and nothing else.
+    pub const fn plain(scale: f32) -> LossSpec {
+        LossSpec { smoothing: Smoothing::None, z_loss: 0.0, confidence: 0.0, scale }
+    }
 }
 
 /// Sums over the targets of one call.
@@ -282,16 +291,10 @@ fn losses(
             }
             let (logits, target) = (&mut place[..vocabulary], targets[row] as usize);
             let isa = device.isa();
-            let loss = match isa.has_fused() {
-                true => row_loss::<Fused>(isa, logits, target, spec, scratch),
-                false => row_loss::<Separate>(isa, logits, target, spec, scratch),
-            };
+            let loss = row_loss(isa, logits, target, spec, scratch);
             outcome.copy_from_slice(&[loss.nll, loss.objective]);
             if let Wanted::Gradient(storage) = wanted {
-                match isa.has_fused() {
-                    true => row_gradient::<Fused>(isa, logits, target, spec, &loss, scratch),
-                    false => row_gradient::<Separate>(isa, logits, target, spec, &loss, scratch),
-                }
+                row_gradient(isa, logits, target, spec, &loss, scratch);
                 if storage == Storage::Halves {
                     gemm::round_in_place(device.isa(), place);
                 }
@@ -311,7 +314,20 @@ struct RowLoss {
 }
 
 /// For `Likeliest` leaves the ids of the chosen classes, as f32 bits, in `chosen`.
-fn row_loss<E: Exponential>(
+fn row_loss(
+    isa: Isa,
+    logits: &[f32],
+    target: usize,
+    spec: &LossSpec,
+    chosen: &mut [f32],
+) -> RowLoss {
+    match isa.has_fused() {
+        true => row_loss_with::<Fused>(isa, logits, target, spec, chosen),
+        false => row_loss_with::<Separate>(isa, logits, target, spec, chosen),
+    }
+}
+
+fn row_loss_with<E: Exponential>(
     isa: Isa,
     logits: &[f32],
     target: usize,
@@ -424,7 +440,21 @@ fn choose(chosen: &mut [f32], logits: &[f32], target: usize) {
 }
 
 /// logits ← scale·(p·(1 + 2·λ·log Z + β·(log p + H)) − q).
-fn row_gradient<E: Exponential>(
+fn row_gradient(
+    isa: Isa,
+    logits: &mut [f32],
+    target: usize,
+    spec: &LossSpec,
+    loss: &RowLoss,
+    chosen: &[f32],
+) {
+    match isa.has_fused() {
+        true => row_gradient_with::<Fused>(isa, logits, target, spec, loss, chosen),
+        false => row_gradient_with::<Separate>(isa, logits, target, spec, loss, chosen),
+    }
+}
+
+fn row_gradient_with<E: Exponential>(
     isa: Isa,
     logits: &mut [f32],
     target: usize,
@@ -581,8 +611,7 @@ mod tests {
         // 600,000 classes make chunks of 30 rows.
         let (rows, cols, vocabulary) = (60, 2, 600_000);
         let device = &devices()[0];
-        let spec =
-            LossSpec { smoothing: Smoothing::None, z_loss: 0.0, confidence: 0.0, scale: 1.0 };
+        let spec = LossSpec::plain(1.0);
         let (x, head) = (values(rows * cols, 1), values(vocabulary * cols, 2));
         let targets: Vec<u32> = (0..rows as u32).map(|i| i * 4999).collect();
         let mut nll = vec![0.0; rows];
@@ -602,8 +631,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "target id 11 is not below 11")]
     fn an_unknown_target_is_refused() {
-        let spec =
-            LossSpec { smoothing: Smoothing::None, z_loss: 0.0, confidence: 0.0, scale: 1.0 };
+        let spec = LossSpec::plain(1.0);
         let inputs = Inputs { x: &[0.0; 2], head: &[0.0; 22], targets: &[11], cols: 2 };
         let (arena, off) = (&mut Arena::default(), &mut Profiler::default());
         cross_entropy(&devices()[0], arena, off, &mut [0.0], inputs, &spec, None);

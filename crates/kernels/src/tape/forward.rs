@@ -5,6 +5,7 @@ use super::{Pass, Tape, Var};
 use crate::arena::Buffer;
 use crate::math::Activation;
 use crate::ops::attention_cached::{self, KvLayer};
+use crate::ops::cross_entropy::joint::{self, Joint};
 use crate::ops::cross_entropy::{self, Gradients, Inputs, LossReport, LossSpec};
 use crate::ops::{
     HeadShape, attention, embedding, head_norm, linear, norm, residual, rotary, swiglu,
@@ -222,7 +223,7 @@ pub(super) fn cross_entropy(
     x: Var,
     head: Weight,
     targets: &[u32],
-    spec: &LossSpec,
+    (spec, joint): (&LossSpec, &Joint),
 ) -> LossReport {
     let mut dx = pass.is_training().then(|| {
         let len = pass.tape.tensors[x.0].value().len();
@@ -243,8 +244,13 @@ pub(super) fn cross_entropy(
         }
         _ => None,
     };
-    let report =
-        cross_entropy::cross_entropy(device, arena, profiler, &mut nll, inputs, spec, gradients);
+    let nll_rows = &mut nll[..];
+    let report = if joint.is_plain() {
+        cross_entropy::cross_entropy(device, arena, profiler, nll_rows, inputs, spec, gradients)
+    } else {
+        let terms = (spec, joint);
+        joint::joint(device, arena, profiler, nll_rows, inputs, terms, gradients)
+    };
     if let Some(wide) = wide {
         arena.give(wide);
     }

@@ -3,6 +3,7 @@
 use heldout_base::nearest::nearest;
 use heldout_kernels::{Parameter, Role};
 
+use crate::model::is_head_ahead;
 use crate::{Family, Model, ModelError, Tied};
 
 /// How a tensor lies in the file, relative to our `[out, in]`.
@@ -31,8 +32,8 @@ pub type FileTensor = (Vec<usize>, Vec<f32>);
 /// All tensors of an export, in the order of the flat vector. A tied head is not written, as in
 /// transformers' own files.
 pub fn tensors(model: &Model) -> Vec<TensorPlan> {
-    let parameters = &model.layout().parameters;
-    parameters.iter().map(|parameter| plan(model.config.family, parameter)).collect()
+    let exported = model.layout().parameters.iter().filter(|p| !is_head_ahead(&p.name));
+    exported.map(|parameter| plan(model.config.family, parameter)).collect()
 }
 
 fn plan(family: Family, parameter: &Parameter) -> TensorPlan {

@@ -46,7 +46,7 @@ pub fn random_ids(count: usize, vocabulary: usize, seed: u64) -> Vec<u32> {
 pub fn mean_over(targets: &[u32]) -> LossSpec {
     let count = targets.iter().filter(|&&target| target != u32::MAX).count();
     let scale = 1.0 / count as f32;
-    LossSpec { smoothing: Smoothing::None, z_loss: 0.0, confidence: 0.0, scale }
+    LossSpec::plain(scale)
 }
 
 /// Loss and gradient of one training pass.

@@ -38,6 +38,11 @@ fn damaged(path: &Path, problem: impl Into<String>) -> RecordError {
 }
 
 impl WeightFile {
+    /// The files that it is made of, without an index.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.shards
+    }
+
     /// Opens a `.safetensors` file, an index over shards (`….index.json`), or a folder with
     /// `model.safetensors` or `model.safetensors.index.json`. Every header is checked whole.
     pub fn open(path: &Path) -> Result<Self, RecordError> {
