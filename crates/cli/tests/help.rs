@@ -4,7 +4,7 @@ mod common;
 
 use common::{Scratch, ran};
 
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 12] = [
     "quickstart",
     "train",
     "resume",
@@ -16,6 +16,7 @@ const COMMANDS: [&str; 11] = [
     "explain",
     "advise",
     "completions",
+    "ablate",
 ];
 
 #[test]
