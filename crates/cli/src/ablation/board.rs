@@ -133,7 +133,7 @@ impl<'a> StudyBoard<'a> {
             return None;
         }
         let seconds = self.began.elapsed().as_secs_f64() * left as f64 / here as f64;
-        Some(format!("about {} left without early verdicts", format::duration(seconds)))
+        Some(format!("about {} left", format::duration(seconds)))
     }
 
     fn frame(&self, now: &Conducted<'_>, width: usize) -> Vec<Line> {
