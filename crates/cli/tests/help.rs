@@ -17,6 +17,7 @@ const COMMANDS: [&str; 12] = [
     "advise",
     "report",
     "completions",
+    "ablate",
 ];
 
 #[test]

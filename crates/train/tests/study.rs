@@ -349,7 +349,7 @@ fn a_design_names_what_is_wrong_with_a_question() {
     let found = error(add("dropout", Some("7")), &[]);
     assert!(found.contains("with-dropout") && found.contains("out of range"), "{found}");
     let found = error(question(), &["schedule.horizon=10 min"]);
-    assert!(found.contains("same number of steps"), "{found}");
+    assert!(found.contains("as many steps"), "{found}");
 }
 
 #[test]

@@ -20,6 +20,8 @@ pub struct StudyBoard<'a> {
     budget: Option<f64>,
     /// Effects so far, by contrast; drawn up anew when a trial ends.
     effects: Vec<String>,
+    /// Trials that had ended before we began.
+    ended_before: Option<usize>,
     is_drawn: bool,
 }
 
@@ -30,11 +32,13 @@ impl<'a> StudyBoard<'a> {
     /// A board that shows nothing yet.
     pub fn new(console: &'a Console, progress: Board, budget: Option<f64>) -> StudyBoard<'a> {
         let began = Instant::now();
-        StudyBoard { console, progress, began, budget, effects: Vec::new(), is_drawn: false }
+        let (effects, ended_before) = (Vec::new(), None);
+        StudyBoard { console, progress, began, budget, effects, ended_before, is_drawn: false }
     }
 
     /// Shows the state of things.
     pub fn show(&mut self, now: &Conducted<'_>) {
+        self.ended_before.get_or_insert_with(|| ended(now.events) - ended(now.news));
         if !now.news.is_empty() || self.effects.is_empty() {
             self.effects = effects(now.study, now.events);
         }
@@ -85,13 +89,14 @@ impl<'a> StudyBoard<'a> {
                 t.rate_factor
             ),
             TrialEvent::Finished(t) => format!(
-                "{} {}: test {}, validation {}, gap {} ({})",
+                "{} {}: test {}, validation {}, gap {} ({}){}",
                 self.count(now),
                 t.trial,
                 format::nats(t.loss_test),
                 format::nats(t.loss_valid),
                 format::nats(t.gap),
-                format::duration(t.seconds)
+                format::duration(t.seconds),
+                self.time_left(now).map_or(String::new(), |left| format!(", {left}"))
             ),
             TrialEvent::Failed(t) => {
                 let why = t.detail.lines().next().unwrap_or_default();
@@ -116,22 +121,34 @@ impl<'a> StudyBoard<'a> {
     }
 
     fn count(&self, now: &Conducted<'_>) -> String {
-        let trials = Trials::new(now.events);
-        let ended = trials.finished_count() + trials.failed_count();
-        format!("[{ended}/{}]", planned(now.study, now.events))
+        format!("[{}/{}]", ended(now.events), planned(now.study, now.events))
+    }
+
+    /// How long the rest may take, by the pace so far.
+    fn time_left(&self, now: &Conducted<'_>) -> Option<String> {
+        let ended = ended(now.events);
+        let here = ended.saturating_sub(self.ended_before.unwrap_or(ended));
+        let left = planned(now.study, now.events).saturating_sub(ended);
+        if here == 0 || left == 0 {
+            return None;
+        }
+        let seconds = self.began.elapsed().as_secs_f64() * left as f64 / here as f64;
+        Some(format!("about {} left", format::duration(seconds)))
     }
 
     fn frame(&self, now: &Conducted<'_>, width: usize) -> Vec<Line> {
         let trials = Trials::new(now.events);
-        let ended = trials.finished_count() + trials.failed_count();
         let mut head = format!(
             "{} of {} trials, {}",
-            ended,
+            ended(now.events),
             planned(now.study, now.events),
             format::duration(self.began.elapsed().as_secs_f64())
         );
         if let Some(budget) = self.budget {
             head.push_str(&format!(" of {}", format::duration(budget)));
+        }
+        if let Some(left) = self.time_left(now) {
+            head.push_str(&format!(", {left}"));
         }
         let mut lines = vec![Line::of(head, Paint::Faint)];
         let rates = now.events.iter().filter(|e| is_rate_trial(e)).count();
@@ -181,6 +198,12 @@ impl<'a> StudyBoard<'a> {
             false => ("–".into(), Paint::Faint),
         }
     }
+}
+
+/// Trials that count and have ended.
+fn ended(events: &[TrialEvent]) -> usize {
+    let trials = Trials::new(events);
+    trials.finished_count() + trials.failed_count()
 }
 
 fn is_rate_trial(event: &TrialEvent) -> bool {

@@ -60,7 +60,7 @@ pub fn prepare(recipe: &Recipe, named: &[String]) -> Result<Reference, TrainErro
 fn refuse_time(draft: &Draft) -> Result<(), RecipeError> {
     let refuse = |key: &str, found: Amount, remedy: &str| {
         let message = format!(
-            "{key} = \"{found}\" is a time: arms can only be compared after the same number of steps"
+            "{key} = \"{found}\" is a time: arms can be compared only after as many steps each"
         );
         Err(RecipeError::general(message).note(remedy))
     };
