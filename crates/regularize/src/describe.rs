@@ -18,7 +18,8 @@ impl Plan {
         if let Some(Owned { owner, value }) = &self.frozen {
             let what = match value {
                 Frozen::Below { top } => {
-                    format!("only the top {top} blocks and the head are trained")
+                    let blocks = if *top == 1 { "block" } else { "blocks" };
+                    format!("trained: the top {top} {blocks}, the last norm, a head of its own")
                 }
                 Frozen::Parts(on) => format!("not trained: {}", on.describe()),
             };
