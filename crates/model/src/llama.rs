@@ -49,6 +49,8 @@ impl Llama {
     /// What the blocks make of a window: [N, C].
     pub fn trunk(&self, config: &ModelConfig, pass: &mut Pass, window: &mut Window) -> Var {
         let noise = window.noise;
+        // Before the first block puts its keys into the cache.
+        let first = window.first_position();
         let mut x = pass.embedding(
             self.embed_tokens,
             window.ids,
@@ -58,7 +60,7 @@ impl Llama {
         ); // [N, C]
         for (layer, block) in self.blocks.iter().enumerate() {
             let Some(scale) = noise.branch_scale(layer) else { continue };
-            x = block.forward(config, pass, window, x, layer, scale);
+            x = block.forward(config, pass, window, x, Place { layer, scale, first });
         }
         x
     }
@@ -77,24 +79,32 @@ impl Llama {
         trunk: Var,
         head: usize,
     ) -> Var {
-        self.ahead[head].forward(config, pass, window, trunk, config.layers + head, 1.0)
+        let place = Place { layer: config.layers + head, scale: 1.0, first: 0 };
+        self.ahead[head].forward(config, pass, window, trunk, place)
     }
 }
 
+/// Where a block stands.
+struct Place {
+    layer: usize,
+    /// Factor on both branches.
+    scale: f32,
+    /// Position of the window's first token.
+    first: usize,
+}
+
 impl Block {
-    /// The block at `layer`, whose branches are scaled: [N, C] → [N, C].
+    /// [N, C] → [N, C].
     fn forward(
         &self,
         config: &ModelConfig,
         pass: &mut Pass,
         window: &mut Window,
         x: Var,
-        layer: usize,
-        scale: f32,
+        Place { layer, scale, first }: Place,
     ) -> Var {
         let noise = window.noise;
         let shape = window.head_shape(config);
-        let first = window.first_position();
         let (eps, theta) = (config.norm_epsilon, config.rope_theta);
 
         let h = norm(config, pass, x, self.input_layernorm); // [N, C]
