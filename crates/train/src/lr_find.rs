@@ -10,7 +10,8 @@
 //! fallen. Over seeds: the geometric mean. The place of steepest descent is told, but suggests
 //! nothing: on a character model of 108,000 parameters over 300 steps (200 KB of tiny-Shakespeare)
 //! it lay a factor of 4 below the best rate of a grid for AdamW and of 20 or more for SGD, where
-//! this rule came within 0.01 nats of the best.
+//! this rule came within 0.01 nats of the best. For Muon, whose loss was lowest at the grid's
+//! highest rate, the rule stayed below it.
 
 use std::path::{Path, PathBuf};
 
