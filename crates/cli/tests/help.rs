@@ -16,6 +16,7 @@ const COMMANDS: [&str; 12] = [
     "explain",
     "advise",
     "report",
+    "lr-find",
     "completions",
     "ablate",
 ];

@@ -5,11 +5,13 @@
 //! is replaced, and neither the explosion guard nor early stopping may hide what happens. Nothing
 //! is written anywhere but prepared data into the cache.
 //!
-//! The rule, for each seed: the suggestion is [`SHARE_OF_EDGE`] of the *edge*, the rate at which
-//! the smoothed loss has risen from its minimum by a fifth of what it had fallen, and no more than
-//! the rate at the minimum. Over seeds: the geometric mean. Fractions of the edge rather than the
-//! steepest descent alone, because the steepest place depends on how fast the ramp rises, the edge
-//! hardly does.
+//! The rule, for each seed: half the rate at which the smoothed loss is lowest, and at most a
+//! quarter of the *edge*, the rate at which it has risen from there by a fifth of what it had
+//! fallen. Over seeds: the geometric mean. The place of steepest descent is told, but suggests
+//! nothing: on a character model of 108,000 parameters over 300 steps (200 KB of tiny-Shakespeare)
+//! it lay a factor of 4 below the best rate of a grid for AdamW and of 20 or more for SGD, where
+//! this rule came within 0.01 nats of the best. For Muon, whose loss was lowest at the grid's
+//! highest rate, the rule stayed below it.
 
 use std::path::{Path, PathBuf};
 
@@ -27,8 +29,11 @@ use crate::recorder::Recorder;
 use crate::run::Run;
 use crate::state::State;
 
-/// The suggested share of the stability edge.
-pub const SHARE_OF_EDGE: f64 = 0.25;
+/// Of the rate at which the loss is lowest.
+const SHARE_OF_LOWEST: f64 = 0.5;
+
+/// Of the stability edge.
+const SHARE_OF_EDGE: f64 = 0.25;
 
 /// Of what the loss fell, so much of a rise from its minimum counts as its breakdown.
 const RISE: f64 = 0.2;
@@ -278,7 +283,7 @@ fn find(curve: &mut SeedCurve, broke: Option<f64>, reach: usize) -> Result<f64, 
     let risen = points[lowest..].iter().find(is_up).map(|point| point.rate);
     curve.edge = risen.or(broke);
     match curve.edge {
-        Some(edge) => Ok((SHARE_OF_EDGE * edge).min(points[lowest].rate)),
+        Some(edge) => Ok((SHARE_OF_EDGE * edge).min(SHARE_OF_LOWEST * points[lowest].rate)),
         None => Err(format!(
             "the loss does not break down up to the highest rate tried, {:.2e}: raise it",
             points[points.len() - 1].rate
@@ -348,7 +353,8 @@ mod tests {
             let edge = curve.edge.expect("an edge");
             assert!((0.06..0.11).contains(&edge), "{edge}");
             let suggested = curve.suggested.expect("a rate");
-            assert!((suggested / (SHARE_OF_EDGE * edge) - 1.0).abs() < 1e-12, "{suggested}");
+            // The lowest is near 0.0215.
+            assert!((0.005..0.02).contains(&suggested) && suggested < 0.26 * edge, "{suggested}");
             let steepest = curve.steepest.expect("a place");
             assert!((3e-4..3e-3).contains(&steepest), "{steepest}");
         }
@@ -370,10 +376,10 @@ mod tests {
         let curve = judge(1, &broken, RANGE);
         assert_eq!(curve.edge, Some(RANGE.rate(88)));
         let curves = |edges: &[f64]| edges.iter().map(|e| made(*e, 0.0)).collect::<Vec<_>>();
-        let (rate, why) = agree(&curves(&[0.1, 0.1, 0.8]));
+        let (rate, why) = agree(&curves(&[0.1, 0.1, 2.0]));
         assert!(rate.is_none() && why.expect("a reason").contains("disagree"));
         let (rate, why) = agree(&curves(&[0.08, 0.1, 0.12]));
-        assert!(rate.is_some_and(|rate| (0.01..0.05).contains(&rate)) && why.is_none());
+        assert!(rate.is_some_and(|rate| (0.005..0.02).contains(&rate)) && why.is_none());
         let one = judge(1, &flat, RANGE);
         assert!(agree(&[one.clone(), made(0.1, 0.0), made(0.1, 0.0)]).0.is_some());
         let (rate, why) = agree(&[one.clone(), one, made(0.1, 0.0)]);

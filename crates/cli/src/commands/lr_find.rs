@@ -27,8 +27,9 @@ Examples:
   heldout lr-find my-text.txt --set optimizer.name=sgd --high 100
 
 The rate rises from batch to batch, with the recipe's own model, optimizer, batches and
-techniques; the suggestion is a quarter of the rate at which the loss breaks down. It says
-\"don't know\" where the seeds disagree, or the loss never falls, or never breaks down.
+techniques; the suggestion is half the rate at which the loss is lowest, and at most a quarter
+of the rate at which it breaks down. It says \"don't know\" where the seeds disagree, or the
+loss never falls, or never breaks down.
 Nothing is written but prepared data into the cache.")]
 pub struct Options {
     #[command(flatten)]
