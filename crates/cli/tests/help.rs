@@ -4,7 +4,7 @@ mod common;
 
 use common::{Scratch, ran};
 
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 12] = [
     "quickstart",
     "train",
     "resume",
@@ -15,6 +15,7 @@ const COMMANDS: [&str; 11] = [
     "list",
     "explain",
     "advise",
+    "diagnose",
     "completions",
 ];
 
