@@ -18,6 +18,8 @@ const NOISE: f64 = 0.02;
 /// A loss above this share of ln V is a model that has hardly learned: what it finds improbable
 /// says nothing about the text.
 const LEARNED: f64 = 0.75;
+/// The best temperature of a model whose surprise can be trusted.
+const FAIR: f64 = 1.15;
 /// Bits of exposure from which a planted string stands out: one in a hundred by chance.
 const EXPOSURE: f64 = 6.6;
 
@@ -140,7 +142,9 @@ fn noisy(chart: &Chart, found: &Examination) -> Option<Finding> {
     let vocabulary = (i.vocabulary.max(2)) as f64;
     let loss = chart.summary.best().map_or(0.0, |best| best.loss_valid);
     let is_learned = loss < LEARNED * vocabulary.ln();
-    if valid < NOISE || i.below_valid < 10 || !is_learned {
+    // A model that is surer than it is right is surprised by clean text, too.
+    let is_fair = found.calibration.as_ref().is_none_or(|c| c.temperature < FAIR);
+    if valid < NOISE || i.below_valid < 10 || !is_learned || !is_fair {
         return None;
     }
     // What noise of share e, spread evenly over the vocabulary, adds to the entropy of sure text.
