@@ -87,8 +87,8 @@ pub fn examine_run(
     match data_of(run, cache, preparing) {
         Ok(data) => look(&mut session, &data, context, spec, &mut found)?,
         Err(problem) => found.notices.push(format!(
-            "the run's data cannot be read any more ({problem}): calibration, memory and leaks were \
-             not looked at"
+            "the run's data cannot be read any more ({problem}): calibration, memory and leaks \
+             were not looked at"
         )),
     }
     found.canaries = canaries::expose(&mut session, &spec.canaries)?;
