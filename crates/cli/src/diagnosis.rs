@@ -194,7 +194,7 @@ fn looked_at(found: &Examination) -> Vec<(String, String)> {
     if let Some(improbable) = &found.improbable {
         let [train, valid] = improbable.noise();
         let text = format!(
-            "at most about {} of the held-out tokens look like chance, {} of the training tokens",
+            "about {} of the held-out tokens look like chance, {} of the training tokens",
             share(valid),
             share(train)
         );

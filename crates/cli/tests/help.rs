@@ -4,7 +4,7 @@ mod common;
 
 use common::{Scratch, ran};
 
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 15] = [
     "quickstart",
     "train",
     "resume",
@@ -17,6 +17,7 @@ const COMMANDS: [&str; 12] = [
     "advise",
     "report",
     "lr-find",
+    "diagnose",
     "completions",
     "ablate",
 ];

@@ -106,12 +106,14 @@ impl Reproduced {
     }
 }
 
-/// Tokens that rank in the lower half of the vocabulary where they stand. Noise put there by chance
-/// does so half of the time, text hardly ever: twice the share estimates the noise.
+/// Tokens that rank in the lower half of the vocabulary where the model is more than half sure of
+/// another one. Noise put there by chance does so half of the time, text hardly ever: twice the
+/// share estimates the noise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Improbable {
     pub vocabulary: u64,
+    /// Training tokens where the model was more than half sure; and so on.
     pub targets_train: u64,
     pub below_train: u64,
     pub targets_valid: u64,

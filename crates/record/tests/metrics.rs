@@ -223,6 +223,27 @@ fn a_line_without_end_does_not_fill_the_memory() {
     fs::remove_file(path.with_extension("jsonl.damaged")).expect("kept beside");
 }
 
+#[test]
+fn lines_of_older_versions_are_read() {
+    let (_folder, path) = scratch();
+    let started = r#"{"event":"started","run":"r","model":"m","parameters":1,"tokens_train":2,
+        "tokens_valid":3,"vocabulary":4,"horizon":5,"precision":"f32","device":"cpu",
+        "bytes_per_token":1.0}"#;
+    let evaluation = r#"{"event":"evaluation","step":8,"tokens":9,"epoch":0.5,"loss_train":2.0,
+        "loss_train_se":0.1,"loss_valid":2.5,"loss_valid_se":0.1,"gap":0.5,"gap_se":0.2,
+        "perplexity":12.0,"bits_per_byte":3.0,"weights":"raw","best":true,"seconds":0.1}"#;
+    fs::write(&path, [started, evaluation].map(|line| line.replace('\n', "") + "\n").concat())
+        .expect("written");
+    let events = read_metrics(&path).expect("old lines");
+    let Event::Started(started) = &events[0] else { panic!("{events:?}") };
+    assert_eq!(started.data, None);
+    let Event::Evaluation(evaluation) = &events[1] else { panic!("{events:?}") };
+    assert_eq!((evaluation.update_ratio, evaluation.targets_valid), (None, 0));
+    // What is not there is not written either.
+    let text = serde_json::to_string(&events[0]).expect("plain data");
+    assert!(!text.contains("data"), "{text}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 

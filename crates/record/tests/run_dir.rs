@@ -21,12 +21,28 @@ fn lies_where_the_documentation_says() {
     check(run.manifest(), "manifest.json");
     check(run.metrics(), "metrics.jsonl");
     check(run.profile(), "profile.json");
+    check(run.examination(), "examination.json");
     check(run.tensorboard(), "tensorboard");
     check(run.checkpoints(), "checkpoints");
     check(run.best(), "best");
     check(run.last(), "last");
     check(run.model(), "model");
     assert_eq!(RunDir::open(&root).expect("opened"), run);
+}
+
+#[test]
+fn the_plan_tells_who_is_in_it() {
+    let folder = scratch();
+    let run = RunDir { root: folder.path().to_owned() };
+    assert!(run.planned().is_empty(), "there is no plan");
+    let plan = r#"{"tie":{"owner":"weight-tying","value":1},"stop":[],"noise":{"sites":
+        {"embedding":{"owner":"dropout","value":{}},"heads":{"owner":"dropout"}}}}"#;
+    fs::write(run.plan(), plan).expect("written");
+    let mut names = run.planned();
+    names.sort();
+    assert_eq!(names, ["dropout", "weight-tying"]);
+    fs::write(run.plan(), "{torn").expect("written");
+    assert!(run.planned().is_empty());
 }
 
 #[test]

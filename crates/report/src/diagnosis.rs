@@ -138,9 +138,9 @@ pub fn diagnose(events: &[Event]) -> Diagnosis {
 pub fn diagnose_with(events: &[Event], evidence: &Evidence) -> Diagnosis {
     let chart = Chart::new(events, evidence);
     let mut findings: Vec<Finding> = stability::findings(&chart);
-    findings.extend(measurement::findings(&chart));
+    findings.extend(measurement::findings(&chart, &findings));
     findings.extend(fit::findings(&chart, &findings));
-    findings.extend(model::findings(&chart));
+    findings.extend(model::findings(&chart, &findings));
     findings.sort_by_key(|finding| (finding.severity, finding.kind));
     let is_well = findings.iter().all(|finding| finding.severity >= Severity::Note);
     if is_well {

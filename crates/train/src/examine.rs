@@ -60,6 +60,8 @@ impl Default for ExamineSpec {
 const LOGITS_MOST: usize = 1 << 28;
 /// Logits that each pass of the temperature's fit looks at, at most.
 const LOGITS_FITTED: usize = 1 << 25;
+/// Where the model is less sure, even clean text may hold what it finds unlikely.
+const SURE: f64 = 0.5;
 /// Passages shorter than this stand in two texts by chance; as in the data's own comparison.
 const PASSAGE_BYTES: f64 = 100.0;
 
@@ -85,8 +87,8 @@ pub fn examine_run(
     match data_of(run, cache, preparing) {
         Ok(data) => look(&mut session, &data, context, spec, &mut found)?,
         Err(problem) => found.notices.push(format!(
-            "the run's data cannot be read any more ({problem}): calibration, memory and leaks were \
-             not looked at"
+            "the run's data cannot be read any more ({problem}): calibration, memory and leaks \
+             were not looked at"
         )),
     }
     found.canaries = canaries::expose(&mut session, &spec.canaries)?;
@@ -134,15 +136,21 @@ fn look(
     let (train, valid) =
         (sample(&data.train, context, count)?, sample(&data.validation, context, count)?);
     let mut improbable = Improbable { vocabulary: vocabulary as u64, ..Improbable::default() };
+    let is_below = |logits: &[f32], target| u64::from(2 * rank(logits, target) >= vocabulary);
     each_row(session, &train, &mut |logits, target| {
-        improbable.targets_train += 1;
-        improbable.below_train += u64::from(2 * rank(logits, target) >= vocabulary);
+        if Judged::of(logits, target).confidence > SURE {
+            improbable.targets_train += 1;
+            improbable.below_train += is_below(logits, target);
+        }
     });
     let mut reliability = Reliability::default();
     each_row(session, &valid, &mut |logits, target| {
-        improbable.targets_valid += 1;
-        improbable.below_valid += u64::from(2 * rank(logits, target) >= vocabulary);
-        reliability.add(&Judged::of(logits, target));
+        let judged = Judged::of(logits, target);
+        if judged.confidence > SURE {
+            improbable.targets_valid += 1;
+            improbable.below_valid += is_below(logits, target);
+        }
+        reliability.add(&judged);
     });
     found.improbable = Some(improbable);
     let fitted = (LOGITS_FITTED / (context * vocabulary)).clamp(1, count);

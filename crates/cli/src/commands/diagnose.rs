@@ -1,7 +1,7 @@
 //! `heldout diagnose RUN`: what is wrong with a run, since when, how much it cost, what to try.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use heldout_record::{Event, Examination, RunDir, read_metrics};
@@ -32,7 +32,8 @@ Examples:
 
 A line of --canaries is a string that was planted in the training text, its random part in braces:
   the code of the vault is {4821-7730}
-Its exposure (Carlini et al. 2019) is log2(N + 1) - log2(rank) among N random strings of that form.")]
+Its exposure (Carlini et al. 2019) is log2(N + 1) - log2(rank) among N random strings of that
+form.")]
 pub struct Options {
     /// The folder of a run
     #[arg(value_name = "RUN", value_hint = clap::ValueHint::DirPath)]
@@ -132,7 +133,7 @@ fn examine(run: &RunDir, options: &Options, console: &Console) -> Result<Examina
 }
 
 /// The planted strings of a file.
-fn planted(path: &PathBuf) -> Result<Vec<String>, Failure> {
+fn planted(path: &Path) -> Result<Vec<String>, Failure> {
     let text = std::fs::read_to_string(path).map_err(|error| {
         Failure::bad_input(format!("cannot read planted strings from {}: {error}", path.display()))
             .next("give a text file with one planted string a line")

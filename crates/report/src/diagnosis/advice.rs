@@ -26,6 +26,8 @@ pub const CITED: &[&str] = &[
     "label-smoothing",
     "gradient-clipping",
     "explosion-guard",
+    "l1",
+    "l2",
 ];
 
 /// A suggestion without a card.

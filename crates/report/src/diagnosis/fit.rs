@@ -7,6 +7,7 @@ use super::chart::Chart;
 use super::{Finding, Kind, Severity};
 use crate::format::{count, nats, rate, share};
 use crate::statistics::normal_cdf;
+use crate::summary::Verdict;
 
 /// A rise below this is nothing, however certain.
 const RISE_LEAST: f64 = 0.002;
@@ -17,7 +18,9 @@ const TREND_LEVEL: f64 = 0.01;
 /// A rise from here on is a loss that matters, in nats.
 const RISE_BAD: f64 = 0.1;
 /// Share of the loss that the last quarter of a run must still have gained to call it too short.
-const STILL_FALLING: f64 = 0.02;
+const STILL_FALLING: f64 = 0.03;
+/// And this many nats.
+const FALLING_LEAST: f64 = 0.02;
 /// Share of the loss that the last half may change by on a plateau.
 const LEVEL: f64 = 0.005;
 /// A gap that is worth a word: this many standard errors and nats.
@@ -151,12 +154,13 @@ fn gap_opened(evaluations: &[EvaluationRecord]) -> Option<u64> {
     evaluations.iter().rev().take_while(is_open).last().map(|e| e.step)
 }
 
-/// The run ended at its horizon while the last quarter still gained 2% of the held-out loss.
+/// The run ended at its horizon while the last quarter still gained 3% of the held-out loss.
 fn underfitting(chart: &Chart) -> Option<Finding> {
     let (last, before) = (chart.last()?, chart.at_share(0.75)?);
     let gained = before.loss_valid - last.loss_valid;
     let is_enough = chart.evaluations().len() >= 3 && before.step < last.step;
-    let is_significant = gained > last.loss_valid_se && gained > STILL_FALLING * last.loss_valid;
+    let least = last.loss_valid_se.max(FALLING_LEAST);
+    let is_significant = gained > least.max(STILL_FALLING * last.loss_valid);
     let is_learning = last.loss_train < before.loss_train;
     if !is_enough || !is_significant || !is_learning {
         return None;
@@ -355,7 +359,16 @@ pub(super) fn all_well(chart: &Chart) -> Finding {
     Finding {
         kind: Kind::Healthy,
         severity: Severity::Good,
-        sentence: chart.summary.verdict().sentence(),
+        sentence: match chart.summary.verdict() {
+            // The rise is the optimization's unrest: the training loss rose with it.
+            Verdict::Overfitting { since_step, nats: rise, .. } => format!(
+                "no overfitting: held-out loss ended {} nats above its best (step {}), but there \
+                 is no gap beyond chance",
+                nats(rise),
+                count(since_step)
+            ),
+            verdict => verdict.sentence(),
+        },
         since_step: None,
         nats: None,
         evidence,

@@ -23,11 +23,19 @@ const STEPS_TO_CLIP: usize = 50;
 /// A penalty below this share of the loss moves nothing.
 const PENALTY_SHARE: f64 = 1e-4;
 
-pub(super) fn findings(chart: &Chart) -> Vec<Finding> {
+/// `before` is what is already known about the optimization.
+pub(super) fn findings(chart: &Chart, before: &[Finding]) -> Vec<Finding> {
+    let has = |kind: Kind| before.iter().any(|finding| finding.kind == kind);
     let leak = leaking(chart);
+    if has(Kind::Diverged) {
+        // Its losses and its errors are those of a broken model.
+        return leak.into_iter().collect();
+    }
     let easier = if leak.is_some() { None } else { easier_held_out(chart) };
     let single = [leak, small_validation(chart), easier];
-    single.into_iter().flatten().chain(dead_techniques(chart)).collect()
+    // Where hardly anything moved, nothing else can have acted.
+    let dead = if has(Kind::RateTooLow) { None } else { dead_techniques(chart) };
+    single.into_iter().flatten().chain(dead).collect()
 }
 
 /// Held-out text stands in training: documents, passages, or windows token for token. In runs that

@@ -18,11 +18,18 @@ const NOISE: f64 = 0.02;
 /// A loss above this share of ln V is a model that has hardly learned: what it finds improbable
 /// says nothing about the text.
 const LEARNED: f64 = 0.75;
+/// The best temperature of a model whose surprise can be trusted.
+const FAIR: f64 = 1.15;
 /// Bits of exposure from which a planted string stands out: one in a hundred by chance.
 const EXPOSURE: f64 = 6.6;
 
-pub(super) fn findings(chart: &Chart) -> Vec<Finding> {
+pub(super) fn findings(chart: &Chart, before: &[Finding]) -> Vec<Finding> {
+    let is_diverged = before.iter().any(|finding| finding.kind == Kind::Diverged);
     let Some(found) = chart.examination else { return Vec::new() };
+    if is_diverged {
+        // What a broken model believes says nothing about anything else.
+        return Vec::new();
+    }
     let single = [calibration(chart, found), memorizing(found), noisy(chart, found)];
     single.into_iter().flatten().chain(exposed(found)).collect()
 }
@@ -135,7 +142,9 @@ fn noisy(chart: &Chart, found: &Examination) -> Option<Finding> {
     let vocabulary = (i.vocabulary.max(2)) as f64;
     let loss = chart.summary.best().map_or(0.0, |best| best.loss_valid);
     let is_learned = loss < LEARNED * vocabulary.ln();
-    if valid < NOISE || i.below_valid < 10 || !is_learned {
+    // A model that is surer than it is right is surprised by clean text, too.
+    let is_fair = found.calibration.as_ref().is_none_or(|c| c.temperature < FAIR);
+    if valid < NOISE || i.below_valid < 10 || !is_learned || !is_fair {
         return None;
     }
     // What noise of share e, spread evenly over the vocabulary, adds to the entropy of sure text.
@@ -143,10 +152,11 @@ fn noisy(chart: &Chart, found: &Examination) -> Option<Finding> {
     let cost = e * vocabulary.ln() - e * e.ln() - (1.0 - e) * (1.0 - e).ln();
     let mut evidence = vec![
         format!(
-            "{} of {} held-out tokens rank in the lower half of the vocabulary where they stand; \
-             clean text hardly ever does, tokens put there by chance do half of the time",
-            count(i.below_valid),
-            count(i.targets_valid)
+            "of {} held-out tokens where the model was more than half sure, {} rank in the lower \
+             half of the vocabulary: clean text hardly ever does, tokens put there by chance do \
+             half of the time",
+            count(i.targets_valid),
+            count(i.below_valid)
         ),
         format!(
             "of the {} nats of held-out loss up to {} are beyond learning",

@@ -7,8 +7,20 @@ use super::chart::Chart;
 use super::{Finding, Kind, Severity};
 use crate::format::{count, nats, rate, share};
 
+/// A loss that may be beyond all measure.
+fn loss(value: f64) -> String {
+    if value.abs() < 1000.0 { nats(value) } else { format!("{value:.1e}") }
+}
+
+/// A share that may be tiny: `0.77%`, `5.6e-4%`.
+fn tiny(value: f64) -> String {
+    if value >= 1e-4 { share(value) } else { format!("{:.1e}%", 100.0 * value) }
+}
+
 /// A training loss this much above its lowest is a divergence rather than unrest, in nats.
 const DIVERGED_NATS: f64 = 0.5;
+/// Beyond this a rise is no price any more.
+const NATS_MOST: f64 = 50.0;
 /// A training loss this much above its lowest, and three of its standard errors, is no chance.
 const ROSE_NATS: f64 = 0.05;
 /// Update ratios above: a thirtieth of the weights changes in one update. The usual is a
@@ -69,7 +81,7 @@ fn diverged(chart: &Chart) -> Option<Finding> {
         evidence.push(format!(
             "the best weights, of step {} with a held-out loss of {}, were kept",
             count(best.step),
-            nats(best.loss_valid)
+            loss(best.loss_valid)
         ));
     }
     let since = since_step.map_or(String::new(), |step| format!(" at step {}", count(step)));
@@ -78,7 +90,7 @@ fn diverged(chart: &Chart) -> Option<Finding> {
         severity: Severity::Bad,
         sentence: format!("diverged{since}: {}", what_broke(chart, is_stopped)),
         since_step,
-        nats: rise.map(|rise| rise.nats),
+        nats: rise.map(|rise| rise.nats).filter(|nats| *nats < NATS_MOST),
         evidence,
         suggestions: calmer(chart),
     })
@@ -108,9 +120,9 @@ impl Rise<'_> {
         format!(
             "the training loss, measured without noise on the same windows, was {} at step {} and \
              {} at step {}",
-            nats(self.lowest.loss_train),
+            loss(self.lowest.loss_train),
             count(self.lowest.step),
-            nats(self.last.loss_train),
+            loss(self.last.loss_train),
             count(self.last.step)
         )
     }
@@ -150,7 +162,7 @@ fn rate_too_high(chart: &Chart) -> Option<Finding> {
         evidence.push(format!(
             "one update changes the weights by {} of their size (median over the evaluations); \
              about 0.1% is usual",
-            share(ratio)
+            tiny(ratio)
         ));
     }
     if many(vitals.loss_spikes) {
@@ -221,7 +233,7 @@ fn rate_too_low(chart: &Chart) -> Option<Finding> {
             format!(
                 "one update changes the weights by {} of their size (median over the \
                  evaluations); about 0.1% is usual",
-                share(ratio)
+                tiny(ratio)
             ),
             format!("the last evaluation, at step {}, was the best one", count(last.step)),
         ],
@@ -248,7 +260,7 @@ fn unstable_gradients(chart: &Chart) -> Option<Finding> {
              the 50 before; the largest, {}, at step {}",
             count(vitals.gradient_spikes),
             count(vitals.steps),
-            rate(vitals.gradient_norm_most),
+            rate(significant(vitals.gradient_norm_most)),
             count(vitals.gradient_norm_most_step)
         ));
     }
@@ -257,7 +269,7 @@ fn unstable_gradients(chart: &Chart) -> Option<Finding> {
             "in the second half {} of the steps were clipped (the median norm of the last \
              quarter is {}): the limit, not the gradient, decides how far a step goes",
             share(clipped),
-            rate(vitals.gradient_norm_late)
+            rate(significant(vitals.gradient_norm_late))
         ));
     }
     let mut suggestions = Vec::new();
