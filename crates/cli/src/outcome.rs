@@ -86,6 +86,7 @@ fn next_commands(run: &RunDir, summary: &RunSummary) -> Vec<String> {
     if summary.best().is_some() {
         commands.push(format!("heldout generate {path} --prompt \"...\""));
         commands.push(format!("heldout evaluate {path}"));
+        commands.push(format!("heldout report {path}"));
         commands.push(format!("tensorboard --logdir {path}/tensorboard"));
     }
     commands
