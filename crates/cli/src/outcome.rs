@@ -113,6 +113,7 @@ fn next_commands(run: &RunDir, summary: &RunSummary) -> Vec<String> {
         commands.push(format!("heldout diagnose {path}"));
         commands.push(format!("heldout generate {path} --prompt \"...\""));
         commands.push(format!("heldout evaluate {path}"));
+        commands.push(format!("heldout report {path}"));
         commands.push(format!("tensorboard --logdir {path}/tensorboard"));
     }
     commands

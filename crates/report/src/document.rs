@@ -5,6 +5,7 @@
 //! token, times in seconds; a number that is not finite is `null`.
 
 mod comparison;
+pub(crate) mod facts;
 mod run;
 mod study;
 

@@ -6,7 +6,7 @@
 mod chart;
 mod charts;
 mod forest;
-pub(crate) mod parts;
+mod parts;
 mod runs;
 mod study;
 mod table;

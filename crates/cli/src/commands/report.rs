@@ -93,7 +93,7 @@ fn read(paths: &[PathBuf]) -> Result<Document, Failure> {
     if let Some(study) = paths.iter().find(|path| StudyDir::is_study(path)) {
         if paths.len() > 1 {
             return Err(Failure::bad_input(format!("{} is a study", study.display()))
-                .why("a study is reported by itself")
+                .why("  a study is reported by itself")
                 .next(format!("heldout report {}", study.display())));
         }
         return Ok(Document::of_study(&StudySource::read(study)?, &now));

@@ -10,6 +10,7 @@ use heldout_record::study::{
 use heldout_record::{EvaluationRecord, RecipeLine, RecordError, read_metrics};
 use serde::Serialize;
 
+use super::capitalized;
 use crate::format;
 use crate::statistics::paired_t;
 use crate::summary::RunSummary;
@@ -175,7 +176,7 @@ impl StudyPart {
         }
         let mut lead = Vec::new();
         if !parts.is_empty() {
-            let first = super::run::capitalized(&parts.join("; "));
+            let first = capitalized(&parts.join("; "));
             lead.push(format!("{first}: judged on the test split, which chose nothing."));
         }
         let seeds = match (result.seeds_done, result.seeds_planned) {
@@ -209,22 +210,17 @@ pub(crate) fn test_loss(arm: &ArmSummary) -> String {
     }
 }
 
+/// What the result says about itself; before there is one, what the study says.
 fn caveats(source: &StudySource) -> Vec<String> {
-    let level = format::share(source.study.rule.level);
-    let mut caveats = vec![format!(
-        "Every trial's weights, and learning rates where they were tuned, were chosen on the \
-         validation split; verdicts are about the test split, which chose nothing. Effects on \
-         validation flatter what was chosen there and are shown for comparison only. Intervals \
-         are of each effect alone; p is corrected for all effects and all looks at the evidence, \
-         so that at most {level} of studies without any effect claim one."
-    )];
-    caveats.extend(source.study.notes.iter().cloned());
-    caveats.extend(source.result.iter().flat_map(|result| result.notes.iter().cloned()));
-    if let Some(next) = source.result.as_ref().map(|result| &result.next)
-        && !next.is_empty()
-    {
-        caveats.push(format!("Next: {next}"));
-    }
+    let sentence = |text: &String| format!("{}.", capitalized(text.trim_end_matches('.')));
+    let notes = source.result.as_ref().map_or(&source.study.notes, |result| &result.notes);
+    let mut caveats: Vec<String> = notes.iter().map(sentence).collect();
+    caveats.push(
+        "Effects on validation flatter what was chosen there: they are shown for comparison only."
+            .to_owned(),
+    );
+    let next = source.result.as_ref().map(|result| &result.next).filter(|next| !next.is_empty());
+    caveats.extend(next.map(|next| format!("Next: {next}.")));
     caveats
 }
 

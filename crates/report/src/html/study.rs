@@ -47,7 +47,7 @@ fn effects(study: &StudyPart) -> Markup {
             }
         }
         (effect_table(&effects))
-        ul { @for effect in &effects { li { (effect.sentence) } } }
+        ul { @for effect in &effects { li { strong { (effect.name) } ": " (effect.sentence) } } }
         ul.caveats { @for caveat in &study.caveats { li { (prose(caveat)) } } }
         (looks(study))
     }

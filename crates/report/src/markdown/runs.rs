@@ -3,6 +3,7 @@
 use heldout_record::manifest::Manifest;
 
 use super::{Align, Page, escaped};
+use crate::document::facts::{data_facts, examined};
 use crate::document::{Comparison, Document, RunPart, capitalized};
 use crate::format::{self, known};
 use crate::profile;
@@ -30,7 +31,7 @@ pub(super) fn one(page: &mut Page, run: &RunPart) {
         page.table(&[("technique", Align::Left), ("measured", Align::Left)], &rows);
     }
     page.heading(2, "Data");
-    page.facts(&crate::html::parts::data_facts(run));
+    page.facts(&data_facts(run));
     let notices = run.notices.iter().filter(|notice| notice.step.is_none());
     page.list(notices.map(|notice| notice.text.clone()));
     guards(page, run);
@@ -86,7 +87,7 @@ fn diagnosis(page: &mut Page, run: &RunPart) {
         page.block(&lines.join("\n"));
         lines.clear();
     }
-    page.facts(&crate::html::parts::examined(run));
+    page.facts(&examined(run));
 }
 
 fn plan(page: &mut Page, run: &RunPart) {

@@ -13,7 +13,7 @@ pub(super) fn write(page: &mut Page, study: &StudyPart) {
         page.heading(2, "Effects");
         page.paragraph("Nats per token that a technique saves; positive is help.");
         effect_table(page, &effects);
-        page.list(effects.iter().map(|effect| effect.sentence.clone()));
+        page.list(effects.iter().map(|effect| format!("{}: {}", effect.name, effect.sentence)));
     }
     page.heading(2, "How to read this");
     page.list(study.caveats.iter().cloned());
