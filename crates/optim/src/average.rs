@@ -1,6 +1,7 @@
 //! Averages of the weights, second sets that are evaluated and saved on their own: exponential
-//! (Polyak & Juditsky 1992; Tarvainen & Valpola 2017), w̄ ← w̄ + (1 − β′)·(w − w̄); equal (SWA; Izmailov et
-//! al. 2018), w̄ ← w̄ + (w − w̄)/(n + 1); or over a few kept sets of weights (Vaswani et al. 2017).
+//! (Polyak & Juditsky 1992; Tarvainen & Valpola 2017), w̄ ← w̄ + (1 − β′)·(w − w̄); equal (SWA;
+//! Izmailov et al. 2018), w̄ ← w̄ + (w − w̄)/(n + 1); or over a few kept sets of weights (Vaswani
+//! et al. 2017).
 
 use crate::OptimError;
 use crate::optimizer::restore_into;

@@ -88,7 +88,7 @@ impl Plan {
     pub fn teaching_at(&self, at: At) -> Option<(f32, f32)> {
         let teaching = &self.loss.teaching.as_ref()?.value;
         let share = at.value(&teaching.share) as f32;
-        (share > 0.0).then(|| (share, teaching.temperature as f32))
+        (share > 0.0).then_some((share, teaching.temperature as f32))
     }
 
     /// Weight of each head that looks further ahead.

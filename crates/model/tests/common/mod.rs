@@ -5,9 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use heldout_base::rng::{Random, streams};
-use heldout_kernels::{
-    Device, LossReport, LossSpec, NoiseKey, PassKind, Precision, Smoothing, Tape,
-};
+use heldout_kernels::{Device, LossReport, LossSpec, NoiseKey, PassKind, Precision, Tape};
 use heldout_model::{Model, ModelConfig, NoiseRates, QkNorm, Tied, Tokens, huggingface};
 use safetensors::SafeTensors;
 use serde_json::Value;

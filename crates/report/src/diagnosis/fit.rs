@@ -79,7 +79,8 @@ fn overfitting(chart: &Chart) -> Option<Finding> {
     if best.step >= last.step || !is_learning || !is_gap {
         return None;
     }
-    if !is_certain && !(rise > TREND_LEAST && is_rising(chart, best.step)) {
+    let rises = rise > TREND_LEAST && is_rising(chart, best.step);
+    if !is_certain && !rises {
         return None;
     }
     let wasted = 1.0 - best.step as f64 / last.step as f64;

@@ -52,17 +52,18 @@ fn diverged(chart: &Chart) -> Option<Finding> {
     }
     let guard = chart.summary.guards.first();
     let step = chart.steps.iter().find(|s| !s.objective.is_finite()).map(|s| s.step);
+    let stopped = chart.summary.stopped.as_ref().filter(|_| is_stopped);
     // The first trace of it: what the guard saw, a loss that is no number, or the turn.
     let traces = [
         guard.map(|g| g.step),
         step,
         broken.map(|e| e.step),
         rise.as_ref().map(|r| r.since),
-        chart.summary.stopped.as_ref().filter(|_| is_stopped).map(|s| s.step),
+        stopped.map(|s| s.step),
     ];
     let since_step = traces.into_iter().flatten().min();
     let mut evidence = Vec::new();
-    if let Some(stopped) = chart.summary.stopped.as_ref().filter(|_| is_stopped) {
+    if let Some(stopped) = stopped {
         evidence.push(format!("the run was stopped at step {}: {}", stopped.step, stopped.detail));
     }
     if let Some(guard) = guard {
@@ -84,11 +85,12 @@ fn diverged(chart: &Chart) -> Option<Finding> {
             loss(best.loss_valid)
         ));
     }
+    let said = stopped.map(|stopped| stopped.detail.as_str());
     let since = since_step.map_or(String::new(), |step| format!(" at step {}", count(step)));
     Some(Finding {
         kind: Kind::Diverged,
         severity: Severity::Bad,
-        sentence: format!("diverged{since}: {}", what_broke(chart, is_stopped)),
+        sentence: format!("diverged{since}: {}", what_broke(chart, said)),
         since_step,
         nats: rise.map(|rise| rise.nats).filter(|nats| *nats < NATS_MOST),
         evidence,
@@ -96,10 +98,10 @@ fn diverged(chart: &Chart) -> Option<Finding> {
     })
 }
 
-fn what_broke(chart: &Chart, is_stopped: bool) -> String {
-    let detail = chart.summary.stopped.as_ref().map(|stopped| stopped.detail.clone());
-    match detail.filter(|detail| is_stopped && !detail.is_empty()) {
-        Some(detail) => detail,
+/// `said` is what the run itself gave as the reason, if that is why it ended.
+fn what_broke(chart: &Chart, said: Option<&str>) -> String {
+    match said.filter(|detail| !detail.is_empty()) {
+        Some(detail) => detail.to_owned(),
         None if chart.evaluations().iter().any(|e| !e.loss_train.is_finite()) => {
             "the loss is no number any more".to_owned()
         }

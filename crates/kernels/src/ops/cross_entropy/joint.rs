@@ -154,13 +154,10 @@ pub(crate) fn joint(
         let moved = Work::moved((logits.len() + lessons.len()) * 2);
         let since = profiler.now();
         let outcome = &mut sums[2 * part.start..2 * part.end];
-        let targets = &inputs.targets[part.clone()];
-        let wanted = match gradients {
-            Some(_) => Wanted::Gradient(Storage::Floats),
-            None => Wanted::Loss,
-        };
+        let wanted = gradients.as_ref().map(|_| Wanted::Gradient(Storage::Floats));
+        let wanted = wanted.unwrap_or(Wanted::Loss);
         let unit = Unit { isa: device.isa(), spec, joint, wanted };
-        losses(device, arena, logits, lessons, outcome, targets, unit);
+        losses(device, arena, logits, lessons, outcome, &inputs.targets[part.clone()], unit);
         profiler.span("softmax and joint loss", None, since, moved);
         if let Some(Gradients { dx, dhead, into }) = &mut gradients {
             let dlogits = Mat::new(logits, count, vocabulary);
