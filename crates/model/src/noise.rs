@@ -166,7 +166,7 @@ impl Noise {
         let amplitude = neftune_amplitude(self.rates.neftune, seq_len, width);
         let uniform = Uniform { amplitude, stream: Site::Neftune.stream(0) };
         EmbeddingNoise {
-            replace: replacing.then(|| Dropout {
+            replace: replacing.then_some(Dropout {
                 p: self.rates.replace,
                 stream,
                 sharing: Sharing::Row,
