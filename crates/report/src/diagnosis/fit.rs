@@ -94,7 +94,7 @@ fn overfitting(chart: &Chart) -> Option<Finding> {
             nats(last.loss_valid)
         ),
         format!(
-            "meanwhile the training loss fell from {} to {}: the gap grew from {} to {} ± {}",
+            "meanwhile the training loss went from {} to {}: the gap grew from {} to {} ± {}",
             nats(best.loss_train),
             nats(last.loss_train),
             nats(best.gap),

@@ -26,6 +26,8 @@ const ROSE_NATS: f64 = 0.05;
 /// Update ratios above: a thirtieth of the weights changes in one update. The usual is a
 /// thousandth (practice; Karpathy's lectures), a small model's may be ten times that.
 const RATIO_HIGH: f64 = 0.03;
+/// Above: no other sign is needed.
+const RATIO_HUGE: f64 = 0.1;
 /// Below: after ten thousand updates in one direction the weights would have changed by half.
 const RATIO_LOW: f64 = 5e-5;
 /// Share of steps that spike or are held back by the guard.
@@ -151,7 +153,8 @@ fn rate_too_high(chart: &Chart) -> Option<Finding> {
         rise.is_some(),
         many(vitals.loss_spikes),
         many(vitals.guard_interventions),
-        ratio.is_some(),
+        // The small weights of a young run move far, too: alone only what is far beyond that counts.
+        ratio.is_some_and(|ratio| ratio > RATIO_HUGE),
     ];
     if !signs.contains(&true) {
         return None;
@@ -176,7 +179,7 @@ fn rate_too_high(chart: &Chart) -> Option<Finding> {
         evidence.push(format!("the explosion guard held back {n} updates"));
     }
     let since_step = rise.as_ref().map(|rise| rise.since);
-    let is_bad = signs.iter().filter(|sign| **sign).count() > 1 || ratio.is_some_and(|r| r > 0.1);
+    let is_bad = signs.iter().filter(|sign| **sign).count() > 1 || signs[3];
     Some(Finding {
         kind: Kind::RateTooHigh,
         severity: if is_bad { Severity::Bad } else { Severity::Warning },
