@@ -200,7 +200,7 @@ pub fn study(root: &Path) -> StudyDir {
     arms.extend(WORTH.iter().map(|(name, _)| Arm {
         name: format!("no-{name}"),
         settings: vec![format!("regularize.{name}=false")],
-        on: Vec::new(),
+        ..Arm::default()
     }));
     let study = Study {
         format: FORMAT,
