@@ -87,7 +87,7 @@ pub fn look(study: &Study, events: &[TrialEvent], seeds: u64) -> Look {
 }
 
 /// Whether two one-sided t-tests, each at half of `level`, place the mean within ±`rope`.
-fn is_equivalent(values: &[f64], rope: f64, level: f64) -> bool {
+pub(super) fn is_equivalent(values: &[f64], rope: f64, level: f64) -> bool {
     let Some(mean) = estimate(values) else { return false };
     if mean.standard_error == 0.0 {
         return mean.mean.abs() < rope;
