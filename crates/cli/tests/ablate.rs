@@ -107,7 +107,7 @@ fn two_workers_find_the_same_and_only_the_best_model_is_kept() {
     scratch.ok(&ask("one", &["--quiet"]));
     let two = scratch.ok(&ask("two", &["--workers", "2"]));
     assert_eq!(losses(&scratch.join("one")), losses(&scratch.join("two")));
-    for word in ["without dropout", "verdict", "noise", "test split", "best model", "next"] {
+    for word in ["when dropped", "verdict", "noise", "test split", "best model", "next"] {
         assert!(two.out.contains(word), "{word}: {}", two.out);
     }
     assert!(two.err.contains("[6/6]") && two.err.contains("no test split"), "{}", two.err);
@@ -148,8 +148,8 @@ fn a_budget_and_ctrl_c_leave_whole_pairs_and_the_study_goes_on() {
         assert!(began.elapsed() < Duration::from_secs(60), "nothing happens");
         std::thread::sleep(Duration::from_millis(20));
     }
-    let status = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]);
-    assert!({ status }.status().expect("there is a kill command").success());
+    let kill = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(kill.expect("there is a kill command").success());
     assert_eq!(child.wait().expect("it ends").code(), Some(130));
     let study: Value =
         serde_json::from_slice(&std::fs::read(scratch.join("b/study.json")).expect("a study"))
