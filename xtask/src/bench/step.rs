@@ -8,7 +8,7 @@ use anyhow::bail;
 use heldout_base::rng::{Random, Stream};
 use heldout_kernels::profile::Profile;
 use heldout_kernels::{
-    Device, LossSpec, NoiseKey, PassKind, Precision, Role, Sharing, Smoothing, Tape,
+    Device, LossSpec, NoiseKey, PassKind, Precision, Role, Sharing, Tape,
 };
 use heldout_model::{Model, ModelConfig, NoiseRates, Tokens};
 use heldout_optim::{Optimizer, OptimizerSpec, Segment, Update, clip, segment};

@@ -184,7 +184,7 @@ impl<'a> StudyBoard<'a> {
         let worker = now.running.iter().find(|(_, spec)| here(spec)).map(|(worker, _)| *worker);
         if let Some(worker) = worker {
             let Progress { step, of } = lock(&self.progress)[worker];
-            let percent = if of > 0 { 100 * step.min(of) / of } else { 0 };
+            let percent = (100 * step.min(of)).checked_div(of).unwrap_or(0);
             return (format!("{percent}%"), Paint::Series(1));
         }
         if trials.failure(arm, seed).is_some() {

@@ -80,7 +80,7 @@ pub struct TrialResult {
     /// On the training sample, measured alike.
     #[serde(with = "number")]
     pub loss_train: f64,
-    /// `loss_valid − loss_train` of the same evaluation.
+    /// `loss_valid − loss_train`.
     #[serde(with = "number")]
     pub gap: f64,
     /// The step of the best weights.

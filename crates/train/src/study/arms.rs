@@ -361,10 +361,10 @@ fn factorial(factors: &[Factor]) -> Result<(Vec<Arm>, Vec<Contrast>), RecipeErro
     });
     let sign = |set: usize, i: usize| if is_on(set, i) { -1.0 } else { 1.0 };
     let mut contrasts = Vec::new();
-    for i in 0..count {
+    for (i, factor) in factors.iter().enumerate() {
         let share = 1.0 / (1 << (count - 1)) as f64;
         let terms = sets.iter().map(|set| term(name(*set), share * sign(*set, i))).collect();
-        contrasts.push(contrast(&factors[i].name, ContrastKind::Main, terms));
+        contrasts.push(contrast(&factor.name, ContrastKind::Main, terms));
     }
     for i in 0..count {
         for j in i + 1..count {

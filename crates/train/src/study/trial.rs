@@ -201,7 +201,7 @@ fn finished(
         loss_test,
         loss_test_se,
         loss_train: evaluation.loss_train,
-        gap: evaluation.gap,
+        gap: loss_valid - evaluation.loss_train,
         best_step: best.step,
         steps: outcome.step,
         seconds: outcome.seconds,
