@@ -12,8 +12,7 @@ use std::time::Duration;
 use criterion::{Criterion, Throughput};
 use heldout_kernels::{
     Activation, AttentionNoise, Device, Dropout, EmbeddingNoise, HeadShape, Layout, LossSpec,
-    NoiseKey, Norm, Pass, PassKind, Precision, Role, Sharing, Smoothing, Tape, Var, Weight,
-    default_threads,
+    NoiseKey, Norm, Pass, PassKind, Precision, Role, Sharing, Tape, Var, Weight, default_threads,
 };
 
 /// B, T, C, H, V as everywhere; F = 4C, and 8C/3 in Llama's feed-forward layer.

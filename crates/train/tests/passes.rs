@@ -134,7 +134,7 @@ fn a_teacher_that_changes_stops_a_resume() {
     let weights = |done: &Done| done.path.join("model/model.safetensors");
     let kept = std::fs::read(weights(&teacher)).expect("weights");
     std::fs::copy(weights(&other), weights(&teacher)).expect("copied");
-    let error = go_on(&stopped).err().expect("another teacher");
+    let error = go_on(&stopped).expect_err("another teacher");
     assert!(matches!(error, TrainError::TeacherChanged { .. }), "{error:?}");
     std::fs::write(weights(&teacher), kept).expect("restored");
     go_on(&stopped).expect("the teacher is back");

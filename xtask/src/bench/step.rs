@@ -7,9 +7,7 @@ use std::time::Instant;
 use anyhow::bail;
 use heldout_base::rng::{Random, Stream};
 use heldout_kernels::profile::Profile;
-use heldout_kernels::{
-    Device, LossSpec, NoiseKey, PassKind, Precision, Role, Sharing, Tape,
-};
+use heldout_kernels::{Device, LossSpec, NoiseKey, PassKind, Precision, Role, Sharing, Tape};
 use heldout_model::{Model, ModelConfig, NoiseRates, Tokens};
 use heldout_optim::{Optimizer, OptimizerSpec, Segment, Update, clip, segment};
 use serde_json::{Value, json};

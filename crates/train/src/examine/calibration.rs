@@ -113,10 +113,13 @@ struct Curve {
     bend: f64,
 }
 
+/// Calls back with the logits and the target of every prediction.
+type Predictions<'a> = dyn FnMut(&mut dyn FnMut(&[f32], u32)) + 'a;
+
 /// Fits the temperature by Newton's method on β = 1/T, in which the loss is convex: its slope is
 /// E[z] − z_target and its bend Var[z] under softmax(βz). `predictions` gives all of them once a
 /// call, the same each time.
-pub fn fit_temperature(predictions: &mut dyn FnMut(&mut dyn FnMut(&[f32], u32))) -> Fit {
+pub fn fit_temperature(predictions: &mut Predictions) -> Fit {
     let mut beta = 1.0;
     let first = curve(beta, predictions);
     let (mut now, mut lowest) = (Curve { ..first }, (beta, first.loss));
@@ -139,7 +142,7 @@ pub fn fit_temperature(predictions: &mut dyn FnMut(&mut dyn FnMut(&[f32], u32)))
     Fit { temperature: 1.0 / lowest.0, gain: (first.loss - lowest.1).max(0.0) }
 }
 
-fn curve(beta: f64, predictions: &mut dyn FnMut(&mut dyn FnMut(&[f32], u32))) -> Curve {
+fn curve(beta: f64, predictions: &mut Predictions) -> Curve {
     let (mut loss, mut slope, mut bend, mut count) = (0.0, 0.0, 0.0, 0u64);
     predictions(&mut |logits, target| {
         let most = f64::from(logits[likeliest(logits) as usize]);
