@@ -221,8 +221,8 @@ fn a_million_tokens() {
         let estimated = begin.elapsed();
         losses(&model, &[2, 3, 4, 5, 6], &train[..100_000], 256);
         println!(
-            "vocabulary {vocabulary}, order {order}: {} n-grams, counted in {counted:.2?}, estimated \
-             after {estimated:.2?}, 100,000 scored after {:.2?}",
+            "vocabulary {vocabulary}, order {order}: {} n-grams, counted in {counted:.2?}, \
+             estimated after {estimated:.2?}, 100,000 scored after {:.2?}",
             counts.ngrams(order),
             begin.elapsed()
         );
