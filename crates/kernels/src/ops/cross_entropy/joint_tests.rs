@@ -159,8 +159,12 @@ impl Case {
 #[test]
 fn agrees_with_the_formula() {
     let plain = LossSpec::plain(0.5);
-    let smoothed =
-        LossSpec { smoothing: Smoothing::Uniform { epsilon: 0.1 }, z_loss: 0.05, confidence: 0.0, scale: 0.5 };
+    let smoothed = LossSpec {
+        smoothing: Smoothing::Uniform { epsilon: 0.1 },
+        z_loss: 0.05,
+        confidence: 0.0,
+        scale: 0.5,
+    };
     for device in devices() {
         for (rows, seq_len, vocabulary) in [(1, 1, 2), (6, 3, 11), (24, 8, 70)] {
             for (twins, teaching) in [
