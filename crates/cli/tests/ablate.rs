@@ -107,7 +107,9 @@ fn two_workers_find_the_same_and_only_the_best_model_is_kept() {
     scratch.ok(&ask("one", &["--quiet"]));
     let two = scratch.ok(&ask("two", &["--workers", "2"]));
     assert_eq!(losses(&scratch.join("one")), losses(&scratch.join("two")));
-    for word in ["without dropout", "verdict", "noise", "test split", "best model", "next"] {
+    for word in
+        ["loss when dropped", "dropout", "verdict", "noise", "test split", "best model", "next"]
+    {
         assert!(two.out.contains(word), "{word}: {}", two.out);
     }
     assert!(two.err.contains("[6/6]") && two.err.contains("no test split"), "{}", two.err);

@@ -131,11 +131,12 @@ impl Run<'_> {
 
     /// The raw weights first: some averages want to know how good they are.
     fn evaluate_sets(&mut self) -> Vec<Evaluated> {
-        let raw = self.timed(Part::Evaluation, |run| run.evaluate_set(Weights::Raw));
-        self.timed(Part::Average, |Run { setup, state, .. }| {
-            let offer = Kept { step: state.progress.step, loss: raw.valid.loss };
-            let State { parameters, averages, .. } = state;
+        let raw = self.timed(Part::Evaluation, |run| {
+            let raw = run.evaluate_set(Weights::Raw);
+            let Run { setup, state: State { parameters, averages, progress, .. }, .. } = run;
+            let offer = Kept { step: progress.step, loss: raw.valid.loss };
             setup.plan.average_evaluated(&setup.device, parameters, averages, offer);
+            raw
         });
         let averages = self.state.filled_averages().into_iter();
         let averages =

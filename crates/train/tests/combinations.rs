@@ -27,15 +27,21 @@ struct Case {
     stop: u64,
 }
 
-/// Each technique with its example, or not at all; decay may be of the kind that l2 excludes.
+/// Each technique with its example (and that of a technique without which it does nothing), or not
+/// at all; decay may be of the kind that l2 excludes.
 fn cases() -> impl Strategy<Value = Case> {
     let coupled = r#"regularize.weight-decay={ rate = 0.1, method = "coupled" }"#;
-    let mut pool: Vec<String> = CATALOGUE.iter().map(example).collect();
-    pool.push(coupled.to_owned());
+    let mut pool: Vec<Vec<String>> = CATALOGUE.iter().map(settings_of).collect();
+    pool.push(vec![coupled.to_owned()]);
     let chosen = prop::collection::vec(prop::bool::weighted(0.4), pool.len());
     (chosen, 1..STEPS).prop_map(move |(chosen, stop)| {
-        let settings = pool.iter().zip(chosen).filter(|(_, chosen)| *chosen);
-        let settings = settings.map(|(setting, _)| setting.clone()).collect();
+        let chosen = pool.iter().zip(chosen).filter(|(_, chosen)| *chosen);
+        let mut settings: Vec<String> = Vec::new();
+        for setting in chosen.flat_map(|(one, _)| one) {
+            if !settings.contains(setting) {
+                settings.push(setting.clone());
+            }
+        }
         Case { settings, stop }
     })
 }

@@ -5,34 +5,9 @@ mod support;
 
 use heldout_model::Tied;
 use heldout_record::Event;
-use heldout_regularize::{Assembled, CATALOGUE, Entry, Plan, Settings, Value, find};
+use heldout_regularize::{Assembled, CATALOGUE, Entry, Plan};
 use heldout_train::TrainError;
 use support::*;
-
-/// The technique's example as a command-line setting.
-fn example(entry: &Entry) -> String {
-    let value = |value: &Value| match value {
-        Value::Number(number) => number.to_string(),
-        Value::Text(text) => format!("\"{text}\""),
-        other => panic!("{}: no way to write {other:?} yet", entry.name()),
-    };
-    let Settings { main, knobs } = entry.example_settings();
-    let text = match main {
-        Some(main) => value(&main),
-        None => {
-            let knobs: Vec<_> = knobs.iter().map(|(k, v)| format!("{k} = {}", value(v))).collect();
-            format!("{{ {} }}", knobs.join(", "))
-        }
-    };
-    format!("regularize.{}={text}", entry.name())
-}
-
-/// The example, behind that of a technique without which it does nothing.
-fn settings_of(entry: &Entry) -> Vec<String> {
-    let technique = (entry.build)(&entry.example_settings()).expect("an example builds");
-    let companion = technique.companion().map(|name| find(name).expect("registered"));
-    companion.into_iter().chain([entry]).map(example).collect()
-}
 
 fn off(entry: &Entry) -> String {
     format!("regularize.{}=off", entry.name())

@@ -153,7 +153,7 @@ fn rate_too_high(chart: &Chart) -> Option<Finding> {
         rise.is_some(),
         many(vitals.loss_spikes),
         many(vitals.guard_interventions),
-        // The small weights of a young run move far, too: alone only what is far beyond that counts.
+        // The small weights of a young run move far, too: alone only far more than that counts.
         ratio.is_some_and(|ratio| ratio > RATIO_HUGE),
     ];
     if !signs.contains(&true) {

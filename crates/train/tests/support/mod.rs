@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use heldout_base::rng::{Random, streams};
 use heldout_record::weights::WeightFile;
 use heldout_record::{Event, RunDir};
-use heldout_regularize::{Entry, Settings, Value};
+use heldout_regularize::{Entry, Settings, Value, find};
 use heldout_train::recipe::Recipe;
 use heldout_train::{Control, Job, Observer, Outcome, TrainError, prepare_job, resume, train};
 
@@ -242,4 +242,11 @@ pub fn example(entry: &Entry) -> String {
         }
     };
     format!("regularize.{}={text}", entry.name())
+}
+
+/// The example, behind that of a technique without which it does nothing.
+pub fn settings_of(entry: &Entry) -> Vec<String> {
+    let technique = (entry.build)(&entry.example_settings()).expect("an example builds");
+    let companion = technique.companion().map(|name| find(name).expect("registered"));
+    companion.into_iter().chain([entry]).map(example).collect()
 }
