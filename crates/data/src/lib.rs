@@ -20,6 +20,7 @@ mod map;
 mod prefetch;
 mod prepare;
 mod read;
+mod repetition;
 mod split;
 mod spool;
 mod store;
@@ -37,4 +38,5 @@ pub use prepare::{
     DuplicatePolicy, PrepareSpec, Prepared, Progress, TokenizerSpec, ValidationSpec, prepare,
 };
 pub use read::{Document, documents};
+pub use repetition::{Repetition, repetition};
 pub use store::TokenStore;

@@ -25,7 +25,7 @@ mod state;
 mod trainer;
 mod validation;
 
-pub use advise::{Advice, Regime, advise};
+pub use advise::{Advice, Choice, Figures, Regime, advise};
 pub use control::{Control, Observer};
 pub use error::{ExitKind, TrainError};
 pub use evaluate::{Evaluation, Split, evaluate_files, evaluate_run};
