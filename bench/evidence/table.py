@@ -72,7 +72,7 @@ def value_of(line, of):
 def load(paths):
     """{arm: {seed: line}}; a later line of the same run replaces an earlier one."""
     arms = {}
-    for path in paths:
+    for path in [path for path in paths if Path(path).exists()]:
         for text in Path(path).read_text().splitlines():
             line = json.loads(text)
             arms.setdefault(line["arm"], {})[line["seed"]] = line

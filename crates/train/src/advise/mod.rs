@@ -102,7 +102,8 @@ pub fn advise(
     let figures = figures::figures(&plain);
     let regime = regime(&figures);
     let (mut advised, mut choices) = (recipe.clone(), Vec::new());
-    for choice in cocktail::cocktail(&figures, regime) {
+    let named = recipe.names("optimizer.name").then_some(plain.recipe.optimizer.name.as_str());
+    for choice in cocktail::cocktail(&figures, regime, named) {
         if choice.is_free(recipe) {
             advised.set(&format!("{}={}", choice.key, choice.value))?;
             choices.push(choice);
