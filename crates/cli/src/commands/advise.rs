@@ -1,6 +1,5 @@
 //! `heldout advise DATA`: what the data is like, and a recipe to start from, with reasons.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -87,7 +86,7 @@ fn print_findings(advice: &Advice, console: &Console) -> Result<(), Failure> {
     let rows = [
         ("repetition", advice.repetition.clone()),
         ("model", advice.size.clone()),
-        ("overfitting", advice.overfitting.clone()),
+        ("overfits", advice.overfitting.clone()),
         ("regime", advice.regime.sentence().to_owned()),
     ];
     print_table(&rows.map(|(label, text)| (label.to_owned(), text)), console)?;
