@@ -97,6 +97,7 @@ def run_one(study, arm, seed, options):
             raise SystemExit(f"{study['name']} {arm} {seed}: {done.stderr[-2000:]}")
         line = {"study": study["name"], "arm": arm, "seed": seed, "key": key_of(study, arm, seed)}
         line.update(summary(json.loads(done.stdout)))
+        line["settings"], line["corpus"] = settings, corpus
         line["seconds_wall"] = round(time.time() - began, 1)
         line["evaluations"] = evaluations(run)
         if "test" in parts:
