@@ -26,7 +26,8 @@ impl Repetition {
     }
 }
 
-/// Text of about this many bytes is a passage: longer than a stock phrase, shorter than a paragraph.
+/// Text of about this many bytes is a passage: longer than a stock phrase, shorter than a
+/// paragraph.
 const PASSAGE_BYTES: f64 = 64.0;
 /// Fewer tokens than this can agree by chance, whatever the tokenizer.
 const WINDOW_MIN: u64 = 12;
@@ -87,7 +88,8 @@ fn is_text(window: &[u32]) -> bool {
     distinct.len() >= DISTINCT_MIN
 }
 
-/// How many tokens from `one` on equal those from `other` on; the earlier passage ends at the later.
+/// How many tokens from `one` on equal those from `other` on; the earlier passage ends where the
+/// later begins.
 fn common(store: &TokenStore, one: u64, other: u64, tokens: u64) -> u64 {
     const STEP: usize = 256;
     let most = (tokens - other).min(other - one);

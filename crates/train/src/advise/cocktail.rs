@@ -20,13 +20,13 @@ pub struct Choice {
     pub why: String,
 }
 
-/// (passes over unique text, dropout behind each branch) at [`CAPACITY_MEASURED`] parameters a token.
-/// Measured at 11 and 14 passes (bench/evidence); the first point follows Xue 2023 and Liu 2025, the
-/// last is drawn out from the others.
+/// (passes over unique text, dropout behind each branch) at [`CAPACITY_MEASURED`] parameters a
+/// token. Measured at 11 and 14 passes (bench/evidence); the first point follows Xue 2023 and Liu
+/// 2025, the last is drawn out from the others.
 const DROPOUT: &[(f64, f64)] = &[(1.5, 0.0), (11.0, 0.06), (40.0, 0.15)];
 
-/// Decay for Muon at its usual rate, whatever the passes: 0.5 slowed learning a lot where 0.1 did not
-/// (bench/evidence).
+/// Decay for Muon at its usual rate, whatever the passes: 0.5 slowed learning a lot where 0.1 did
+/// not (bench/evidence).
 const DECAY_MUON: f64 = 0.1;
 
 /// (passes over unique text, decay for AdamW): on fixed data thirty times the usual 0.1 (Kim 2025);
@@ -57,11 +57,13 @@ pub fn interpolate(points: &[(f64, f64)], x: f64) -> f64 {
 
 impl Choice {
     /// Whether the user left open what this choice would set, and what it would lean on: a rate
-    /// belongs to its optimizer.
+    /// belongs to its optimizer, and weights that come from elsewhere are not to be changed much.
     pub fn is_free(&self, recipe: &Recipe) -> bool {
-        let table = self.key.split('.').next().unwrap_or(self.key);
-        let leans = match table {
-            "optimizer" => recipe.names("optimizer") || recipe.names("model.from"),
+        let leans = match self.key {
+            "optimizer.name" | "optimizer.learning-rate" => {
+                recipe.names("optimizer") || recipe.names("model.from")
+            }
+            "regularize.weight-decay" => recipe.names("model.from"),
             _ => false,
         };
         !leans && !recipe.names(self.key)
@@ -84,10 +86,10 @@ pub fn cocktail(figures: &Figures, regime: Regime, optimizer: Option<&str>) -> V
     );
     match dropout(figures) {
         rate if rate > 0.0 => {
+            let (branch, hidden) = (number(rate), number(2.0 * rate));
             let value = format!(
-                "{{ attention-output = {rate}, feed-forward-hidden = {}, \
-                 feed-forward-output = {rate} }}",
-                number(2.0 * rate)
+                "{{ attention-output = {branch}, feed-forward-hidden = {hidden}, \
+                 feed-forward-output = {branch} }}"
             );
             let why = format!(
                 "{seen}; not on embeddings, where it slows learning (Xue 2023; bench/evidence)"

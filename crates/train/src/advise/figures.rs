@@ -1,5 +1,5 @@
-//! The numbers that advice rests on: how much text there is, how often it will be seen, by how large
-//! a model.
+//! The numbers that advice rests on: how much text there is, how often it will be seen, by how
+//! large a model.
 
 use heldout_data::repetition;
 use serde::Serialize;

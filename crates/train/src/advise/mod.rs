@@ -102,7 +102,8 @@ pub fn advise(
     let figures = figures::figures(&plain);
     let regime = regime(&figures);
     let (mut advised, mut choices) = (recipe.clone(), Vec::new());
-    let named = recipe.names("optimizer.name").then_some(plain.recipe.optimizer.name.as_str());
+    let fixed = recipe.names("optimizer") || recipe.names("model.from");
+    let named = fixed.then_some(plain.recipe.optimizer.name.as_str());
     for choice in cocktail::cocktail(&figures, regime, named) {
         if choice.is_free(recipe) {
             advised.set(&format!("{}={}", choice.key, choice.value))?;
@@ -194,7 +195,8 @@ fn repetition(figures: &Figures) -> String {
 
 fn size(figures: &Figures) -> String {
     format!(
-        "{:.2} M parameters, {:.1} for each unique token; {:.1} passes over the text, {:.0} updates",
+        "{:.2} M parameters, {:.1} for each unique token; {:.1} passes over the text, {:.0} \
+         updates",
         figures.parameters / 1e6,
         figures.parameters_per_token,
         figures.epochs,
