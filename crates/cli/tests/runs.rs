@@ -104,11 +104,17 @@ fn validate_and_advise() {
     }
     assert_eq!(json(&scratch.ok(&["validate", "tiny.toml", "--json"]).out)["valid"], true);
     let text = scratch.ok(&["advise", "text.txt"]).out;
-    for word in ["regime", "proposed", "model.layers", "heldout train text.txt"] {
+    for word in ["regime", "repetition", "proposed", "model.layers", "text.txt --write"] {
         assert!(text.contains(word), "no {word} in {text}");
     }
     let value = json(&scratch.ok(&["advise", "text.txt", "--json"]).out);
     assert!(value["reasons"].as_array().expect("a list").len() > 5);
+    assert!(value["figures"]["parameters_per_token"].as_f64().expect("a number") > 0.0);
+    let text = scratch.ok(&["advise", "text.txt", "--write", "advised.toml"]).out;
+    assert!(text.contains("heldout train advised.toml"), "{text}");
+    scratch.ok(&["validate", "advised.toml"]);
+    let again = scratch.fails(2, &["advise", "text.txt", "--write", "advised.toml"]);
+    assert!(again.contains("exists already"), "{again}");
     assert!(!scratch.join("runs").exists());
 }
 

@@ -21,6 +21,7 @@ pub mod ngram;
 mod prefetch;
 mod prepare;
 mod read;
+mod repetition;
 mod split;
 mod spool;
 mod store;
@@ -38,4 +39,5 @@ pub use prepare::{
     DuplicatePolicy, PrepareSpec, Prepared, Progress, TokenizerSpec, ValidationSpec, prepare,
 };
 pub use read::{Document, documents};
+pub use repetition::{Repetition, repetition};
 pub use store::TokenStore;

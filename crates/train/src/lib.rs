@@ -33,7 +33,7 @@ mod teachers;
 mod trainer;
 mod validation;
 
-pub use advise::{Advice, Regime, advise};
+pub use advise::{Advice, Choice, Figures, Regime, advise};
 pub use baseline::{BaselineEvaluation, Reference};
 pub use control::{Control, Observer};
 pub use error::{ExitKind, TrainError};

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use heldout_kernels::{Device, Precision};
 use heldout_model::generate::{Sampling, generate};
 use heldout_record::{Event, RunDir};
+use heldout_train::recipe::Recipe;
 use heldout_train::session::Session;
-use heldout_train::{Regime, Split, advise, evaluate_files, evaluate_run};
+use heldout_train::{Advice, Regime, Split, advise, evaluate_files, evaluate_run};
 use support::*;
 
 fn device() -> Arc<Device> {
@@ -139,24 +140,43 @@ fn training_goes_on_from_a_models_weights() {
     assert!(error.to_string().contains("no effect beside `from`"), "{error}");
 }
 
+const SMALL: &str = r#"
+data = { validation = "last 10%", tokenizer = "char", duplicates = "report" }
+model = { layers = 2, heads = 2, width = 16, context = 16 }
+batch = { size = 8 }
+"#;
+
 #[test]
 fn advice_names_the_regime_and_gives_a_recipe_that_runs() {
     // Large enough not to count as tiny, whatever the horizon.
     let data = support::write_corpus("advice.txt", 2000).display().to_string();
-    let job = |horizon: &str| {
-        let mut recipe = support::recipe(&[horizon]);
+    let of = |settings: &[&str]| {
+        let mut recipe = Recipe::parse(SMALL, "small.toml").expect("it is TOML");
         recipe.set_data(std::slice::from_ref(&data)).expect("a path");
-        heldout_train::prepare_job(&recipe, &cache(), &mut |_| {}).expect("a job")
+        settings.iter().for_each(|setting| recipe.set(setting).expect("a setting"));
+        advise(&recipe, &cache(), &mut |_| {}).expect("advice").0
     };
-    let advice = advise(&job("schedule.horizon=200 epochs"));
+    let advice = of(&["schedule.horizon=200 epochs"]);
     assert_eq!(advice.regime, Regime::FixedData);
     assert!(advice.findings.iter().any(|t| t.contains("training tokens")));
-    assert!(advice.advice.iter().any(|t| t.contains("dropout")));
-    let recipe = heldout_train::recipe::Recipe::parse(&advice.recipe, "advice.toml");
-    recipe.expect("it is TOML").draft().expect("it is a recipe");
-    assert_eq!(advise(&job("schedule.horizon=1 epochs")).regime, Regime::OnePass);
-    let tiny = support::job(&["schedule.horizon=200 epochs"]).expect("a job");
-    assert_eq!(advise(&tiny).regime, Regime::Tiny);
+    assert!(advice.figures.repeated < 0.01, "{:?}", advice.figures);
+    let dropout = |advice: &Advice| {
+        advice.choices.iter().find(|c| c.key == "regularize.dropout").map(|c| c.value.clone())
+    };
+    assert!(dropout(&advice).is_some_and(|sites| sites.contains("attention-output = 0.")));
+    assert!(advice.recipe.contains("# advice: "), "{}", advice.recipe);
+    let recipe = Recipe::parse(&advice.recipe, "advice.toml").expect("it is TOML");
+    recipe.draft().expect("it is a recipe");
+    // Again, the recipe itself has nothing left to advise on.
+    let (again, _) = advise(&recipe, &cache(), &mut |_| {}).expect("advice");
+    assert_eq!(again.choices, []);
+    let own = of(&["schedule.horizon=200 epochs", "regularize.dropout=0.05"]);
+    assert_eq!(dropout(&own), None, "what the user wrote stays");
+    let once = of(&["schedule.horizon=1 epochs"]);
+    assert_eq!((once.regime, dropout(&once).as_deref()), (Regime::OnePass, Some("false")));
+    let tiny = support::recipe(&["schedule.horizon=200 epochs"]);
+    let (tiny, _) = advise(&tiny, &cache(), &mut |_| {}).expect("advice");
+    assert_eq!(tiny.regime, Regime::Tiny);
 }
 
 #[test]

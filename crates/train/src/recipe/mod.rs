@@ -80,6 +80,15 @@ impl Recipe {
         self.set(&format!("data.train=[{}]", list.join(", ")))
     }
 
+    /// Whether somebody wrote this key, or any key of this table.
+    pub fn names(&self, key: &str) -> bool {
+        let (table, name) = key.split_once('.').unwrap_or((key, ""));
+        let Some(tree::Value::Table(table)) = self.root.get(table).map(|e| &e.node.value) else {
+            return false;
+        };
+        if name.is_empty() { !table.entries.is_empty() } else { table.get(name).is_some() }
+    }
+
     /// Checks every name, type, range and effect.
     pub fn draft(&self) -> Result<Draft, RecipeError> {
         draft::read(&self.root)

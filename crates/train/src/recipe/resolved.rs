@@ -49,6 +49,8 @@ pub enum OriginSource {
     Data,
     /// Follows from the machine.
     Machine,
+    /// `heldout advise` chose it by what the data is like.
+    Advice,
 }
 
 impl std::fmt::Display for Origin {
@@ -59,6 +61,7 @@ impl std::fmt::Display for Origin {
             OriginSource::Default => write!(f, "default")?,
             OriginSource::Data => write!(f, "from the data")?,
             OriginSource::Machine => write!(f, "from the machine")?,
+            OriginSource::Advice => write!(f, "advice")?,
         }
         if !self.reason.is_empty() {
             write!(f, ": {}", self.reason)?;
