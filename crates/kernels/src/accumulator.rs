@@ -77,11 +77,14 @@ impl<'a> Accumulator<'a> {
             if into == Accumulate::Add {
                 self.all[taken.clone()].fill(0.0);
             }
-            let rest = [free.start..taken.start, taken.end..free.end];
-            let rest = rest.into_iter().filter(|part| !part.is_empty());
-            let before = self.unwritten.len();
-            self.unwritten.splice(index..=index, rest);
-            index += self.unwritten.len() + 1 - before;
+            let (before, after) = (free.start..taken.start, taken.end..free.end);
+            self.unwritten.remove(index);
+            for part in [before, after] {
+                if !part.is_empty() {
+                    self.unwritten.insert(index, part);
+                    index += 1;
+                }
+            }
         }
     }
 }
