@@ -54,7 +54,7 @@ fn passes_after_the_second_allocate_nothing() {
             let noise = NoiseKey { seed: 1, step, first_sequence: 0 };
             let kind = PassKind::TrainFirst { gradients: &mut gradients, noise };
             let mut pass = tape.pass(&parameters, kind);
-            little.loss_on(&mut pass, &ids, &targets, 0.1, &spec);
+            little.loss(&mut pass, &ids, &targets, 0.1, &spec);
             pass.backward();
             drop(pass);
             counts.push(CALLS.load(Ordering::Relaxed) - before);

@@ -22,7 +22,7 @@ fn step(tape: &mut Tape, little: &Little, parameters: &[f32], p: f32) -> (LossRe
     let mut gradients = vec![0.0; parameters.len()];
     let kind = PassKind::Train { gradients: &mut gradients, noise: key(3) };
     let mut pass = tape.pass(parameters, kind);
-    let report = little.loss(&mut pass, &ids(4), p, &SPEC);
+    let report = little.loss(&mut pass, &ids(4), &targets(&ids(4)), p, &SPEC);
     pass.backward();
     drop(pass);
     (report, gradients)
@@ -100,7 +100,7 @@ fn micro_batches_add_up_to_the_batch() {
                 let noise = key((index * size) as u64);
                 let kind = PassKind::Train { gradients: &mut gradients, noise };
                 let mut pass = tape.pass(&parameters, kind);
-                total += little.loss(&mut pass, ids, p, &SPEC).objective_sum;
+                total += little.loss(&mut pass, ids, &targets(ids), p, &SPEC).objective_sum;
                 pass.backward();
             }
             (total, gradients)
@@ -123,7 +123,7 @@ fn without_noise_training_equals_evaluation() {
     let mut tape = tape(2);
     let (trained, _) = step(&mut tape, &little, &parameters, 0.0);
     let mut pass = tape.pass(&parameters, PassKind::Evaluate);
-    let evaluated = little.loss(&mut pass, &ids(4), 0.9, &SPEC);
+    let evaluated = little.loss(&mut pass, &ids(4), &targets(&ids(4)), 0.9, &SPEC);
     assert_eq!(trained, evaluated);
     let sum: f64 = pass.token_nll().iter().map(|&nll| nll as f64).sum();
     assert!((sum - evaluated.nll_sum).abs() < 1e-9);

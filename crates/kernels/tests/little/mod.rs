@@ -74,12 +74,7 @@ impl Little {
         all
     }
 
-    pub fn loss(&self, pass: &mut Pass, ids: &[u32], p: f32, spec: &LossSpec) -> LossReport {
-        self.loss_on(pass, ids, &targets(ids), p, spec)
-    }
-
-    /// The same with given targets.
-    pub fn loss_on(
+    pub fn loss(
         &self,
         pass: &mut Pass,
         ids: &[u32],
