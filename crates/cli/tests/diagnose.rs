@@ -93,14 +93,16 @@ fn diagnose(scratch: &Scratch, settings: &[&str], more: &[&str]) -> Value {
     serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("{error} in {}", ran.out))
 }
 
-/// The main finding is `main`; whatever else is called wrong must be in `allowed`.
+/// The main finding is `main`; whatever else is called wrong must be in `allowed`, or be what most
+/// runs with something wrong are: worse than an n-gram model.
 fn check(found: &Value, main: &str, allowed: &[&str]) {
     assert_eq!(found["kind"], main, "{found:#}");
     for finding in found["findings"].as_array().expect("a list") {
         let (kind, severity) = (finding["kind"].as_str(), finding["severity"].as_str());
         let is_wrong = matches!(severity, Some("bad" | "warning"));
         let kind = kind.expect("a kind");
-        assert!(!is_wrong || kind == main || allowed.contains(&kind), "{kind}: {found:#}");
+        let is_expected = kind == main || kind == "below-baseline" || allowed.contains(&kind);
+        assert!(!is_wrong || is_expected, "{kind}: {found:#}");
     }
 }
 

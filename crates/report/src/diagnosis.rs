@@ -45,6 +45,8 @@ pub enum Kind {
     Plateau,
     /// The run was stopped although nothing had been lost.
     StoppedEarly,
+    /// An n-gram model of the same text does better: behind what may be the cause of it.
+    BelowBaseline,
     /// Gradients jump, or nearly every step is clipped.
     UnstableGradients,
     /// Training passages are reproduced word for word.

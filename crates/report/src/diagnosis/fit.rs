@@ -1,4 +1,5 @@
-//! Rules about the two curves: overfitting, underfitting, a plateau, a stop that came too early.
+//! Rules about the two curves: overfitting, underfitting, a plateau, a stop that came too early, a
+//! baseline that was not beaten.
 
 use heldout_record::{EvaluationRecord, StopReason};
 
@@ -32,9 +33,10 @@ pub(super) fn findings(chart: &Chart, before: &[Finding]) -> Vec<Finding> {
     if chart.last().is_none() {
         return if has(Kind::Diverged) { Vec::new() } else { vec![unknown(chart)] };
     }
+    let below = below_baseline(chart);
     let overfitting = overfitting(chart);
     if overfitting.is_some() {
-        return overfitting.into_iter().collect();
+        return overfitting.into_iter().chain(below).collect();
     }
     let mut list = Vec::new();
     let is_astray = has(Kind::Diverged) || has(Kind::RateTooHigh) || has(Kind::RateTooLow);
@@ -44,6 +46,8 @@ pub(super) fn findings(chart: &Chart, before: &[Finding]) -> Vec<Finding> {
         let level = if falling.is_some() || early.is_some() { None } else { plateau(chart) };
         list.extend([early, falling, level].into_iter().flatten());
     }
+    // What went astray explains that, too.
+    list.extend(below.filter(|_| !has(Kind::Diverged)));
     if !has(Kind::Leaking) {
         list.extend(gap(chart));
     }
@@ -200,6 +204,43 @@ fn underfitting(chart: &Chart) -> Option<Finding> {
         since_step: None,
         nats: Some(gained),
         evidence,
+        suggestions,
+    })
+}
+
+/// The best weights against the n-gram model on the same windows: by two standard errors.
+fn below_baseline(chart: &Chart) -> Option<Finding> {
+    let (standing, baseline) = (chart.summary.standing()?, chart.summary.baseline.as_ref()?);
+    let (best, last) = (chart.summary.best()?, chart.last()?);
+    let behind = -standing.better;
+    if behind.is_nan() || behind <= 2.0 * standing.better_se {
+        return None;
+    }
+    let mut suggestions = Vec::new();
+    if best.step == last.step {
+        let longer = format!("schedule.horizon=\"{} steps\"", 2 * last.step);
+        suggestions.push(set(&longer, "train longer: the last evaluation was the best"));
+    }
+    suggestions.push(plain("find the learning rate: heldout lr-find"));
+    suggestions.push(plain("a larger model, where the training loss is no lower than this either"));
+    Some(Finding {
+        kind: Kind::BelowBaseline,
+        severity: Severity::Warning,
+        sentence: format!(
+            "an n-gram model does better: by {} ± {} nats",
+            nats(behind),
+            nats(standing.better_se)
+        ),
+        since_step: None,
+        nats: Some(behind),
+        evidence: vec![format!(
+            "{}, made of the same tokens in a moment, has a held-out loss of {}; the best weights \
+             (step {}) have {}",
+            crate::baseline::model(baseline),
+            nats(baseline.loss_valid),
+            count(best.step),
+            nats(best.loss_valid)
+        )],
         suggestions,
     })
 }

@@ -394,3 +394,26 @@ fn what_a_look_at_the_model_shows() {
     assert!(found.main().evidence[0].contains("at least 10.0 bits"), "{found:?}");
     check("unknown", &examined(|e| e.canaries = vec![canary(400)]), Kind::Healthy, &[]);
 }
+
+#[test]
+fn a_network_below_the_n_gram_model_is_told_so() {
+    let with_baseline = |loss_valid: f64| {
+        let mut events = healthy().events();
+        let baseline = heldout_record::BaselineRecord {
+            order: 5,
+            smoothing: "modified Kneser-Ney".into(),
+            loss_valid,
+            loss_valid_se: 0.008,
+            ..Default::default()
+        };
+        events.insert(1, Event::Baseline(baseline));
+        diagnose(&events)
+    };
+    let found = with_baseline(1.2);
+    assert_eq!(found.main().kind, Kind::BelowBaseline, "{:?}", found.findings);
+    assert!(found.verdict.starts_with("an n-gram model does better: by 0.2"), "{}", found.verdict);
+    assert_eq!(with_baseline(1.9).main().kind, Kind::Healthy);
+    // Within the error nothing is claimed.
+    let best = with_baseline(1.9);
+    assert!(best.find(Kind::BelowBaseline).is_none());
+}
