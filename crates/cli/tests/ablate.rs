@@ -182,24 +182,18 @@ fn another_question_does_not_go_into_the_same_folder() {
     assert!(err.contains("off in this recipe"), "{err}");
 }
 
+/// What a study of a null and a harm comes to, from this seed on.
+fn planted(scratch: &Scratch, out: &str, seed: &str) -> Value {
+    let study = ["ablate", "tiny.toml", "--planted", "null,harm", "--seeds", "5"];
+    let how = ["--workers", "2", "--seed", seed, "--quiet", "--json", "--out", out];
+    let ran = scratch.ok(&[&study[..], &how].concat());
+    serde_json::from_str(&ran.out).expect("JSON")
+}
+
 #[test]
 fn what_is_planted_is_found_and_a_null_is_not() {
     let scratch = scratch();
-    let ran = scratch.ok(&[
-        "ablate",
-        "tiny.toml",
-        "--planted",
-        "null,harm",
-        "--seeds",
-        "5",
-        "--workers",
-        "2",
-        "--quiet",
-        "--json",
-        "--out",
-        "p",
-    ]);
-    let result: Value = serde_json::from_str(&ran.out).expect("JSON");
+    let result = planted(&scratch, "p", "1");
     let verdict = |i: usize| result["effects"][i]["verdict"].as_str().expect("a word").to_owned();
     assert_eq!(result["effects"][0]["name"], "planted-null");
     assert!(!["helps", "hurts"].contains(&verdict(0).as_str()), "{result}");
@@ -215,23 +209,7 @@ fn of_twenty_nulls_at_most_one_is_taken_for_an_effect() {
     let (mut wrong, mut found) = (0, 0);
     for number in 0..20 {
         let (seed, out) = ((100 * number + 1).to_string(), format!("study-{number}"));
-        let ran = scratch.ok(&[
-            "ablate",
-            "tiny.toml",
-            "--planted",
-            "null,harm",
-            "--seeds",
-            "5",
-            "--workers",
-            "2",
-            "--seed",
-            &seed,
-            "--quiet",
-            "--json",
-            "--out",
-            &out,
-        ]);
-        let result: Value = serde_json::from_str(&ran.out).expect("JSON");
+        let result = planted(&scratch, &out, &seed);
         let effects = result["effects"].as_array().expect("a list");
         let is = |i: usize, word: &str| effects[i]["verdict"] == word;
         wrong += usize::from(is(0, "helps") || is(0, "hurts"));

@@ -1,7 +1,7 @@
 //! The gradients of a pass: one for each parameter, written by the first op that has one.
 //!
 //! Gradients that are overwritten need not be cleared between steps, nor read by the first
-//! product: a quarter of the traffic that a step has for each parameter besides its optimizer's.
+//! product: eight bytes less a parameter and step.
 
 use std::ops::Range;
 

@@ -12,8 +12,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+pub use crate::room::{give_room_back, make_room};
 pub use crate::staging::{LargeFile, Staged, Staging};
-pub use crate::warm::{give_room_back, make_room};
 
 const REMOVING: &str = ".removing-";
 

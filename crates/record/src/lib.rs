@@ -10,11 +10,11 @@ mod metrics;
 mod number;
 mod papers;
 pub mod profile;
+mod room;
 mod run_dir;
 mod staging;
 pub mod study;
 mod tensorboard;
-mod warm;
 pub mod weights;
 
 pub use checkpoint::Checkpoint;

@@ -4,7 +4,7 @@
 use crate::checkpoint::Checkpoint;
 use crate::checksums::{self, Sums};
 use crate::error::RecordError;
-use crate::warm;
+use crate::room;
 use heldout_base::durable::{self, Naming, Sha256Writer};
 use std::collections::btree_map::Entry;
 use std::fs::{self, File};
@@ -90,7 +90,7 @@ impl Staging {
     fn write_one(&self, file: LargeFile<'_>) -> Result<(), RecordError> {
         let path = self.path_of(file.name);
         let checkpoints = self.folder.parent().expect("it lies among the checkpoints");
-        let out = warm::create(checkpoints, file.name, &path)?;
+        let out = room::create(checkpoints, file.name, &path)?;
         let mut out = BufWriter::with_capacity(BUFFER_BYTES, out);
         (file.body)(&mut out).and_then(|()| out.flush()).naming("write", &path)?;
         let end = out.get_mut().stream_position();

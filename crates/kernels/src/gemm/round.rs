@@ -190,3 +190,23 @@ mod x86 {
         unsafe { std::mem::transmute(_mm512_cvtneps_pbh(values)) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{devices, values};
+    use crate::values::as_halves;
+
+    #[test]
+    fn rounding_in_place_is_that_of_single_values() {
+        for device in devices() {
+            for len in [0, 1, 15, 16, 33, 1000] {
+                let from = values(len, 3);
+                let mut place = from.clone();
+                round_in_place(device.isa(), &mut place);
+                let expected: Vec<u16> = from.iter().map(|x| to_bf16(*x)).collect();
+                assert_eq!(as_halves(&place)[..len], expected, "{}", device.describe());
+            }
+        }
+    }
+}

@@ -103,6 +103,19 @@ fn finished(event: &TrialEvent) -> Option<&TrialResult> {
 }
 
 impl StudyPart {
+    /// Where the study lies, and what it was made from.
+    pub fn provenance(&self) -> [(&'static str, String); 6] {
+        let study = &self.study;
+        [
+            ("folder", self.path.clone()),
+            ("made", study.created.clone()),
+            ("version", format!("heldout {}", study.version)),
+            ("command", study.command_line.join(" ")),
+            ("recipe", format!("sha256:{}", study.recipe_hash)),
+            ("text", format!("sha256:{}", study.content_hash)),
+        ]
+    }
+
     /// Gathers what the study says.
     pub fn new(source: &StudySource) -> StudyPart {
         let (mut failures, mut looks) = (Vec::new(), Vec::new());

@@ -349,15 +349,7 @@ fn trials(study: &StudyPart) -> Markup {
 }
 
 fn environment(study: &StudyPart) -> Markup {
-    let design = &study.study;
-    let rows = [
-        ("folder", study.path.clone()),
-        ("made", design.created.clone()),
-        ("version", format!("heldout {}", design.version)),
-        ("command", design.command_line.join(" ")),
-        ("recipe", format!("sha256:{}", design.recipe_hash)),
-        ("text", format!("sha256:{}", design.content_hash)),
-    ];
+    let rows = study.provenance();
     html! {
         (facts(&rows))
         @if !study.problems.is_empty() {

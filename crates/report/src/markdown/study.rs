@@ -142,15 +142,11 @@ fn trials(page: &mut Page, study: &StudyPart) {
 fn design(page: &mut Page, study: &StudyPart) {
     let design = &study.study;
     let seeds: Vec<String> = design.seeds.iter().map(u64::to_string).collect();
-    page.facts(&[
+    let mut facts = vec![
         ("design", design.design.word().to_owned()),
         ("seeds", seeds.join(", ")),
         ("split", design.split.clone()),
-        ("folder", study.path.clone()),
-        ("made", design.created.clone()),
-        ("version", format!("heldout {}", design.version)),
-        ("command", design.command_line.join(" ")),
-        ("recipe", format!("sha256:{}", design.recipe_hash)),
-        ("text", format!("sha256:{}", design.content_hash)),
-    ]);
+    ];
+    facts.extend(study.provenance());
+    page.facts(&facts);
 }
