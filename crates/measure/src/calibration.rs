@@ -15,6 +15,27 @@ pub struct Judged {
     pub right: f64,
 }
 
+impl Judged {
+    /// `logits`: [classes], or [V] where tokens are predicted.
+    pub fn of(logits: &[f32], target: u32) -> Judged {
+        let first = likeliest(logits);
+        let most = f64::from(logits[first as usize]);
+        let sum: f64 = logits.iter().map(|logit| (f64::from(*logit) - most).exp()).sum();
+        Judged { confidence: 1.0 / sum, right: f64::from(u8::from(first == target)) }
+    }
+}
+
+/// The place of the largest number; the first one on a tie.
+pub fn likeliest<T: PartialOrd>(scores: &[T]) -> u32 {
+    let mut best = 0;
+    for (place, score) in scores.iter().enumerate() {
+        if *score > scores[best] {
+            best = place;
+        }
+    }
+    best as u32
+}
+
 /// The predictions of one bin of confidence.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Bin {

@@ -1,7 +1,7 @@
 //! Class probabilities against true classes: log-loss, area under the ROC curve, and the examples
 //! that the model got most wrong.
 
-use crate::calibration::Judged;
+use crate::calibration::{Judged, likeliest};
 use crate::classification::check_labels;
 use crate::error::{MeasureError, check_lengths};
 use crate::resample::Metric;
@@ -168,16 +168,6 @@ fn check_shape(values: usize, classes: usize) -> Result<(), MeasureError> {
         return Err(MeasureError::Shape { values, examples, classes });
     }
     Ok(())
-}
-
-fn likeliest(row: &[f64]) -> u32 {
-    let mut best = 0;
-    for (class, probability) in row.iter().enumerate() {
-        if *probability > row[best] {
-            best = class;
-        }
-    }
-    best as u32
 }
 
 /// The area under the ROC curve: the chance that a positive example scores above a negative one, a

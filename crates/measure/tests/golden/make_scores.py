@@ -1,8 +1,8 @@
-"""Scores of made-up predictions by scikit-learn, numpy, SQuAD's script as `evaluate` carries it,
+"""Scores of made-up predictions by scikit-learn, numpy, the definitions of SQuAD's script v1.1,
 sacreBLEU and rouge-score, for scores.json.
 
     pip install scikit-learn sacrebleu rouge-score
-    python make_scores.py [CASES.json]     # real texts instead, for a look: see `real`
+    python make_scores.py [CASES.json]     # of real texts instead, to hold a test against: `real`
 
 The texts are drawn from a small vocabulary with every kind of sign that a tokenizer treats in its
 own way, so that predictions and references share much, but not all.
