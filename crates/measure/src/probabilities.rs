@@ -163,7 +163,7 @@ fn check_shape(values: usize, classes: usize) -> Result<(), MeasureError> {
     if values == 0 {
         return Err(MeasureError::Empty);
     }
-    if classes == 0 || values % classes != 0 {
+    if classes == 0 || !values.is_multiple_of(classes) {
         let examples = values.checked_div(classes).unwrap_or(0);
         return Err(MeasureError::Shape { values, examples, classes });
     }
