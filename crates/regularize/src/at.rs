@@ -4,6 +4,7 @@ use crate::plan::{
     DecayMethod, GradientTransform, Owned, PenaltyNorm, Plan, Projection, Sharing, Site,
     SmoothingTo, Teachers, TokenNoise,
 };
+use crate::effective::Acting;
 use heldout_base::schedule::Schedule;
 use heldout_kernels::{Device, Layout, LossSpec, Parameter, Role, Smoothing};
 use heldout_model::{NoiseRates, Tied};
@@ -151,6 +152,8 @@ pub struct Bound {
     projected: Vec<Vec<Segment>>,
     /// What adaptive clipping looks at: all but the output layer.
     clipped: Vec<Segment>,
+    /// What passes read in place of the weights.
+    pub(crate) acting: Option<Acting>,
 }
 
 impl Bound {
@@ -187,6 +190,7 @@ impl Bound {
                 })
                 .collect(),
             clipped: segments.iter().filter(|s| !is_output(s.role)).cloned().collect(),
+            acting: Acting::new(plan, layout, &segments),
             segments,
             seed: 0,
             frozen: frozen.map(Parameter::range).collect(),

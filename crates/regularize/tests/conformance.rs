@@ -9,7 +9,7 @@ use heldout_optim::OptimizerSpec;
 use heldout_regularize::live::OrderMeasure;
 use heldout_regularize::plan::{DecayMethod, Site};
 use heldout_regularize::{
-    Assembled, At, Bound, CATALOGUE, Entry, Facts, Length, Live, Plan, Probe, SettingError,
+    Assembled, At, Beginning, Bound, CATALOGUE, Entry, Facts, Length, Live, Plan, Probe, SettingError,
     Settings, Value, assemble, find, measure,
 };
 use std::sync::Arc;
@@ -107,12 +107,14 @@ fn a_technique_given_twice_is_a_conflict_that_names_it() {
 
 #[test]
 fn all_techniques_together_make_one_plan() {
-    let all: Vec<_> = CATALOGUE.iter().map(|e| (e.name(), e.example_settings())).collect();
+    // Lora leaves no room for others that say what is trained; its conflicts are tested below.
+    let entries = || CATALOGUE.iter().filter(|e| e.name() != "lora");
+    let all: Vec<_> = entries().map(|e| (e.name(), e.example_settings())).collect();
     let forwards = assemble(all.iter().map(|(name, s)| (*name, s))).expect("no conflict");
     let backwards = assemble(all.iter().rev().map(|(name, s)| (*name, s))).expect("no conflict");
     assert_eq!(forwards.plan, backwards.plan, "the order in a recipe does not matter");
     let order: Vec<_> = forwards.techniques.iter().map(|t| t.card().name).collect();
-    assert_eq!(order, CATALOGUE.iter().map(Entry::name).collect::<Vec<_>>());
+    assert_eq!(order, entries().map(Entry::name).collect::<Vec<_>>());
 }
 
 #[test]
@@ -193,6 +195,8 @@ fn settings_without_effect_are_refused() {
         ("max-norm", number(f64::INFINITY), "longer than infinity"),
         ("layerwise-decay", number(1.0), "every layer has the full rate"),
         ("freeze", table(&[("on", word("bias")), ("top", Value::Number(1.0))]), "give one of"),
+        ("lora", number(0.0), "there would be no adapter"),
+        ("mixout", number(0.0), "zero throughout"),
         ("sam", number(0.0), "zero throughout"),
         ("r-drop", number(0.0), "zero throughout"),
         ("multi-token-prediction", number(0.0), "there would be no head"),
@@ -273,12 +277,13 @@ fn models() -> Vec<Model> {
 
 fn facts(model: &Model) -> Facts<'_> {
     let length = Length { steps: Some(1000), epochs: Some(10.0), evaluations: Some(20) };
-    Facts { config: &model.config, layout: model.layout(), tied_by_model: Tied::No, length }
+    let beginning = Beginning::Trained;
+    Facts { config: &model.config, layout: model.layout(), tied_by_model: Tied::No, length, beginning }
 }
 
 fn live(model: &Model, plan: &Plan, precision: Precision) -> Live {
     let device = Arc::new(Device::cpu(2, precision).expect("a processor"));
-    let model = &Model::with_heads_ahead(model.config.clone(), plan.heads_ahead()).expect("valid");
+    let model = &Model::for_training(model.config.clone(), &plan.extra()).expect("valid");
     let parameters = model.initialize(1);
     let mut gradients = vec![0.0; parameters.len()];
     let ids: Vec<u32> = (0..64).map(|i| i * 5 % 17).collect();
@@ -560,4 +565,82 @@ fn a_teacher_that_is_not_there_is_named() {
         Settings::table([("teacher", Value::Text(".".to_owned())), ("decay", Value::Number(0.9))]);
     let shown = only("distillation", &decay).expect_err("no average").to_string();
     assert!(shown.contains("belongs to an average"), "{shown}");
+}
+
+#[test]
+fn adapters_and_what_cannot_stand_beside_them_name_each_other() {
+    let lora = find("lora").expect("registered").example_settings();
+    for entry in CATALOGUE.iter().filter(|entry| entry.name() != "lora") {
+        let other = entry.example_settings();
+        let both = assemble([("lora", &lora), (entry.name(), &other)]);
+        let excluded = ["freeze", "mixout", "multi-token-prediction", "max-norm"];
+        match both {
+            Ok(_) => assert!(!excluded.contains(&entry.name()), "{}", entry.name()),
+            Err(error) => {
+                let shown = error.to_string();
+                assert!(excluded.contains(&entry.name()), "{shown}");
+                let named = shown.contains("`lora`") && shown.contains(entry.name());
+                assert!(named && matches!(error, SettingError::Conflict(_)), "{shown}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_looks_back_at_a_start_needs_one() {
+    let model = &models()[0];
+    let random = Facts { beginning: Beginning::Random, ..facts(model) };
+    for (name, part) in [("lora", "nothing to adapt"), ("mixout", "nothing to keep")] {
+        let assembled = example(find(name).expect("registered"));
+        let shown = assembled.check(&random).expect_err("a fresh model").to_string();
+        assert!(shown.contains(part) && shown.contains("model.from"), "{shown}");
+    }
+    for (rank, fits) in [(16.0, true), (17.0, false)] {
+        let assembled = only("lora", &number(rank)).expect("fine by itself");
+        let extra = assembled.plan.extra();
+        let adapted = Model::for_training(model.config.clone(), &extra).expect("valid");
+        let checked = assembled.check(&facts(&adapted));
+        assert_eq!(checked.is_ok(), fits, "{rank}: {checked:?}");
+    }
+}
+
+#[test]
+fn adapters_alone_are_trained_and_the_rest_follows_them() {
+    let device = Device::cpu(2, Precision::F32).expect("a processor");
+    let (decay, noise) = (number(0.1), number(1e-2));
+    let lora = Settings::table([
+        ("rank", Value::Number(2.0)),
+        ("on", Value::Text("attention".to_owned())),
+    ]);
+    let chosen = [("lora", &lora), ("weight-decay", &decay), ("gradient-noise", &noise)];
+    let plan = assemble(chosen).expect("they compose").plan;
+    for model in models() {
+        let model = Model::for_training(model.config, &plan.extra()).expect("valid");
+        let bound = Bound::new(&plan, model.layout());
+        let exported = model.exported_len();
+        assert!(bound.segments.iter().all(|s| s.name.starts_with("lora.") && s.decay == 1.0));
+        assert_eq!(bound.trained_len(), model.layout().len - exported);
+        let mut w = model.initialize(3);
+        let start = w[..exported].to_vec();
+        let at = At { step: 0, horizon: 10 };
+        let mut g = vec![1.0; w.len()];
+        bound.pull_back(&device, &w, &mut g, at);
+        bound.transform(&device, &w, &mut g, at);
+        assert!(g[..exported].iter().all(|g| *g == 0.0));
+        w[exported..].iter_mut().for_each(|w| *w = 0.5);
+        bound.merge(&device, &start, &mut w);
+        for parameter in model.layout().parameters.iter().filter(|p| p.offset < exported) {
+            // α/r · r · 0.5 · 0.5 on every weight of attention.
+            let moved = if parameter.name.contains("attn.")
+                && parameter.role == heldout_kernels::Role::Matrix
+            {
+                4.0
+            } else {
+                0.0
+            };
+            for place in parameter.range() {
+                assert!((w[place] - start[place] - moved).abs() < 1e-5, "{}", parameter.name);
+            }
+        }
+    }
 }

@@ -59,7 +59,7 @@ fn setup(scratch: &Path, family: &str, isa: Isa, plan: &Plan) -> (Setup, Vec<f32
     let mut setup = Setup::new(small_job(scratch, &[])).expect("a setup");
     let folder = golden_folder(family);
     let config = read_config(&folder).expect("a config");
-    setup.model = Model::with_heads_ahead(config, plan.heads_ahead()).expect("a model");
+    setup.model = Model::for_training(config, &plan.extra()).expect("a model");
     setup.device = Arc::new(Device::cpu_with_isa(2, Precision::F32, isa).expect("a processor"));
     setup.plan = Bound::new(plan, setup.model.layout());
     setup.optimizer = OptimizerSpec::named("sgd").expect("an optimizer");
