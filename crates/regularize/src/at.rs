@@ -1,10 +1,10 @@
 //! The plan at one step: every schedule read off, in the words of kernels, model and optim.
 
+use crate::effective::Acting;
 use crate::plan::{
     DecayMethod, GradientTransform, Owned, PenaltyNorm, Plan, Projection, Sharing, Site,
     SmoothingTo, Teachers, TokenNoise,
 };
-use crate::effective::Acting;
 use heldout_base::schedule::Schedule;
 use heldout_kernels::{Device, Layout, LossSpec, Parameter, Role, Smoothing};
 use heldout_model::{NoiseRates, Tied};

@@ -238,9 +238,7 @@ impl Bound {
             Some(Acting::LowRank { adapters, scale, dropout, exported }) => {
                 let inputs = self.draw(streams::ADAPTER_INPUTS, *dropout, at);
                 let exported = *exported;
-                low_rank::pull_back(
-                    device, weights, gradients, exported, adapters, *scale, inputs,
-                );
+                low_rank::pull_back(device, weights, gradients, exported, adapters, *scale, inputs);
             }
             Some(Acting::Mixed { rate, segments }) => {
                 if let Some(mask) = self.draw(streams::MIXOUT, at.value(rate) as f32, at) {

@@ -32,10 +32,8 @@ fn loss(of: &Batch, weights: &[f32], gradients: Option<&mut [f32]>) -> f64 {
     let mut tape = Tape::new(of.device.clone());
     let is_training = gradients.is_some();
     let noise = NoiseKey { seed: 0, step: 0, first_sequence: 0 };
-    let kind = gradients.map_or(PassKind::Evaluate, |gradients| PassKind::TrainFirst {
-        gradients,
-        noise,
-    });
+    let kind =
+        gradients.map_or(PassKind::Evaluate, |gradients| PassKind::TrainFirst { gradients, noise });
     let mut pass = tape.pass(weights, kind);
     let spec = LossSpec::plain(1.0 / ids.len() as f32);
     let report = of.model.loss(&mut pass, tokens, &NoiseRates::default(), &spec);
@@ -58,7 +56,9 @@ pub(crate) fn adapted(probe: &mut Probe, bound: &Bound) -> Option<AdaptedMeasure
     let at = At { step: 0, horizon: probe.horizon };
     let batch = Batch::of(probe);
     let gradients = &mut *probe.gradients;
-    let loss_before = loss(&batch, &weights, Some(gradients));
+    // Training stores values in another precision than evaluation: the two losses below are alike.
+    loss(&batch, &weights, Some(gradients));
+    let loss_before = loss(&batch, &weights, None);
     bound.pull_back(probe.device, &weights, gradients, at);
     let gradient = reduce::sum_of_squares(probe.device, gradients).sqrt();
     for range in adapters.iter().map(|adapter| adapter.up.clone()) {

@@ -9,8 +9,8 @@ use heldout_optim::OptimizerSpec;
 use heldout_regularize::live::OrderMeasure;
 use heldout_regularize::plan::{DecayMethod, Site};
 use heldout_regularize::{
-    Assembled, At, Beginning, Bound, CATALOGUE, Entry, Facts, Length, Live, Plan, Probe, SettingError,
-    Settings, Value, assemble, find, measure,
+    Assembled, At, Beginning, Bound, CATALOGUE, Entry, Facts, Length, Live, Plan, Probe,
+    SettingError, Settings, Value, assemble, find, measure,
 };
 use std::sync::Arc;
 
@@ -278,7 +278,13 @@ fn models() -> Vec<Model> {
 fn facts(model: &Model) -> Facts<'_> {
     let length = Length { steps: Some(1000), epochs: Some(10.0), evaluations: Some(20) };
     let beginning = Beginning::Trained;
-    Facts { config: &model.config, layout: model.layout(), tied_by_model: Tied::No, length, beginning }
+    Facts {
+        config: &model.config,
+        layout: model.layout(),
+        tied_by_model: Tied::No,
+        length,
+        beginning,
+    }
 }
 
 fn live(model: &Model, plan: &Plan, precision: Precision) -> Live {

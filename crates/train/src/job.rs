@@ -11,7 +11,9 @@ use heldout_data::{
 use heldout_kernels::Device;
 use heldout_model::{Model, Tied};
 use heldout_optim::OptimizerSpec;
-use heldout_regularize::{Assembled, Beginning, Bound, Facts, Length, SettingError, Technique, assemble};
+use heldout_regularize::{
+    Assembled, Beginning, Bound, Facts, Length, SettingError, Technique, assemble,
+};
 
 use crate::error::TrainError;
 use crate::horizon::{Cadence, Horizon};

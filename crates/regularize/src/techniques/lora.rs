@@ -33,13 +33,7 @@ const CARD: Card = Card {
            as long as without: three thin products a weight more.",
     knobs: &[
         searched(
-            fixed(
-                "rank",
-                "",
-                "r, the most that a change's rank can be.",
-                8.0,
-                (0.0, 4096.0),
-            ),
+            fixed("rank", "", "r, the most that a change's rank can be.", 8.0, (0.0, 4096.0)),
             8.0,
             Search::Integer(2, 64),
         ),
