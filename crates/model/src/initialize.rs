@@ -9,7 +9,7 @@ use crate::extra::{is_adapter, is_up};
 impl Model {
     /// GPT-2's initialisation (Radford et al. 2019): weights from N(0, init_std²), those that write
     /// into the residual stream from N(0, init_std²/2L), biases 0, gains 1. Of adapters A is drawn
-    /// evenly from ±1/√in, B is 0 (as in peft), so that training begins with the weights as they are.
+    /// evenly from ±1/√in and B is 0 (as in peft), so that training begins where the weights are.
     ///
     /// Every tensor draws from a stream that its name picks, so a model with one tensor more (an
     /// untied head, QK-norm) starts from the same values in all the others: ablations stay paired.
