@@ -52,7 +52,7 @@ impl Gpt2 {
         let ln_f = push_norm(layout, "transformer.ln_f", c);
         let lm_head = crate::model::push_head(config, layout, wte);
         let ahead = (0..ahead)
-            .map(|head| push_block(config, layout, &crate::model::head_name(head)))
+            .map(|head| push_block(config, layout, &crate::extra::head_name(head)))
             .collect();
         Gpt2 { wte, wpe, blocks, ln_f, lm_head, ahead }
     }

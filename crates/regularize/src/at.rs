@@ -1,5 +1,6 @@
 //! The plan at one step: every schedule read off, in the words of kernels, model and optim.
 
+use crate::effective::Acting;
 use crate::plan::{
     DecayMethod, GradientTransform, Owned, PenaltyNorm, Plan, Projection, Sharing, Site,
     SmoothingTo, Teachers, TokenNoise,
@@ -151,6 +152,8 @@ pub struct Bound {
     projected: Vec<Vec<Segment>>,
     /// What adaptive clipping looks at: all but the output layer.
     clipped: Vec<Segment>,
+    /// What passes read in place of the weights.
+    pub(crate) acting: Option<Acting>,
 }
 
 impl Bound {
@@ -187,6 +190,7 @@ impl Bound {
                 })
                 .collect(),
             clipped: segments.iter().filter(|s| !is_output(s.role)).cloned().collect(),
+            acting: Acting::new(plan, layout, &segments),
             segments,
             seed: 0,
             frozen: frozen.map(Parameter::range).collect(),

@@ -22,8 +22,12 @@ impl Plan {
                     format!("trained: the top {top} {blocks}, the last norm, a head of its own")
                 }
                 Frozen::Parts(on) => format!("not trained: {}", on.describe()),
+                Frozen::AllButAdapters => "trained: the factors of the adapters alone".to_owned(),
             };
             lines.push(line("model", &what, owner));
+        }
+        if let Some(Owned { owner, value }) = &self.effective {
+            lines.push(line("model", &value.describe(), owner));
         }
         if let Some(Owned { owner, value: ahead }) = &self.ahead {
             let weight = ahead.weight.describe();

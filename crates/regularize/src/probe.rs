@@ -7,7 +7,7 @@ use crate::live::{
 };
 use crate::patience::{EarlyStopping, Evaluation, Outlook, Patience, PatienceState};
 use crate::plan::{Average, PenaltyNorm, Plan, Projection, StopRule};
-use crate::{probe_loss, probe_noise, probe_passes, probe_update};
+use crate::{probe_effective, probe_loss, probe_noise, probe_passes, probe_update};
 use heldout_base::schedule::Schedule;
 use heldout_kernels::{Device, Layout, Role};
 use heldout_model::{Model, Tokens};
@@ -48,6 +48,7 @@ pub fn measure(probe: &mut Probe) -> Live {
     let (sites, neftune) = (probe_noise::measure(probe), probe_noise::neftune(probe));
     let trained = plan.frozen.as_ref().map(|_| probe_update::trained(probe, &bound));
     probe.gradients.fill(0.0);
+    let adapted = probe_effective::adapted(probe, &bound);
     Live {
         sites,
         smoothing: probe_loss::smoothing(probe),
@@ -55,6 +56,8 @@ pub fn measure(probe: &mut Probe) -> Live {
         confidence: probe_loss::confidence(probe),
         neftune,
         trained,
+        adapted,
+        mixed: probe_effective::mixed(probe, &bound),
         layer_rates: plan.layer_rates.as_ref().map(|_| probe_update::layer_rates(probe, &bound)),
         gradient_noise: probe_update::gradient_noise(probe, &bound),
         max_norm: probe_update::max_norm(probe, &bound),

@@ -187,12 +187,7 @@ impl<'a> Reader<'a> {
 
     /// A value that names something which cannot be used, with the way out.
     pub fn unusable(&self, knob: &str, reason: String, remedy: &str) -> SettingError {
-        SettingError::Unusable {
-            technique: self.card.name.to_owned(),
-            knob: knob.to_owned(),
-            reason,
-            remedy: remedy.to_owned(),
-        }
+        unusable(self.card, knob, reason, remedy)
     }
 
     /// The knob `on`: kinds of tensors.
@@ -309,6 +304,16 @@ impl<'a> Reader<'a> {
 }
 
 pub(crate) const ON_REMEDY: &str = "name kinds of tensors that the model has, such as \"matrix\"";
+
+/// A setting that cannot be used, with the way out.
+pub(crate) fn unusable(card: &Card, knob: &str, reason: String, remedy: &str) -> SettingError {
+    SettingError::Unusable {
+        technique: card.name.to_owned(),
+        knob: knob.to_owned(),
+        reason,
+        remedy: remedy.to_owned(),
+    }
+}
 
 /// A setting that does nothing, with the way out.
 pub(crate) fn no_effect(card: &Card, knob: &str, reason: &str, remedy: &str) -> SettingError {

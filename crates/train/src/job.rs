@@ -11,7 +11,9 @@ use heldout_data::{
 use heldout_kernels::Device;
 use heldout_model::{Model, Tied};
 use heldout_optim::OptimizerSpec;
-use heldout_regularize::{Assembled, Bound, Facts, Length, SettingError, Technique, assemble};
+use heldout_regularize::{
+    Assembled, Beginning, Bound, Facts, Length, SettingError, Technique, assemble,
+};
 
 use crate::error::TrainError;
 use crate::horizon::{Cadence, Horizon};
@@ -201,10 +203,14 @@ fn compose(
     if !imported {
         recipe.model.config.tied = techniques.plan.tied();
     }
-    let heads = techniques.plan.heads_ahead();
-    let model = Model::with_heads_ahead(recipe.model.config.clone(), heads)?;
-    let length = length(recipe, data.facts.tokens_train);
-    let facts = Facts { config: &model.config, layout: model.layout(), tied_by_model, length };
+    let model = Model::for_training(recipe.model.config.clone(), &techniques.plan.extra())?;
+    let facts = Facts {
+        config: &model.config,
+        layout: model.layout(),
+        tied_by_model,
+        length: length(recipe, data.facts.tokens_train),
+        beginning: if imported { Beginning::Trained } else { Beginning::Random },
+    };
     techniques.check(&facts).map_err(placed)?;
     for teacher in techniques.plan.teachers() {
         let checked = teachers::check(teacher, &data.tokenizer, recipe.model.context);
@@ -256,7 +262,7 @@ impl Setup {
         let threads = recipe.run.threads.unwrap_or_else(heldout_kernels::default_threads);
         let isa = recipe.run.isa.unwrap_or_else(Device::detect_isa);
         let device = Arc::new(Device::cpu_with_isa(threads, recipe.run.products(), isa)?);
-        let model = Model::with_heads_ahead(recipe.model.config.clone(), plan.heads_ahead())?;
+        let model = Model::for_training(recipe.model.config.clone(), &plan.extra())?;
         let teachers = plan.teachers().iter().map(|name| Teacher::open(name));
         let teachers = teachers.collect::<Result<_, _>>()?;
         let optimizer = optimizer_spec(&recipe)?;

@@ -72,6 +72,9 @@ impl Run<'_> {
         let (state, setup) = (&self.state, &self.setup);
         live.first_clip = self.receipts.first_clip;
         live.sparsity = setup.plan.sparsity(&setup.device, &state.parameters);
+        if setup.plan.plan().keeps_start() {
+            live.distance_from_start = Some(distance(&state.start, &state.parameters));
+        }
         let progress = &state.progress;
         let at = At { step: progress.step, horizon: progress.forecast.steps };
         live.rows_at_limit = setup.plan.rows_at_limit(&setup.device, &state.parameters, at);
@@ -125,4 +128,12 @@ fn order(setup: &Setup) -> Result<OrderMeasure, TrainError> {
         trained.ids != stored.batch_at(*window as u64).ids
     });
     Ok(OrderMeasure { windows: windows as u64, moved: moved.count() as u64 })
+}
+
+/// ‖w − w₀‖/‖w₀‖ of weights w that start as w₀; what lies behind is not looked at.
+fn distance(start: &[f32], weights: &[f32]) -> f64 {
+    let pairs = || start.iter().zip(weights);
+    let moved: f64 = pairs().map(|(w0, w)| f64::from(w - w0).powi(2)).sum();
+    let size: f64 = pairs().map(|(w0, _)| f64::from(*w0).powi(2)).sum();
+    if size > 0.0 { (moved / size).sqrt() } else { 0.0 }
 }
