@@ -148,6 +148,30 @@ pub enum TokenNoise {
     Replace,
 }
 
+/// Which tokens are drawn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TokenGuide {
+    /// All alike.
+    #[default]
+    Uniform,
+    /// The most predictable ones alone, the oftener, so that the mean over all tokens is the rate.
+    Predictable {
+        /// Their share of the training text's tokens.
+        share: f64,
+    },
+}
+
+impl TokenGuide {
+    /// Share of the tokens that can be drawn.
+    pub fn share(self) -> f64 {
+        match self {
+            TokenGuide::Uniform => 1.0,
+            TokenGuide::Predictable { share } => share,
+        }
+    }
+}
+
 /// Probability of being dropped, per site; and noise that drops nothing.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -159,6 +183,9 @@ pub struct Noise {
     /// Concerns the site of whole tokens.
     #[serde(default)]
     pub tokens: TokenNoise,
+    /// Concerns it, too.
+    #[serde(default)]
+    pub guide: TokenGuide,
     /// α of uniform noise ±α/√(T·C) on the embeddings.
     #[serde(default)]
     pub neftune: Option<Owned<Schedule>>,
