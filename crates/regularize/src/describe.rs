@@ -83,7 +83,7 @@ impl Plan {
             };
             let what = match self.noise.guide {
                 TokenGuide::Predictable { share } if *site == Site::Tokens => {
-                    format!("{what}, all among the {:.3}% most predictable", 100.0 * share)
+                    format!("{what}, all within the most predictable {share} of the text")
                 }
                 _ => what,
             };

@@ -11,6 +11,7 @@ pub mod depth;
 pub mod describe;
 pub mod error;
 mod evaluations;
+mod guide;
 pub mod live;
 pub mod on;
 pub mod patience;

@@ -4,6 +4,7 @@
 //! that can hold one value refuses a second owner; a slot that composes keeps a fixed order.
 
 use crate::error::Conflict;
+pub use crate::guide::TokenGuide;
 use crate::on::On;
 use heldout_base::schedule::Schedule;
 use heldout_optim::ascent::Metric;
@@ -146,30 +147,6 @@ pub enum TokenNoise {
     Zero,
     /// A random token of the vocabulary is read in its place.
     Replace,
-}
-
-/// Which tokens are drawn.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TokenGuide {
-    /// All alike.
-    #[default]
-    Uniform,
-    /// The most predictable ones alone, the oftener, so that the mean over all tokens is the rate.
-    Predictable {
-        /// Their share of the training text's tokens.
-        share: f64,
-    },
-}
-
-impl TokenGuide {
-    /// Share of the tokens that can be drawn.
-    pub fn share(self) -> f64 {
-        match self {
-            TokenGuide::Uniform => 1.0,
-            TokenGuide::Predictable { share } => share,
-        }
-    }
 }
 
 /// Probability of being dropped, per site; and noise that drops nothing.

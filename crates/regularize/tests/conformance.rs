@@ -6,7 +6,7 @@ use heldout_base::schedule::{Schedule, Shape, Span};
 use heldout_kernels::{Device, Precision};
 use heldout_model::{Model, ModelConfig, Tied, Tokens};
 use heldout_optim::OptimizerSpec;
-use heldout_regularize::live::OrderMeasure;
+use heldout_regularize::live::{OrderMeasure, PredictableMeasure};
 use heldout_regularize::plan::{DecayMethod, Site};
 use heldout_regularize::{
     Assembled, At, Bound, CATALOGUE, Entry, Facts, Length, Live, Plan, Probe, SettingError,
@@ -291,7 +291,7 @@ fn live(model: &Model, plan: &Plan, precision: Precision) -> Live {
         parameters: &parameters,
         gradients: &mut gradients,
         batch: Tokens { ids: &ids, targets: &targets, batch: 4, seq_len: 16 },
-        marks: Some(&marks),
+        marks: plan.predictable_share().map(|_| &marks[..]),
         seed: 7,
         horizon: 100,
         rate: 1e-3,
@@ -439,7 +439,7 @@ fn predictable_tokens_alone_are_drawn_as_often_as_asked_in_all() {
     refuse(guided(&high), "with probability 1.60; give a larger share, or a lower rate");
     let plan = only("token-dropout", &guided(&[("rate", Value::Number(0.1))])).unwrap().plan;
     let words = plan.describe().join("\n");
-    assert!(words.contains("p = 0.1, all among the 50.000% most predictable"), "{words}");
+    assert!(words.contains("p = 0.1, all within the most predictable 0.5 of the text"), "{words}");
 }
 
 #[test]
