@@ -65,7 +65,7 @@ impl Gpt2 {
             window.ids,
             Some((self.wpe, window.first_position())),
             window.seq_len,
-            noise.embedding(window.seq_len, config.width),
+            noise.embedding(window.seq_len, config.width, window.marks),
         ); // [N, C]
         for (layer, block) in self.blocks.iter().enumerate() {
             let Some(scale) = noise.branch_scale(layer) else { continue };

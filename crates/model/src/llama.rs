@@ -56,7 +56,7 @@ impl Llama {
             window.ids,
             None,
             window.seq_len,
-            noise.embedding(window.seq_len, config.width),
+            noise.embedding(window.seq_len, config.width, window.marks),
         ); // [N, C]
         for (layer, block) in self.blocks.iter().enumerate() {
             let Some(scale) = noise.branch_scale(layer) else { continue };

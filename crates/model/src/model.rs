@@ -90,7 +90,7 @@ impl Model {
         noise: &NoiseRates,
         spec: &LossSpec,
     ) -> LossReport {
-        let objective = Objective { spec: *spec, joint: Joint::default(), ahead: 0.0 };
+        let objective = Objective { spec: *spec, joint: Joint::default(), ahead: 0.0, marks: None };
         self.objective(pass, batch, noise, &objective)
     }
 
@@ -104,13 +104,15 @@ impl Model {
         noise: &NoiseRates,
         objective: &Objective,
     ) -> LossReport {
-        let Objective { spec, joint, ahead } = objective;
+        let Objective { spec, joint, ahead, marks } = objective;
         let copies = joint.copies();
         let doubled = (copies > 1).then(|| twice(batch.ids, batch.seq_len));
         let ids = doubled.as_deref().unwrap_or(batch.ids);
+        let marks_doubled = marks.filter(|_| copies > 1).map(|marks| twice(marks, batch.seq_len));
+        let marks = marks_doubled.as_deref().or(*marks);
         let noise = Noise::of_pass(pass, noise, self.config.layers);
         let (rows, seq_len) = (batch.batch * copies, batch.seq_len);
-        let mut window = Window { ids, batch: rows, seq_len, noise, cache: None };
+        let mut window = Window { ids, batch: rows, seq_len, noise, marks, cache: None };
         let trunk = self.trunk(pass, &mut window); // [copies·N, C]
         let mut sum_ahead = 0.0;
         if *ahead > 0.0 && pass.is_training() {
@@ -149,7 +151,7 @@ impl Model {
         noise: &NoiseRates,
     ) -> Var {
         let noise = Noise::of_pass(pass, noise, self.config.layers);
-        self.forward(pass, Window { ids, batch, seq_len, noise, cache: None })
+        self.forward(pass, Window { ids, batch, seq_len, noise, marks: None, cache: None })
     }
 
     /// Logits of whole windows, in an evaluation pass: [N, V].
@@ -169,7 +171,8 @@ impl Model {
         let room = cache.capacity() - cache.len();
         assert!(seq_len <= room, "{seq_len} tokens do not fit into a cache with room for {room}");
         let noise = Noise::none(self.config.layers);
-        let x = self.forward(pass, Window { ids, batch, seq_len, noise, cache: Some(cache) });
+        let window = Window { ids, batch, seq_len, noise, marks: None, cache: Some(cache) };
+        let x = self.forward(pass, window);
         let last: Vec<u32> = (1..=batch).map(|b| (b * seq_len - 1) as u32).collect();
         let x = pass.rows(x, &last); // [B, C]
         pass.logits(x, self.head())
@@ -216,6 +219,9 @@ pub struct Objective<'a> {
     pub joint: Joint<'a>,
     /// Weight of each head that looks further ahead; 0 leaves them out.
     pub ahead: f32,
+    /// One number for each token of the batch: where it is 0, noise over whole tokens leaves the
+    /// token alone. `None`: it acts on all.
+    pub marks: Option<&'a [u32]>,
 }
 
 /// Every sequence twice, one behind the other.

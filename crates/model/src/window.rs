@@ -65,6 +65,8 @@ pub(crate) struct Window<'a> {
     pub batch: usize,
     pub seq_len: usize,
     pub noise: Noise,
+    /// See [`crate::Objective`].
+    pub marks: Option<&'a [u32]>,
     /// None runs over whole windows from position 0.
     pub cache: Option<&'a mut KvCache>,
 }

@@ -2,7 +2,7 @@
 
 use crate::plan::{
     Average, DecayMethod, Frozen, GradientTransform, Owned, PenaltyNorm, Plan, Projection, Sharing,
-    Site, SmoothingTo, StopRule, Teachers, TokenNoise,
+    Site, SmoothingTo, StopRule, Teachers, TokenGuide, TokenNoise,
 };
 use heldout_optim::ascent::Metric;
 use heldout_optim::average::{Start, Which};
@@ -84,6 +84,12 @@ impl Plan {
                     format!("{site_word} replaced by random ones with p = {rate}")
                 }
                 _ => format!("{site_word} dropped with p = {rate}{shared}"),
+            };
+            let what = match self.noise.guide {
+                TokenGuide::Predictable { share } if *site == Site::Tokens => {
+                    format!("{what}, all within the most predictable {share} of the text")
+                }
+                _ => what,
             };
             lines.push(line("noise", &what, owner));
         }

@@ -36,6 +36,10 @@ impl Receipt {
 pub struct Live {
     /// Noise, by site. This and what follows up to `patience` comes from the probe.
     pub sites: BTreeMap<Site, SiteMeasure>,
+    /// Noise over whole tokens that spares some of them.
+    pub guide: Option<GuideMeasure>,
+    /// By the trainer: the tokens that it does not spare. Needed beside `guide`.
+    pub predictable: Option<PredictableMeasure>,
     /// The target distribution.
     pub smoothing: Option<SmoothingMeasure>,
     /// The penalty on log Z.
@@ -110,6 +114,28 @@ pub struct SiteMeasure {
     pub loss_clean: f64,
     /// With this site's noise alone.
     pub loss_noisy: f64,
+}
+
+/// Noise over whole tokens on a probe tensor of which some rows are marked.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GuideMeasure {
+    /// Share of the marked rows that was dropped.
+    pub marked: f64,
+    /// Share of the others.
+    pub others: f64,
+}
+
+/// The training text's predictable tokens.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PredictableMeasure {
+    /// Their share of all tokens, as marked.
+    pub share: f64,
+    /// Order of the n-gram models that predicted.
+    pub order: u64,
+    /// Mean −ln p of the marked tokens, nats.
+    pub loss_marked: f64,
+    /// That of the others.
+    pub loss_others: f64,
 }
 
 /// Where the loss put its mass, seen from its values on made-up logits.

@@ -5,6 +5,7 @@
 
 use crate::effective::Effective;
 use crate::error::Conflict;
+pub use crate::guide::TokenGuide;
 use crate::on::On;
 use heldout_base::schedule::Schedule;
 use heldout_optim::ascent::Metric;
@@ -163,6 +164,9 @@ pub struct Noise {
     /// Concerns the site of whole tokens.
     #[serde(default)]
     pub tokens: TokenNoise,
+    /// Concerns it, too.
+    #[serde(default)]
+    pub guide: TokenGuide,
     /// α of uniform noise ±α/√(T·C) on the embeddings.
     #[serde(default)]
     pub neftune: Option<Owned<Schedule>>,

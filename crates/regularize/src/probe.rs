@@ -30,6 +30,8 @@ pub struct Probe<'a> {
     pub gradients: &'a mut [f32],
     /// Some training batch; its first tokens are enough.
     pub batch: Tokens<'a>,
+    /// Which of its tokens are marked, where the plan spares the others.
+    pub marks: Option<&'a [u32]>,
     /// Seed of the run's noise.
     pub seed: u64,
     /// Length of the run in updates.
@@ -46,11 +48,13 @@ pub fn measure(probe: &mut Probe) -> Live {
     let plan = probe.plan;
     let bound = Bound::new(plan, probe.model.layout());
     let (sites, neftune) = (probe_noise::measure(probe), probe_noise::neftune(probe));
+    let guide = probe_noise::guide(probe);
     let trained = plan.frozen.as_ref().map(|_| probe_update::trained(probe, &bound));
     probe.gradients.fill(0.0);
     let adapted = probe_effective::adapted(probe, &bound);
     Live {
         sites,
+        guide,
         smoothing: probe_loss::smoothing(probe),
         z_loss: probe_loss::z_loss(probe),
         confidence: probe_loss::confidence(probe),

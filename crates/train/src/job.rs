@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use heldout_data::ngram::Predictable;
 use heldout_data::tokenizer::TokenizerKind;
 use heldout_data::{
     BatchPlan, BatchSize, Batches, Boundary, DuplicatePolicy, PrepareSpec, Prepared, Progress,
@@ -266,7 +267,8 @@ impl Setup {
         let teachers = plan.teachers().iter().map(|name| Teacher::open(name));
         let teachers = teachers.collect::<Result<_, _>>()?;
         let optimizer = optimizer_spec(&recipe)?;
-        let batches = Arc::new(Batches::new(
+        let eos = data.tokenizer.eos();
+        let batches = Batches::new(
             &data.train,
             BatchPlan {
                 seq_len: recipe.model.context,
@@ -274,8 +276,13 @@ impl Setup {
                 seed: recipe.run.seed,
                 shuffle: if plan.order.is_some() { Shuffle::Yes } else { Shuffle::No },
             },
-            data.tokenizer.eos(),
-        )?);
+            eos,
+        )?;
+        // A second or so for a few million tokens; before the weights, which take memory, too.
+        let batches = Arc::new(match plan.predictable_share() {
+            Some(share) => batches.marking(Predictable::find(&data.train, eos, share)),
+            None => batches,
+        });
         let steps_per_epoch = batches.steps_per_epoch();
         let step_tokens = batches.rows() as u64 * recipe.model.context as u64;
         let horizon = Horizon::new(recipe.schedule.horizon, steps_per_epoch, step_tokens);

@@ -87,6 +87,7 @@ impl Run<'_> {
         let copies = if twins.is_some() { 2 } else { 1 };
         let own = state.teacher.as_ref().map(|teacher| (&setup.model, teacher.weights()));
         let models = setup.teachers.iter().map(|t| (&t.model, &t.weights[..]));
+        let marks = setup.batches.marks(batch.first_sequence, batch.batch);
         let teachers: Vec<Lecturer> = own.into_iter().chain(models).collect();
         // As many rows at a time as without twins, so that memory does for both.
         let micro = (setup.recipe.batch.micro / copies).max(1);
@@ -109,7 +110,9 @@ impl Run<'_> {
                 teachers,
             });
             let joint = Joint { twins, teaching };
-            let wanted = Objective { spec, joint, ahead: plan.ahead_at(at) };
+            let start = number * width;
+            let marks = marks.as_ref().map(|marks| &marks[start..start + ids.len()]);
+            let wanted = Objective { spec, joint, ahead: plan.ahead_at(at), marks };
             let before = batch.first_sequence + (number * micro) as u64;
             let key = NoiseKey {
                 seed: setup.recipe.run.seed,

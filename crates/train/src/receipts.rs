@@ -5,7 +5,7 @@ use heldout_model::Tokens;
 use heldout_optim::clip::Clipped;
 use heldout_record::{Event, Receipt};
 use heldout_regularize::At;
-use heldout_regularize::live::OrderMeasure;
+use heldout_regularize::live::{OrderMeasure, PredictableMeasure};
 use heldout_regularize::{Live, Probe, measure};
 
 use crate::error::TrainError;
@@ -46,6 +46,7 @@ impl Run<'_> {
             batch: batch.batch,
             seq_len: batch.seq_len,
         };
+        let marks = setup.batches.marks(batch.first_sequence, batch.batch);
         let mut live = measure(&mut Probe {
             plan: setup.plan.plan(),
             model: &setup.model,
@@ -53,12 +54,19 @@ impl Run<'_> {
             parameters: &self.state.parameters,
             gradients: &mut self.gradients,
             batch: tokens,
+            marks: marks.as_deref(),
             seed: setup.recipe.run.seed,
             horizon: self.state.progress.forecast.steps,
             rate: setup.recipe.schedule.rate.peak,
             optimizer: &setup.optimizer,
         });
         live.order = Some(order(setup)?);
+        live.predictable = setup.batches.marked().map(|found| PredictableMeasure {
+            share: found.share,
+            order: found.order as u64,
+            loss_marked: found.loss_marked,
+            loss_others: found.loss_others,
+        });
         let model = (&setup.model, &self.state.parameters[..]);
         live.teachers = teachers::measure(&setup.teachers, model, tokens, &setup.device);
         self.receipts.live = Some(live);

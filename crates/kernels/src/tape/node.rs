@@ -1,6 +1,6 @@
 //! What the tape remembers of each op: arguments, inputs, output and saved buffers.
 
-use crate::arena::Buffer;
+use crate::arena::{Arena, Buffer};
 use crate::gemm::Accumulate;
 use crate::math::Activation;
 use crate::ops::dropout::Site;
@@ -76,6 +76,8 @@ pub(crate) enum Op {
     Embedding {
         tokens: Weight,
         ids: Vec<u32>,
+        /// Which of them noise over whole tokens acts on; `None` for all.
+        marks: Option<Vec<u32>>,
         positions: Option<(Weight, usize)>,
         sites: embedding::Sites,
     },
@@ -128,6 +130,14 @@ impl Op {
             Op::Rotary { .. } => ("rotary", "rotary backward"),
             Op::Attention { .. } => ("attention", "attention backward"),
             Op::Residual { .. } => ("residual", "residual backward"),
+        }
+    }
+
+    /// Returns what it holds beside its tensors.
+    pub fn give_back(self, arena: &mut Arena) {
+        if let Op::Embedding { ids, marks, .. } = self {
+            arena.give_ids(ids);
+            marks.into_iter().for_each(|marks| arena.give_ids(marks));
         }
     }
 
