@@ -20,14 +20,14 @@ struct Batch<'a> {
 
 impl<'a> Batch<'a> {
     fn of(probe: &Probe<'a>) -> Batch<'a> {
-        let tokens = OwnedTokens::first_of(probe.batch);
+        let tokens = OwnedTokens::first_of(probe.batch, None);
         Batch { model: probe.model, device: probe.device, tokens }
     }
 }
 
 /// The plain loss of a probe batch, nats per token.
 fn loss(of: &Batch, weights: &[f32], gradients: Option<&mut [f32]>) -> f64 {
-    let OwnedTokens { ids, targets, batch, seq_len } = &of.tokens;
+    let OwnedTokens { ids, targets, batch, seq_len, .. } = &of.tokens;
     let tokens = Tokens { ids, targets, batch: *batch, seq_len: *seq_len };
     let mut tape = Tape::new(of.device.clone());
     let is_training = gradients.is_some();

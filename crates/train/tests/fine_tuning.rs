@@ -142,11 +142,11 @@ fn receipts_say_how_far_the_model_went() {
     for (technique, value) in [("lora", "4"), ("mixout", "0.5")] {
         let setting = format!("regularize.{technique}={value}");
         let done = run("receipt", &with(&from, &[&setting]));
-        let receipts = done.events.iter().filter_map(|event| match event {
+        let mut receipts = done.events.iter().filter_map(|event| match event {
             Event::Receipt(receipt) if receipt.technique == technique => Some(receipt),
             _ => None,
         });
-        let last = receipts.last().expect("a receipt");
+        let last = receipts.next_back().expect("a receipt");
         let distance = last.measured["distance"];
         assert!(distance > 1e-4 && distance < 1.0, "{}", last.statement);
     }
