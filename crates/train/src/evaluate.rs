@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use heldout_data::{
-    Batch, DataError, Document, EvaluationWindows, IGNORE, Progress, documents, prepare,
+    Batch, DataError, Document, EvaluationWindows, IGNORE, Prepared, Progress, documents, prepare,
 };
 use heldout_kernels::{Device, PassKind};
 use heldout_record::RunDir;
@@ -75,14 +75,37 @@ pub fn evaluate_run(
     device: Arc<Device>,
     preparing: &mut dyn FnMut(Progress),
 ) -> Result<Evaluation, TrainError> {
+    evaluate_split(run, split, cache, device, preparing, &|data| match split {
+        // It would only be seen to know by heart what it has counted.
+        Split::Train => Ok(None),
+        Split::Validation | Split::Test => Reference::of_data(run, data),
+    })
+}
+
+/// As [`evaluate_run`], without the n-gram model, which takes longer to count than a small network
+/// takes to be scored.
+pub fn evaluate_run_alone(
+    run: &RunDir,
+    split: Split,
+    cache: &Path,
+    device: Arc<Device>,
+) -> Result<Evaluation, TrainError> {
+    evaluate_split(run, split, cache, device, &mut |_| {}, &|_| Ok(None))
+}
+
+/// Scores a run's result on a split beside what `reference` makes of the run's data.
+fn evaluate_split(
+    run: &RunDir,
+    split: Split,
+    cache: &Path,
+    device: Arc<Device>,
+    preparing: &mut dyn FnMut(Progress),
+    reference: &dyn Fn(&Prepared) -> Result<Option<Reference>, String>,
+) -> Result<Evaluation, TrainError> {
     let draft = Recipe::read(&run.recipe())?.draft()?;
     let (recipe, seed) = resolved_data(&draft)?;
     let data = prepare(&prepare_spec(&recipe, seed)?, cache, preparing)?;
-    let reference = match split {
-        // It would only be seen to know by heart what it has counted.
-        Split::Train => Ok(None),
-        Split::Validation | Split::Test => Reference::of_data(run, &data),
-    };
+    let reference = reference(&data);
     let (store, bytes_per_token) = match split {
         Split::Train => (data.train, data.facts.bytes_per_token_train),
         Split::Validation => (data.validation, data.facts.bytes_per_token_validation),
