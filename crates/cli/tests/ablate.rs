@@ -190,10 +190,12 @@ fn begun(study: &Path) -> Vec<String> {
 #[test]
 fn more_seeds_extend_a_study_and_fewer_are_refused() {
     let scratch = scratch();
-    let more = |seeds: &'static str| ask("s", &["--quiet", "--json"])
-        .into_iter()
-        .map(|word| if word == "2" { seeds } else { word })
-        .collect::<Vec<_>>();
+    let more = |seeds: &'static str| {
+        ask("s", &["--quiet", "--json"])
+            .into_iter()
+            .map(|word| if word == "2" { seeds } else { word })
+            .collect::<Vec<_>>()
+    };
     scratch.ok(&more("2"));
     let before = begun(&scratch.join("s"));
     let metrics = scratch.join("s/runs/reference-seed1/metrics.jsonl");
@@ -214,7 +216,9 @@ fn more_seeds_extend_a_study_and_fewer_are_refused() {
     child.wait().expect("it ends");
     let ran = scratch.ok(&["ablate", "tiny.toml", "--drop", ASK[3], "--out", "s", "--json"]);
     let result: Value = serde_json::from_str(&ran.out).expect("JSON");
-    assert_eq!((&result["seeds_planned"], &result["seeds_done"]), (&5.into(), &5.into()));
+    assert_eq!(result["seeds_planned"], 5);
+    let is_over = ["complete", "settled"].iter().any(|standing| result["standing"] == *standing);
+    assert!(is_over && result["seeds_done"].as_u64() >= Some(3), "{result}");
     assert!(result["notes"].to_string().contains("planned with 2 seeds and extended to 5"));
     assert!(result["baseline"]["loss_test"].as_f64() > Some(0.0), "{result}");
     let trials = losses(&scratch.join("s"));

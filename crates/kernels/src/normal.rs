@@ -77,8 +77,7 @@ fn sin_cos(word: u32) -> (f32, f32) {
     let s = r * r;
     // Fitted by `tests/golden/fit_math.py`.
     let sine = r * (((-75.240_05 * s + 81.588_13) * s - 41.341_63) * s + 6.283_185);
-    let cosine =
-        (((59.220_406 * s - 85.442_856) * s + 64.939_316) * s - 19.739_208) * s + 1.0;
+    let cosine = (((59.220_406 * s - 85.442_856) * s + 64.939_316) * s - 19.739_208) * s + 1.0;
     let is_odd = quarter & 1 == 1;
     let (x, y) = if is_odd { (sine, cosine) } else { (cosine, sine) };
     let flip = |value: f32, sign: u32| f32::from_bits(value.to_bits() ^ (sign << 30 & 1 << 31));

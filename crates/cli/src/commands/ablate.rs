@@ -18,8 +18,8 @@ use heldout_train::study::{
 
 use crate::ablation::analyst::Statistics;
 use crate::ablation::board::StudyBoard;
-use crate::ablation::processes::Processes;
 use crate::ablation::existing::{self, Opened};
+use crate::ablation::processes::Processes;
 use crate::ablation::{names, result};
 use crate::console::{Console, Output};
 use crate::facts;

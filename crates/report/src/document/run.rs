@@ -132,9 +132,8 @@ impl RunPart {
     pub fn evaluations_shown(&self, most: usize) -> (usize, Vec<&EvaluationRecord>) {
         let every = self.evaluations.len().div_ceil(most).max(1);
         let ends = [&self.best, &self.last].map(|end| end.as_ref().map(|e| e.step));
-        let is_shown = |(i, e): &(usize, &EvaluationRecord)| {
-            i % every == 0 || ends.contains(&Some(e.step))
-        };
+        let is_shown =
+            |(i, e): &(usize, &EvaluationRecord)| i % every == 0 || ends.contains(&Some(e.step));
         let shown = self.evaluations.iter().enumerate().filter(is_shown);
         (every, shown.map(|(_, evaluation)| evaluation).collect())
     }

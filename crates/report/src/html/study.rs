@@ -172,12 +172,12 @@ fn arms(study: &StudyPart) -> Markup {
         ("test", number),
         ("perplexity", number),
         ("validation", number),
-        ("training sample", number),
+        ("training", number),
         ("gap", number),
-        ("time of a trial", number),
+        ("time", number),
     ];
     if study.baseline.is_some() {
-        head.push(("ahead of the n-gram", number));
+        head.push(("beats n-gram by", number));
     }
     if is_tuned {
         head.push(("rate", number));
@@ -242,8 +242,8 @@ fn ngram_row(beside: &Beside, columns: usize) -> Vec<Markup> {
     let ngram = &beside.ngram;
     let test = plus_minus(ngram.loss_test, ngram.loss_test_se);
     let mut cells = vec![
-        cell(beside.model()),
-        cell("counted, not trained"),
+        cell("n-gram"),
+        cell(format!("order {}, counted", ngram.order)),
         cell("–"),
         cell(known(ngram.loss_test, test)),
         cell(known(ngram.loss_test, perplexity(ngram.loss_test.exp()))),

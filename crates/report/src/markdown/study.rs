@@ -84,7 +84,7 @@ fn arms(page: &mut Page, study: &StudyPart) {
         ("training sample", right),
         ("gap", right),
         ("time of a trial", right),
-        ("ahead of the n-gram", right),
+        ("beats n-gram by", right),
     ];
     let head = &head[..head.len() - usize::from(study.baseline.is_none())];
     let settings = |name: &str| {
@@ -95,6 +95,7 @@ fn arms(page: &mut Page, study: &StudyPart) {
         let found = study.baseline.as_ref().and_then(|beside| beside.of(arm));
         found.map_or("–".to_owned(), |arm| match arm.standing.is_better() {
             true => format::signed(arm.standing.better),
+            false if arm.standing.better < 0.0 => format::signed(arm.standing.better),
             false => format!("{} (not clearly)", format::signed(arm.standing.better)),
         })
     };
@@ -122,7 +123,7 @@ fn arms(page: &mut Page, study: &StudyPart) {
     if let Some(beside) = &study.baseline {
         let ngram = &beside.ngram;
         let test = plus_minus(ngram.loss_test, ngram.loss_test_se);
-        let mut row = vec![beside.model(), "counted, not trained".to_owned()];
+        let mut row = vec!["n-gram".to_owned(), format!("order {}, counted", ngram.order)];
         row.resize(4, "–".to_owned());
         row.push(known(ngram.loss_test, test));
         row.push(known(ngram.loss_test, perplexity(ngram.loss_test.exp())));

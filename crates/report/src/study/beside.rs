@@ -133,7 +133,9 @@ mod tests {
         };
         let found = beside(&arms, &trials, &ngram);
         let standing = found.of("reference").expect("it ran").standing;
-        assert!((standing.better - 0.45).abs() < 1e-12 && (standing.better_se - 0.05).abs() < 1e-12);
+        assert!(
+            (standing.better - 0.45).abs() < 1e-12 && (standing.better_se - 0.05).abs() < 1e-12
+        );
         let [first, second] = <[String; 2]>::try_from(found.sentences()).expect("two");
         assert_eq!(
             first,
@@ -147,6 +149,9 @@ mod tests {
         let found = beside(&arms[..1], &trials, &ngram);
         assert_eq!(found.split, "validation");
         let sentences = found.sentences();
-        assert!(sentences[0].ends_with("does not beat it: it is 0.500 nats worse."), "{sentences:?}");
+        assert!(
+            sentences[0].ends_with("does not beat it: it is 0.500 nats worse."),
+            "{sentences:?}"
+        );
     }
 }

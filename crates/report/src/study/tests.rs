@@ -228,7 +228,7 @@ fn what_was_claimed_stays_claimed_and_its_arms_need_no_more_seeds() {
     events.push(TrialEvent::Looked(look_at));
     let after = analyze(&longer, &events, Standing::Complete);
     assert_eq!(after.effects[0].verdict, Verdict::Helps);
-    assert_eq!((after.effects[0].pairs, after.effects[1].pairs), (5, 8));
+    assert_eq!((after.effects[0].pairs, after.effects[1].pairs), (before.effects[0].pairs, 8));
     assert!(after.effects[0].p_corrected <= before.effects[0].p_corrected);
 }
 
@@ -236,7 +236,7 @@ fn what_was_claimed_stays_claimed_and_its_arms_need_no_more_seeds() {
 /// report says.
 #[test]
 fn extending_until_something_is_found_claims_no_more_than_is_told() {
-    const STUDIES: u64 = 1000;
+    const STUDIES: u64 = 400;
     let mut wrong = 0;
     for number in 0..STUDIES {
         let mut asked = study(2, 5);
@@ -253,10 +253,14 @@ fn extending_until_something_is_found_claims_no_more_than_is_told() {
     let level = level_of(&more(&study(2, 5), 30));
     let most = level + 3.0 * (level * (1.0 - level) / STUDIES as f64).sqrt();
     assert!(wrong as f64 <= most * STUDIES as f64, "{wrong} of {STUDIES}");
+    // A rule that never claims anything would pass, too.
+    assert!(wrong as f64 >= 0.01 * STUDIES as f64, "{wrong} of {STUDIES}");
+    println!("{wrong} of {STUDIES} claimed, at most {level:.4} of them are told");
     // More seeds do find what five could not.
-    let found = |study: &Study| (0..200).filter(|n| claims(study, *n, 0.01, 0.015).0 == [0]).count();
+    let found =
+        |study: &Study| (0..100).filter(|n| claims(study, *n, 0.01, 0.015).0 == [0]).count();
     let (five, twelve) = (found(&study(2, 5)), found(&more(&study(2, 5), 12)));
-    assert!(twelve > five + 40, "{five} and {twelve} of 200");
+    assert!(twelve > five + 20, "{five} and {twelve} of 100");
 }
 
 #[test]

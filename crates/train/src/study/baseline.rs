@@ -74,9 +74,9 @@ fn seeds(study: &Study) -> impl Iterator<Item = u64> {
     let offsets: BTreeSet<u64> = study.arms.iter().map(|arm| arm.seed_offset).collect();
     let tuning = study.tuning.as_ref().map(|tuning| tuning.seed);
     let all: Vec<u64> = study.seeds.iter().copied().chain(tuning).collect();
-    offsets.into_iter().flat_map(move |offset| {
-        all.iter().map(move |seed| seed + offset).collect::<Vec<_>>()
-    })
+    offsets
+        .into_iter()
+        .flat_map(move |offset| all.iter().map(move |seed| seed + offset).collect::<Vec<_>>())
 }
 
 fn figures(
