@@ -19,7 +19,7 @@ const LOW: u64 = 0xFFFF_FFFF;
 /// Four random words for a counter and a key: the Philox4x32 bijection with ten rounds.
 ///
 /// Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
-#[inline]
+#[inline(always)]
 pub fn philox4x32_10(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     let [mut c0, mut c1, mut c2, mut c3] = counter;
     let [mut k0, mut k1] = key;
@@ -109,15 +109,21 @@ impl Random {
         Self { seed, stream, step }
     }
 
+    /// What [`philox4x32_10`] takes for a block of four words: the counter, whose first word alone
+    /// counts up within 2³² blocks, and the key. For loops that make many blocks side by side.
+    #[inline(always)]
+    pub fn counter(&self, block: u64) -> ([u32; 4], [u32; 2]) {
+        debug_assert!(block < LIMIT && self.step < LIMIT);
+        let high = ((block >> 32) as u32 & 0xFFFF) | (((self.step >> 32) as u32) << 16);
+        let counter = [block as u32, self.step as u32, self.stream.0, high];
+        (counter, [self.seed as u32, (self.seed >> 32) as u32])
+    }
+
     /// The four words of one counter value.
     #[inline]
     fn block(&self, block: u64) -> [u32; 4] {
-        debug_assert!(block < LIMIT && self.step < LIMIT);
-        let high = ((block >> 32) as u32 & 0xFFFF) | (((self.step >> 32) as u32) << 16);
-        philox4x32_10(
-            [block as u32, self.step as u32, self.stream.0, high],
-            [self.seed as u32, (self.seed >> 32) as u32],
-        )
+        let (counter, key) = self.counter(block);
+        philox4x32_10(counter, key)
     }
 
     /// 32 random bits.

@@ -75,12 +75,35 @@ pub fn evaluate_run(
     device: Arc<Device>,
     preparing: &mut dyn FnMut(Progress),
 ) -> Result<Evaluation, TrainError> {
-    let (text, data) = SplitText::prepare(run, split, cache, preparing)?;
-    let reference = match split {
+    evaluate_split(run, split, cache, device, preparing, &|data| match split {
         // It would only be seen to know by heart what it has counted.
         Split::Train => Ok(None),
-        Split::Validation | Split::Test => Reference::of_data(run, &data),
-    };
+        Split::Validation | Split::Test => Reference::of_data(run, data),
+    })
+}
+
+/// As [`evaluate_run`], without the n-gram model, which takes longer to count than a small network
+/// takes to be scored.
+pub fn evaluate_run_alone(
+    run: &RunDir,
+    split: Split,
+    cache: &Path,
+    device: Arc<Device>,
+) -> Result<Evaluation, TrainError> {
+    evaluate_split(run, split, cache, device, &mut |_| {}, &|_| Ok(None))
+}
+
+/// Scores a run's result on a split beside what `reference` makes of the run's data.
+fn evaluate_split(
+    run: &RunDir,
+    split: Split,
+    cache: &Path,
+    device: Arc<Device>,
+    preparing: &mut dyn FnMut(Progress),
+    reference: &dyn Fn(&Prepared) -> Result<Option<Reference>, String>,
+) -> Result<Evaluation, TrainError> {
+    let (text, data) = SplitText::prepare(run, split, cache, preparing)?;
+    let reference = reference(&data);
     let mut session = Session::open(&run.root, device)?;
     Ok(text.score(&mut session, &reference, &mut |_, _| {}))
 }

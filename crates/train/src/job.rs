@@ -12,6 +12,7 @@ use heldout_data::{
 use heldout_kernels::Device;
 use heldout_model::{Model, Tied};
 use heldout_optim::OptimizerSpec;
+use heldout_record::study::KeyedBaseline;
 use heldout_regularize::{
     Assembled, Beginning, Bound, Facts, Length, SettingError, Technique, assemble,
 };
@@ -30,6 +31,8 @@ pub struct Job {
     pub data: Prepared,
     /// The techniques and what they ask for, slot by slot.
     pub techniques: Assembled,
+    /// n-gram models that were counted before: the run takes the one that fits, if there is one.
+    pub baselines: Vec<KeyedBaseline>,
 }
 
 /// Checks a recipe, prepares its data (or finds it in `cache`) and fills everything in.
@@ -50,7 +53,7 @@ pub fn prepare_job(
     let known = Known { data: data_recipe, origins, tokens, machine, from };
     let mut recipe = recipe::resolve(&draft, known)?;
     let techniques = compose(&draft, &mut recipe, &data)?;
-    Ok(Job { recipe, data, techniques })
+    Ok(Job { recipe, data, techniques, baselines: Vec::new() })
 }
 
 /// The `[data]` table of a resolved recipe and the seed of its split.
@@ -251,6 +254,7 @@ pub struct Setup {
     pub teachers: Vec<Teacher>,
     pub optimizer: OptimizerSpec,
     pub batches: Arc<Batches>,
+    pub baselines: Vec<KeyedBaseline>,
     pub horizon: Horizon,
     pub evaluate_every: Cadence,
     pub checkpoint_every: Cadence,
@@ -259,7 +263,7 @@ pub struct Setup {
 impl Setup {
     pub fn new(job: Job) -> Result<Setup, TrainError> {
         memory::check(&job)?;
-        let Job { recipe, data, techniques: Assembled { plan, techniques } } = job;
+        let Job { recipe, data, techniques: Assembled { plan, techniques }, baselines } = job;
         let threads = recipe.run.threads.unwrap_or_else(heldout_kernels::default_threads);
         let isa = recipe.run.isa.unwrap_or_else(Device::detect_isa);
         let device = Arc::new(Device::cpu_with_isa(threads, recipe.run.products(), isa)?);
@@ -301,6 +305,7 @@ impl Setup {
             teachers,
             optimizer,
             batches,
+            baselines,
             horizon,
         })
     }

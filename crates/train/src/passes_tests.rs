@@ -1,7 +1,7 @@
 //! Steps that take more than one pass or a second model against PyTorch's
 //! (`tests/golden/make_passes.py`), on every instruction set.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -37,6 +37,10 @@ struct Passes {
     asam: Trace,
     distillation: Trace,
     multi_token: Trace,
+    seed: u64,
+    strength: f64,
+    rates: BTreeMap<String, f64>,
+    r_drop: Trace,
 }
 
 #[derive(Deserialize)]
@@ -256,5 +260,20 @@ fn mixout_follows_pytorch() {
         let trace = &wanted.mixout.trace;
         let last = check(&what, golden, trace, wanted.rate, (setup, weights));
         assert_tensor(&what, &model, &last, &wanted.mixout.tensor);
+    });
+}
+
+#[test]
+fn two_passes_under_the_same_masks_follow_pytorch() {
+    each(|family, isa, golden, passes, scratch| {
+        let rate = |site: &str| Value::Number(passes.rates.get(site).copied().unwrap_or(0.0));
+        let sites = ["embedding", "attention", "attention-output", "feed-forward-output"];
+        let dropout = Settings::table(sites.map(|site| (site, rate(site))));
+        let twins = Settings::table([("strength", Value::Number(passes.strength))]);
+        let plan = assemble([("dropout", &dropout), ("r-drop", &twins)]).expect("settings").plan;
+        let (mut setup, weights) = setup(scratch, family, isa, &plan);
+        setup.recipe.run.seed = passes.seed;
+        let what = format!("{family} r-drop {}", isa.name());
+        check(&what, golden, &passes.r_drop, passes.rate, (setup, weights));
     });
 }
