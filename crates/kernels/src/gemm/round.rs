@@ -22,6 +22,17 @@ pub(super) enum Route {
     PastTheCache,
 }
 
+impl Route {
+    /// Makes what was streamed past the cache visible to other threads, before a task ends.
+    pub fn publish(self) {
+        #[cfg(target_arch = "x86_64")]
+        if self == Route::PastTheCache {
+            // SAFETY: SSE is part of x86-64.
+            unsafe { std::arch::x86_64::_mm_sfence() };
+        }
+    }
+}
+
 /// Rows of f32 to be written as bf16, or as they are.
 pub(super) struct Rows<T> {
     pub from: *const f32,
