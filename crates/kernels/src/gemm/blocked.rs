@@ -205,91 +205,88 @@ impl Product<'_> {
         let width = self.kernels.cols();
         let panel = width * self.block_units();
         let group = if self.rows_compete() { (NEAR_UNITS / panel.max(1)).max(1) } else { 1 };
-        let share = 4 * width / part.rows.len().div_ceil(self.kernels.rows).max(1);
-        let route = self.route(part.block);
+        let finish = (part.block + 1 == self.blocks()).then_some(&self.finish);
         let mut scratch = [0.0f32; TILE];
+        let mut tile = self.tile(part);
         for cols in steps(part.cols.clone(), group * width) {
             let first = columns.wrapping_add((cols.start - part.cols.start) / width * panel);
             let after = first.wrapping_add(group * panel);
-            let mut ahead = if cols.end < part.cols.end { after } else { next };
+            tile.ahead = if cols.end < part.cols.end { after } else { next };
             let mut row = part.rows.start;
             while row < part.rows.end {
                 let (height, kernels) = self.kernels.next(part.rows.end - row);
-                let (a, a_row, a_step) = left.tile(row - part.rows.start);
-                for (number, cols) in steps(cols.clone(), width).enumerate() {
-                    let mut tile = Tile {
-                        a,
-                        a_row,
-                        a_step,
-                        b: first.wrapping_add(number * panel),
-                        ahead,
-                        ahead_step: share,
-                        route,
-                        ..self.tile(part.block, row, &cols)
+                (tile.a, tile.a_row, tile.a_step) = left.tile(row - part.rows.start);
+                tile.b = first;
+                for cols in steps(cols.clone(), width) {
+                    let offset = row * self.ldc + cols.start;
+                    (tile.c, tile.ldc) = match self.narrow {
+                        None => (self.c.wrapping_add(offset), self.ldc),
+                        Some(_) => (scratch.as_mut_ptr(), width),
                     };
-                    if self.narrow.is_some() {
-                        (tile.c, tile.ldc) = (scratch.as_mut_ptr(), width);
+                    tile.cols = cols.len();
+                    if part.block == 0 {
+                        tile.bias = self.finish.bias_at(cols.start);
                     }
                     // SAFETY: the tile lies inside a, the packed columns and c, and c's part is
                     // this task's.
-                    let place = (row, height);
-                    unsafe { self.finished(&tile, kernels, part.block, place, cols.start) };
-                    ahead = ahead.wrapping_byte_add(tile.depth * share);
+                    unsafe { self.finished(&tile, kernels, finish, (offset, height, cols.start)) };
+                    tile.ahead = tile.ahead.wrapping_byte_add(tile.depth * tile.ahead_step);
+                    tile.b = tile.b.wrapping_add(panel);
                 }
                 row += height;
             }
         }
         self.finish.publish();
-        route.publish();
+        tile.route.publish();
     }
 
-    /// A tile of c and a block of K, without its place in a and b.
-    fn tile(&self, block: usize, row: usize, cols: &Range<usize>) -> Tile {
+    /// What the tiles of a part have in common.
+    fn tile(&self, part: &Part) -> Tile {
+        let tiles = part.rows.len().div_ceil(self.kernels.rows).max(1);
         Tile {
-            depth: self.depth_of(block).len().div_ceil(self.kernels.pair),
+            depth: self.depth_of(part.block).len().div_ceil(self.kernels.pair),
             a: std::ptr::null(),
             a_row: 0,
             a_step: 0,
             b: std::ptr::null(),
             b_step: self.kernels.cols(),
-            c: self.c.wrapping_add(row * self.ldc + cols.start),
+            c: self.c,
             ldc: self.ldc,
-            cols: cols.len(),
-            bias: if block == 0 { self.finish.bias_at(cols.start) } else { std::ptr::null() },
-            accumulate: if block > 0 { Accumulate::Add } else { self.accumulate },
+            cols: 0,
+            bias: std::ptr::null(),
+            accumulate: if part.block > 0 { Accumulate::Add } else { self.accumulate },
             ahead: std::ptr::null(),
-            ahead_step: 0,
-            route: Route::Cached,
+            ahead_step: 4 * self.kernels.cols() / tiles,
+            route: self.route(part.block),
         }
     }
 
-    /// Computes a tile, and the epilogue at K's end.
+    /// Computes a tile of so many rows, `offset` values from the start of c and from column `col`
+    /// on, and the epilogue at K's end.
     ///
     /// # Safety
-    /// The tile must lie inside a, the packed columns and c, at `row` and `col`, and c's part must
-    /// be this task's.
+    /// The tile must lie inside a, the packed columns and c, and c's part must be this task's.
+    #[inline(always)]
     unsafe fn finished(
         &self,
         tile: &Tile,
         kernels: &[TileKernel; 2],
-        block: usize,
-        (row, height): (usize, usize),
-        col: usize,
+        finish: Option<&Finish>,
+        (offset, rows, col): (usize, usize, usize),
     ) {
         let kernel = kernels[usize::from(tile.cols > self.kernels.lanes)];
-        let (offset, stride) = (row * self.ldc + col, self.ldc);
-        if block + 1 < self.blocks() {
-            // SAFETY: the caller's promise; the device has the instructions of its kernels.
-            return unsafe { kernel(tile) };
+        let stride = self.ldc;
+        if let Some(finish) = finish {
+            finish.expect(offset, stride, rows);
         }
-        self.finish.expect(offset, stride, height);
-        let out = self.narrow.map(|all| all.wrapping_add(offset));
-        let &Tile { c, ldc, cols, .. } = tile;
-        let block = Block { c, offset, ldc, stride, rows: height, col, cols, out };
-        // SAFETY: as above.
-        unsafe {
-            kernel(tile);
-            self.finish.activate(&block);
+        // SAFETY: the caller's promise; the device has the instructions of its kernels.
+        unsafe { kernel(tile) };
+        if let Some(finish) = finish {
+            let out = self.narrow.map(|all| all.wrapping_add(offset));
+            let &Tile { c, ldc, cols, .. } = tile;
+            let block = Block { c, offset, ldc, stride, rows, col, cols, out };
+            // SAFETY: as above.
+            unsafe { finish.activate(&block) };
         }
     }
 
