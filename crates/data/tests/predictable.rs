@@ -4,7 +4,7 @@ use heldout_base::rng::{Random, streams};
 use heldout_data::ngram::{NgramCounts, Predictable};
 use heldout_data::tokenizer::TokenizerKind;
 use heldout_data::{
-    BatchPlan, BatchSize, Batches, Boundary, IGNORE, PrepareSpec, Prepared, Shuffle, TokenizerSpec,
+    BatchPlan, BatchSize, Batches, Boundary, PrepareSpec, Prepared, Shuffle, TokenizerSpec,
     ValidationSpec, prepare,
 };
 
@@ -82,7 +82,7 @@ fn marks_go_with_their_tokens_into_every_batch() {
         assert_eq!(plain.marks(0, 3), None);
         let batches = Batches::new(&data.train, plan, eos).unwrap().marking(found.clone());
         let places = data.train.len();
-        let (mut marked, mut steps) = (0, 0);
+        let (mut marked, mut steps, mut checked) = (0, 0, 0);
         while (steps + 1) * 3 <= batches.windows_per_epoch() {
             let batch = batches.batch_at(steps);
             assert_eq!(batch, plain.batch_at(steps));
@@ -91,12 +91,13 @@ fn marks_go_with_their_tokens_into_every_batch() {
             let one = batches.marks(batch.first_sequence + 2, 1).unwrap();
             assert_eq!(marks[2 * seq_len..], one);
             marked += marks.iter().sum::<u32>();
-            // A stretch of tokens that stands once in the text has the marks of that place.
+            // A stretch of one document that stands once in the text has the marks of that place.
             let rows = batch.ids.chunks(seq_len).zip(marks.chunks(seq_len));
-            for (ids, marks) in rows.take(if batch.targets.contains(&IGNORE) { 0 } else { 3 }) {
+            for (ids, marks) in rows.filter(|(ids, _)| eos.is_none_or(|eos| !ids.contains(&eos))) {
                 let is_there = |at: &u64| data.train.tokens(*at..at + seq_len as u64) == ids;
                 let at: Vec<u64> = (0..places - seq_len as u64).filter(is_there).collect();
                 if let [at] = at[..] {
+                    checked += 1;
                     let expected = |i| u32::from(found.is_marked(at + i));
                     let expected: Vec<u32> = (0..seq_len as u64).map(expected).collect();
                     assert_eq!(marks, expected);
@@ -104,6 +105,7 @@ fn marks_go_with_their_tokens_into_every_batch() {
             }
             steps += 1;
         }
+        assert!(checked > 10, "{checked}");
         // Nearly an epoch: nearly every mark once.
         let share = f64::from(marked) / (steps as f64 * 3.0 * seq_len as f64);
         assert!((share - 0.4).abs() < 0.02, "{share}");

@@ -1,18 +1,19 @@
 //! What every technique of the catalogue must hold to, by iterating the registry; and the settings
 //! that must be refused, in one table.
 
+mod support;
+
 use heldout_base::card::{Default_, Kind, Schedulable};
 use heldout_base::schedule::{Schedule, Shape, Span};
 use heldout_kernels::{Device, Precision};
-use heldout_model::{Model, ModelConfig, Tied, Tokens};
-use heldout_optim::OptimizerSpec;
-use heldout_regularize::live::{OrderMeasure, PredictableMeasure};
+use heldout_model::Tied;
+use heldout_regularize::live::OrderMeasure;
 use heldout_regularize::plan::{DecayMethod, Site};
 use heldout_regularize::{
-    Assembled, At, Beginning, Bound, CATALOGUE, Entry, Facts, Length, Live, Plan, Probe,
-    SettingError, Settings, Value, assemble, find, measure,
+    Assembled, At, Bound, CATALOGUE, Entry, Facts, Length, Live, Plan, SettingError, Settings,
+    Value, assemble, find,
 };
-use std::sync::Arc;
+use support::{facts, live, models, only};
 
 fn number(value: f64) -> Settings {
     Settings::bare(Value::Number(value))
@@ -20,10 +21,6 @@ fn number(value: f64) -> Settings {
 
 fn text(word: &str) -> Settings {
     Settings::bare(Value::Text(word.to_owned()))
-}
-
-fn only(name: &str, settings: &Settings) -> Result<Assembled, SettingError> {
-    assemble([(name, settings)])
 }
 
 fn example(entry: &Entry) -> Assembled {
@@ -268,50 +265,6 @@ fn dropout_sites_follow_their_knobs() {
     assert_eq!(sites(mixed), [(Embedding, 0.3), (AttentionOutput, 0.3), (FeedForwardOutput, 0.1)]);
 }
 
-fn models() -> Vec<Model> {
-    let tied = ModelConfig::gpt2(17, 16, 2, 2, 16);
-    let untied = ModelConfig { tied: Tied::No, ..tied.clone() };
-    let llama = ModelConfig { tied: Tied::No, ..ModelConfig::llama(17, 16, 2, 4, 2, 32) };
-    [tied, untied, llama].map(|config| Model::new(config).expect("a valid model")).into()
-}
-
-fn facts(model: &Model) -> Facts<'_> {
-    let length = Length { steps: Some(1000), epochs: Some(10.0), evaluations: Some(20) };
-    let beginning = Beginning::Trained;
-    Facts {
-        config: &model.config,
-        layout: model.layout(),
-        tied_by_model: Tied::No,
-        length,
-        beginning,
-    }
-}
-
-fn live(model: &Model, plan: &Plan, precision: Precision) -> Live {
-    let device = Arc::new(Device::cpu(2, precision).expect("a processor"));
-    let model = &Model::for_training(model.config.clone(), &plan.extra()).expect("valid");
-    let parameters = model.initialize(1);
-    let mut gradients = vec![0.0; parameters.len()];
-    let ids: Vec<u32> = (0..64).map(|i| i * 5 % 17).collect();
-    let targets: Vec<u32> = (0..64).map(|i| (i * 5 + 5) % 17).collect();
-    let marks: Vec<u32> = (0..64).map(|i| i % 2).collect();
-    let live = measure(&mut Probe {
-        plan,
-        model,
-        device: &device,
-        parameters: &parameters,
-        gradients: &mut gradients,
-        batch: Tokens { ids: &ids, targets: &targets, batch: 4, seq_len: 16 },
-        marks: plan.predictable_share().map(|_| &marks[..]),
-        seed: 7,
-        horizon: 100,
-        rate: 1e-3,
-        optimizer: &OptimizerSpec::named("adamw").expect("registered"),
-    });
-    assert!(gradients.iter().all(|g| *g == 0.0), "gradients are left at zero");
-    live
-}
-
 #[test]
 fn every_technique_proves_that_it_is_live() {
     for model in models() {
@@ -389,68 +342,6 @@ fn tokens_are_replaced_as_often_as_asked() {
         let receipt = assembled.techniques[0].receipt(&live).expect("live");
         assert!(receipt.statement.starts_with("replaces "), "{}", receipt.statement);
     }
-}
-
-fn guided(knobs: &[(&'static str, Value)]) -> Settings {
-    let guide = ("guide", Value::Text("predictable".to_owned()));
-    Settings::table(knobs.iter().cloned().chain([guide]))
-}
-
-#[test]
-fn predictable_tokens_alone_are_drawn_as_often_as_asked_in_all() {
-    let falling = Value::Schedule(Schedule {
-        peak: 0.2,
-        warmup: Span::Steps(0),
-        shape: Shape::Linear { end: 0.0 },
-    });
-    for (share, rate) in [(0.25, Value::Number(0.2)), (0.5, Value::Number(0.2)), (0.5, falling)] {
-        for method in ["zero", "replace"] {
-            let knobs = [
-                ("rate", rate.clone()),
-                ("share", Value::Number(share)),
-                ("method", Value::Text(method.to_owned())),
-            ];
-            let assembled = only("token-dropout", &guided(&knobs)).expect("allowed");
-            let rates = assembled.plan.noise_at(At { step: 0, horizon: 100 });
-            // Of a share s of the tokens the part rate/s: the rate, of all of them.
-            let asked = (0.2 / share) as f32;
-            assert!((rates.tokens + rates.replace - asked).abs() < 1e-6, "{rates:?}");
-            assert_eq!(rates.tokens == 0.0, method == "replace");
-            for model in models() {
-                let mut live = live(&model, &assembled.plan, Precision::F32);
-                let technique = &assembled.techniques[0];
-                let unproven = technique.receipt(&live).expect_err("the text was not looked at");
-                assert!(unproven.to_string().contains("nothing was measured"), "{unproven}");
-                let found =
-                    PredictableMeasure { share, order: 4, loss_marked: 0.5, loss_others: 3.0 };
-                live.predictable = Some(found);
-                let receipt = technique.receipt(&live).expect("live");
-                println!("{}", receipt.statement);
-                let near = |name: &str, expected: f64, tolerance: f64| {
-                    let found = receipt.measured[name];
-                    assert!((found - expected).abs() < tolerance, "{name}: {found} {expected}");
-                };
-                near("tokens.rate", 0.2, 1e-9);
-                // Five standard deviations of 1,024 draws.
-                near("tokens.dropped", 0.2, 0.0625);
-                near("tokens.dropped_predictable", 0.2 / share, 0.16);
-                near("tokens.dropped_others", 0.0, 1e-12);
-                live.predictable = Some(PredictableMeasure { loss_others: 0.5, ..found });
-                let error = technique.receipt(&live).expect_err("all alike").to_string();
-                assert!(error.contains("more predictable than another"), "{error}");
-            }
-        }
-    }
-    let refuse = |settings: Settings, part: &str| {
-        let error = only("token-dropout", &settings).expect_err("refused").to_string();
-        assert!(error.contains(part), "{error}");
-    };
-    refuse(Settings::table([("share", Value::Number(0.3))]), "the guide is uniform");
-    let high = [("rate", Value::Number(0.4)), ("share", Value::Number(0.25))];
-    refuse(guided(&high), "with probability 1.60; give a larger share, or a lower rate");
-    let plan = only("token-dropout", &guided(&[("rate", Value::Number(0.1))])).unwrap().plan;
-    let words = plan.describe().join("\n");
-    assert!(words.contains("p = 0.1, all within the most predictable 0.5 of the text"), "{words}");
 }
 
 #[test]

@@ -151,8 +151,8 @@ fn check_members(members: &[Member]) -> Result<(), TrainError> {
         if context != *context_expected {
             let other = members[0].path.display();
             return refuse(format!(
-                "reads {context} tokens at once, {other} {context_expected}; members of an ensemble must \
-                 share the context, so that all predict from the same text"
+                "reads {context} tokens at once, {other} {context_expected}; members of an \
+                 ensemble must share the context, so that all predict from the same text"
             ));
         }
     }

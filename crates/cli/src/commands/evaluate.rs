@@ -31,7 +31,7 @@ use crate::places;
 Without DATA the run's own held-out split is scored, whole: for a run that evaluated all of it
 while training the result equals the recorded best.
 
-With --with the probabilities of all models are averaged, and each is scored on RUN's windows, too.")]
+With --with the probabilities of all models are averaged, and each is scored on RUN's windows.")]
 pub struct Options {
     /// The folder of a run, a checkpoint, or a model in Hugging Face layout
     #[arg(value_name = "RUN", value_hint = clap::ValueHint::DirPath)]
