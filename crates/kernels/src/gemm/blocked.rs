@@ -456,8 +456,8 @@ impl Product<'_> {
         }
     }
 
-    /// Calls `body` with ranges that cover `0..tiles`: long ones first, short ones at the end,
-    /// so that threads finish together.
+    /// Calls `body` with ranges that cover `0..tiles`: long ones at both ends, short ones in the
+    /// middle, where threads meet, so that they finish together.
     fn for_each_range(&self, device: &Device, tiles: usize, body: &(dyn Fn(Range<usize>) + Sync)) {
         let threads = device.threads();
         let work = self.a.rows * self.b.cols * self.a.cols;
@@ -465,21 +465,30 @@ impl Product<'_> {
             steps(0..tiles, TASK_TILES).for_each(body);
             return;
         }
-        let length = |left: usize| (left / (2 * threads)).clamp(2, TASK_TILES).min(left);
-        let mut tasks = 0;
-        let mut left = tiles;
-        while left > 0 {
-            left -= length(left);
-            tasks += 1;
-        }
-        device.pool().run(tasks, &|task| {
-            let mut start = 0;
-            for _ in 0..task {
-                start += length(tiles - start);
-            }
-            body(start..start + length(tiles - start));
+        // Two halves, the second a mirror image: threads meet in the middle.
+        let length = |left: usize| (left / threads).clamp(2, TASK_TILES).min(left);
+        let halves = [tiles - tiles / 2, tiles / 2];
+        let tasks = halves.map(|half| runs(half, length).count());
+        device.pool().run(tasks[0] + tasks[1], &|task| {
+            let mirrored = tasks[0] + tasks[1] - 1 - task;
+            let range = if task < tasks[0] {
+                runs(halves[0], length).nth(task)
+            } else {
+                runs(halves[1], length).nth(mirrored).map(|run| tiles - run.end..tiles - run.start)
+            };
+            body(range.expect("as many runs as tasks"));
         });
     }
+}
+
+/// Cuts `0..len` into runs; `length` says how long the next one is when so much is left.
+fn runs(len: usize, length: impl Fn(usize) -> usize) -> impl Iterator<Item = Range<usize>> {
+    let mut start = 0;
+    std::iter::from_fn(move || {
+        let run = start..start + length(len - start);
+        start = run.end;
+        (!run.is_empty()).then_some(run)
+    })
 }
 
 /// How many of `lines` lines and `blocks` blocks, of `units` each, to pack at a time.
