@@ -10,8 +10,6 @@
 
 mod edits;
 mod lexicon;
-#[cfg(test)]
-mod tests;
 mod words;
 
 use crate::error::DataError;

@@ -24,8 +24,8 @@ pub struct LabelledSplitFacts {
     pub lengths: Lengths,
     /// Share of the examples that were cut to the longest length.
     pub truncated: f64,
-    /// Share of padding in this split's batches: of training over the first epoch, of the others
-    /// in length order. Filled by whoever cuts the batches ([`super::LabelledBatches::padding`]).
+    /// Share of padding in batches of 32: of training over an epoch in pools of 50 batches, of the
+    /// others in length order. Of other batches: [`super::LabelledBatches::padding`].
     pub padding: f64,
     /// Tokens that stand for a character or word that the vocabulary lacks.
     pub unknown: u64,
@@ -77,4 +77,57 @@ pub struct LabelledFacts {
     pub max_length: u64,
     /// What the user should hear, in sentences.
     pub notices: Vec<String>,
+}
+
+impl LabelledFacts {
+    /// Says what the user should hear, as far as it is known without encoding.
+    pub(crate) fn say(&mut self) {
+        let mut say = Vec::new();
+        if self.leaks > 0 {
+            let fate = match self.leaks_removed {
+                0 => "left in training as asked: held-out figures come out too good",
+                _ => "taken out of training",
+            };
+            say.push(format!(
+            "{} training example(s) have a text that occurs, or nearly occurs ({}), in held-out \
+             data: {fate}",
+            self.leaks, self.leaks_near
+        ));
+        }
+        if self.leaks_validation_test > 0 {
+            say.push(format!(
+            "{} validation example(s) have a text that occurs, or nearly occurs, in test (nothing \
+             was removed)",
+            self.leaks_validation_test
+        ));
+        }
+        if self.conflicts > 0 {
+            say.push(format!(
+            "{} training example(s) have a text that stands there with another label too: label \
+             noise, which no model can learn",
+            self.conflicts
+        ));
+        }
+        let missing = |split: &LabelledSplitFacts| {
+            let absent = split.counts.iter().zip(&self.labels).filter(|(count, _)| **count == 0);
+            absent.map(|(_, name)| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")
+        };
+        let held_out = [("validation", Some(&self.validation)), ("test", self.test.as_ref())];
+        for (name, split) in held_out.iter().filter_map(|(name, split)| Some((name, (*split)?))) {
+            let absent = missing(split);
+            if !absent.is_empty() {
+                say.push(format!("the {name} split has no example of the class(es) {absent}"));
+            }
+        }
+        if self.train.majority > 0.8 {
+            let most = self.train.counts.iter().enumerate().max_by_key(|(_, count)| **count);
+            let name = most.map_or("", |(class, _)| self.labels[class].as_str());
+            say.push(format!(
+                "the class \"{name}\" makes up {:.0}% of training: always answering it is that \
+             accurate, so look at macro F1 and think of class weights",
+                self.train.majority * 100.0
+            ));
+        }
+        self.notices.extend(say);
+    }
 }

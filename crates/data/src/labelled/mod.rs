@@ -18,8 +18,6 @@ mod leaks;
 mod prepare;
 mod read;
 mod split;
-#[cfg(test)]
-mod tests;
 
 pub use batches::{Augmented, Bucketing, LabelledBatch, LabelledBatches, LabelledPlan, LastBatch};
 pub use encode::{EncodedExamples, EncodedText, Encoder, SpecialTokens};

@@ -1,12 +1,14 @@
 //! From a user's paths to encoded examples: the whole way, in order.
 
+use super::batches::{LabelledBatches, LabelledPlan};
 use super::encode::{EncodedExamples, Encoder, SpecialTokens};
+use super::evaluation::LabelledEvaluation;
 use super::facts::{LabelledFacts, LabelledSplitFacts, Lengths};
 use super::fields::Fields;
 use super::labels::{Labels, class_counts, stratified};
-use super::leaks::{self, keys};
+use super::leaks;
 use super::read::{FieldNames, Place, Raw, read_examples};
-use super::split::by_share;
+use super::split::{Splits, hold_out};
 use crate::error::DataError;
 use crate::facts::{InputFact, Origin};
 use crate::fast_hash::FastMap;
@@ -134,7 +136,7 @@ pub fn read_labelled(spec: &LabelledSpec) -> Result<LabelledData, DataError> {
     facts.train = count(&train);
     facts.validation = count(&validation);
     facts.test = spec.test.is_some().then(|| count(&test));
-    notices(&mut facts);
+    facts.say();
     Ok(LabelledData { labels, train, validation, test, facts })
 }
 
@@ -179,10 +181,15 @@ impl LabelledData {
             })
         };
         let splits = [encode(&self.train)?, encode(&self.validation)?, encode(&self.test)?];
-        describe(&splits[0], &encoder, &mut facts.train);
-        describe(&splits[1], &encoder, &mut facts.validation);
+        let splits = splits.map(Arc::new);
+        let plan = LabelledPlan::new(BATCH_PADDING, 0, encoder.pad());
+        let evaluation =
+            |split| LabelledEvaluation::whole(split, plan.multiple, plan.pad).padding(plan.batch);
+        let padding = LabelledBatches::new(&splits[0], plan)?.padding(0);
+        describe(&splits[0], padding, &encoder, &mut facts.train);
+        describe(&splits[1], evaluation(&splits[1]), &encoder, &mut facts.validation);
         if let Some(test) = &mut facts.test {
-            describe(&splits[2], &encoder, test);
+            describe(&splits[2], evaluation(&splits[2]), &encoder, test);
         }
         facts.tokenizer = "file".into();
         facts.vocabulary = encoder.tokenizer().vocabulary_size() as u64;
@@ -196,7 +203,7 @@ impl LabelledData {
                 facts.train.lengths.maximum
             ));
         }
-        let [train, validation, test] = splits.map(Arc::new);
+        let [train, validation, test] = splits;
         let test = facts.test.is_some().then_some(test);
         Ok(PreparedLabelled { data: self, encoder, train, validation, test, facts })
     }
@@ -301,96 +308,6 @@ fn numbered(
     raw.into_iter().map(one).collect()
 }
 
-type Splits = [Vec<LabelledExample>; 3];
-
-/// The share at the end or spread over the classes, and how it was done.
-#[derive(Clone, Copy, PartialEq)]
-enum Share {
-    None,
-    Spread(f64),
-    End(f64),
-}
-
-fn share(spec: Option<&ValidationSpec>) -> Result<Share, DataError> {
-    let share = match spec {
-        None | Some(ValidationSpec::Paths(_)) => return Ok(Share::None),
-        Some(ValidationSpec::Share(share)) => Share::Spread(*share),
-        Some(ValidationSpec::Tail(share)) => Share::End(*share),
-    };
-    match share {
-        Share::Spread(x) | Share::End(x) if !(x > 0.0 && x < 1.0) => {
-            Err(DataError::Split(format!(
-                "a share of {x} cannot be held out. Give a number above 0 and below 1, such as 0.1"
-            )))
-        }
-        share => Ok(share),
-    }
-}
-
-/// Takes validation and test out of the training examples, where they have no files of their own.
-fn hold_out(
-    all: Vec<LabelledExample>,
-    own: [Vec<LabelledExample>; 2],
-    classes: usize,
-    spec: &LabelledSpec,
-) -> Result<(Splits, String), DataError> {
-    let shares = [share(Some(&spec.validation))?, share(spec.test.as_ref())?];
-    let count = all.len();
-    let chosen: [Vec<u32>; 2] = match shares {
-        [Share::None | Share::Spread(_), Share::None | Share::Spread(_)] => {
-            let part = |s| if let Share::Spread(share) = s { share } else { 0.0 };
-            let labels: Vec<u32> = all.iter().map(|example| example.label).collect();
-            by_share(&keys(&all), &labels, classes, shares.map(part), spec.seed)
-        }
-        [Share::None | Share::End(_), Share::None | Share::End(_)] => {
-            let part = |s| if let Share::End(share) = s { share } else { 0.0 };
-            let [validation, test] = shares.map(part).map(|s| (s * count as f64).round() as usize);
-            let held_out = (validation + test).min(count);
-            let start = count - held_out;
-            let middle = (start + validation).min(count);
-            [(start as u32..middle as u32).collect(), (middle as u32..count as u32).collect()]
-        }
-        _ => {
-            let words = "one held-out split is a share of every class and the other the end of the \
-                         file. Take both the same way, or name files";
-            return Err(DataError::Split(words.into()));
-        }
-    };
-    let mut part = vec![0u8; count];
-    for (number, indices) in (1..).zip(&chosen) {
-        indices.iter().for_each(|index| part[*index as usize] = number);
-    }
-    let [validation, test] = own;
-    let mut splits = [Vec::with_capacity(count), validation, test];
-    for (example, part) in all.into_iter().zip(part) {
-        splits[usize::from(part)].push(example);
-    }
-    for (name, split, share) in
-        [("validation", &splits[1], shares[0]), ("test", &splits[2], shares[1])]
-    {
-        if share != Share::None && split.is_empty() || splits[0].is_empty() {
-            return Err(DataError::Split(format!(
-                "{count} example(s) in {classes} classes are too few to hold out a {name} split. \
-                 Give more examples, or name a {name} file"
-            )));
-        }
-    }
-    let sentence = |name: &str, share, split: &Vec<LabelledExample>| match share {
-        Share::None => format!("{name} from its own files ({})", split.len()),
-        Share::Spread(share) => format!(
-            "{name} {} of {count} examples ({:.0}% of every class, by hash of seed and text)",
-            split.len(),
-            share * 100.0
-        ),
-        Share::End(_) => format!("{name} the last {} of {count} examples", split.len()),
-    };
-    let mut words = sentence("validation", shares[0], &splits[1]);
-    if spec.test.is_some() {
-        words += &format!("; {}", sentence("test", shares[1], &splits[2]));
-    }
-    Ok((splits, words))
-}
-
 /// Held-out files of which this share lies in training measure nothing.
 const CONTAINED: f64 = 0.9;
 
@@ -484,57 +401,8 @@ fn split_facts(split: &[LabelledExample], classes: usize) -> LabelledSplitFacts 
     LabelledSplitFacts { examples, counts, majority, ..LabelledSplitFacts::default() }
 }
 
-/// What the user should hear, as far as it is known without encoding.
-fn notices(facts: &mut LabelledFacts) {
-    let mut say = Vec::new();
-    if facts.leaks > 0 {
-        let fate = match facts.leaks_removed {
-            0 => "left in training as asked: held-out figures come out too good",
-            _ => "taken out of training",
-        };
-        say.push(format!(
-            "{} training example(s) have a text that occurs, or nearly occurs ({}), in held-out \
-             data: {fate}",
-            facts.leaks, facts.leaks_near
-        ));
-    }
-    if facts.leaks_validation_test > 0 {
-        say.push(format!(
-            "{} validation example(s) have a text that occurs, or nearly occurs, in test (nothing \
-             was removed)",
-            facts.leaks_validation_test
-        ));
-    }
-    if facts.conflicts > 0 {
-        say.push(format!(
-            "{} training example(s) have a text that stands there with another label too: label \
-             noise, which no model can learn",
-            facts.conflicts
-        ));
-    }
-    let missing = |split: &LabelledSplitFacts| {
-        let absent = split.counts.iter().zip(&facts.labels).filter(|(count, _)| **count == 0);
-        absent.map(|(_, name)| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")
-    };
-    let held_out = [("validation", Some(&facts.validation)), ("test", facts.test.as_ref())];
-    for (name, split) in held_out.iter().filter_map(|(name, split)| Some((name, (*split)?))) {
-        let absent = missing(split);
-        if !absent.is_empty() {
-            say.push(format!("the {name} split has no example of the class(es) {absent}"));
-        }
-    }
-    if facts.train.majority > 0.8 {
-        let most = facts.train.counts.iter().enumerate().max_by_key(|(_, count)| **count);
-        let name = most.map_or("", |(class, _)| facts.labels[class].as_str());
-        say.push(format!(
-            "the class \"{name}\" makes up {:.0}% of training: always answering it is that \
-             accurate, so look at macro F1 and think of class weights",
-            facts.train.majority * 100.0
-        ));
-    }
-    facts.notices.extend(say);
-}
-
+/// Rows of the batches whose padding the facts tell.
+const BATCH_PADDING: usize = 32;
 /// Examples that a thread encodes at a time.
 const CHUNK: usize = 256;
 
@@ -555,8 +423,13 @@ fn encode_all(
     Ok(EncodedExamples::collect(chunks.into_iter().flatten()))
 }
 
-/// What encoding tells about a split.
-fn describe(split: &EncodedExamples, encoder: &Encoder, facts: &mut LabelledSplitFacts) {
+/// What encoding tells about a split, and `padding`.
+fn describe(
+    split: &EncodedExamples,
+    padding: f64,
+    encoder: &Encoder,
+    facts: &mut LabelledSplitFacts,
+) {
     let mut lengths = split.whole.clone();
     lengths.sort_unstable();
     // The least length that at least this share of the examples does not exceed.
@@ -573,6 +446,7 @@ fn describe(split: &EncodedExamples, encoder: &Encoder, facts: &mut LabelledSpli
     };
     let cut = lengths.iter().filter(|length| **length > encoder.max_length()).count();
     facts.truncated = cut as f64 / lengths.len().max(1) as f64;
+    facts.padding = padding;
     if let Some(unknown) = encoder.tokenizer().unknown() {
         facts.unknown = split.ids.iter().filter(|id| **id == unknown).count() as u64;
     }

@@ -1,7 +1,10 @@
-//! The held-out share of labelled examples: every class at its share, equal texts on one side.
+//! Held-out splits of labelled examples: every class at its share, equal texts on one side.
 
-use super::leaks::Key;
+use super::leaks::{Key, keys};
+use super::prepare::{LabelledExample, LabelledSpec};
+use crate::error::DataError;
 use crate::fast_hash::FastMap;
+use crate::prepare::ValidationSpec;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// How many of each class are held out: `share` of all, by largest remainder, and never the last
@@ -24,7 +27,7 @@ fn quotas(counts: &[u64], share: f64) -> Vec<u64> {
 /// Indices of the examples that go to each held-out split, ascending: `shares` of all examples, one
 /// after another. Which ones is decided by a hash of seed and text, so that it does not depend on
 /// the order of the file and equal texts go the same way.
-pub(crate) fn by_share<const SPLITS: usize>(
+fn by_share<const SPLITS: usize>(
     keys: &[Key],
     labels: &[u32],
     classes: usize,
@@ -62,6 +65,96 @@ pub(crate) fn by_share<const SPLITS: usize>(
         taken.sort_unstable();
         taken
     })
+}
+
+pub(crate) type Splits = [Vec<LabelledExample>; 3];
+
+/// The share at the end or spread over the classes, and how it was done.
+#[derive(Clone, Copy, PartialEq)]
+enum Share {
+    None,
+    Spread(f64),
+    End(f64),
+}
+
+fn share(spec: Option<&ValidationSpec>) -> Result<Share, DataError> {
+    let share = match spec {
+        None | Some(ValidationSpec::Paths(_)) => return Ok(Share::None),
+        Some(ValidationSpec::Share(share)) => Share::Spread(*share),
+        Some(ValidationSpec::Tail(share)) => Share::End(*share),
+    };
+    match share {
+        Share::Spread(x) | Share::End(x) if !(x > 0.0 && x < 1.0) => {
+            Err(DataError::Split(format!(
+                "a share of {x} cannot be held out. Give a number above 0 and below 1, such as 0.1"
+            )))
+        }
+        share => Ok(share),
+    }
+}
+
+/// Takes validation and test out of the training examples, where they have no files of their own.
+pub(crate) fn hold_out(
+    all: Vec<LabelledExample>,
+    own: [Vec<LabelledExample>; 2],
+    classes: usize,
+    spec: &LabelledSpec,
+) -> Result<(Splits, String), DataError> {
+    let shares = [share(Some(&spec.validation))?, share(spec.test.as_ref())?];
+    let count = all.len();
+    let chosen: [Vec<u32>; 2] = match shares {
+        [Share::None | Share::Spread(_), Share::None | Share::Spread(_)] => {
+            let part = |s| if let Share::Spread(share) = s { share } else { 0.0 };
+            let labels: Vec<u32> = all.iter().map(|example| example.label).collect();
+            by_share(&keys(&all), &labels, classes, shares.map(part), spec.seed)
+        }
+        [Share::None | Share::End(_), Share::None | Share::End(_)] => {
+            let part = |s| if let Share::End(share) = s { share } else { 0.0 };
+            let [validation, test] = shares.map(part).map(|s| (s * count as f64).round() as usize);
+            let held_out = (validation + test).min(count);
+            let start = count - held_out;
+            let middle = (start + validation).min(count);
+            [(start as u32..middle as u32).collect(), (middle as u32..count as u32).collect()]
+        }
+        _ => {
+            let words = "one held-out split is a share of every class and the other the end of the \
+                         file. Take both the same way, or name files";
+            return Err(DataError::Split(words.into()));
+        }
+    };
+    let mut part = vec![0u8; count];
+    for (number, indices) in (1..).zip(&chosen) {
+        indices.iter().for_each(|index| part[*index as usize] = number);
+    }
+    let [validation, test] = own;
+    let mut splits = [Vec::with_capacity(count), validation, test];
+    for (example, part) in all.into_iter().zip(part) {
+        splits[usize::from(part)].push(example);
+    }
+    for (name, split, share) in
+        [("validation", &splits[1], shares[0]), ("test", &splits[2], shares[1])]
+    {
+        if share != Share::None && split.is_empty() || splits[0].is_empty() {
+            return Err(DataError::Split(format!(
+                "{count} example(s) in {classes} classes are too few to hold out a {name} split. \
+                 Give more examples, or name a {name} file"
+            )));
+        }
+    }
+    let sentence = |name: &str, share, split: &Vec<LabelledExample>| match share {
+        Share::None => format!("{name} from its own files ({})", split.len()),
+        Share::Spread(share) => format!(
+            "{name} {} of {count} examples ({:.0}% of every class, by hash of seed and text)",
+            split.len(),
+            share * 100.0
+        ),
+        Share::End(_) => format!("{name} the last {} of {count} examples", split.len()),
+    };
+    let mut words = sentence("validation", shares[0], &splits[1]);
+    if spec.test.is_some() {
+        words += &format!("; {}", sentence("test", shares[1], &splits[2]));
+    }
+    Ok((splits, words))
 }
 
 #[cfg(test)]
