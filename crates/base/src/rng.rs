@@ -74,6 +74,10 @@ pub mod streams {
     pub const ADAPTER_INPUTS: Stream = Stream(24);
     /// Which weights a step reads as they were before training.
     pub const MIXOUT: Stream = Stream(25);
+    /// Which examples a subset of labelled data takes; the step is the class.
+    pub const SUBSET: Stream = Stream(40);
+    /// Augmentation of texts; the step is the epoch, the indices belong to the example.
+    pub const AUGMENT: Stream = Stream(41);
     /// First of the dropout range; see [`dropout`].
     pub const DROPOUT: Stream = Stream(1 << 16);
 
