@@ -29,6 +29,7 @@ mod values;
 pub use device::{Device, DeviceError, Isa, Precision};
 pub use math::Activation;
 pub use ops::HeadShape;
+pub use ops::attention::Reach;
 pub use ops::attention_cached::KvLayer;
 pub use ops::cross_entropy::joint::{Joint, TeacherRows, Teaching, Twins};
 pub use ops::cross_entropy::{IGNORE, LossReport, LossSpec, Smoothing, logits_values};

@@ -5,8 +5,8 @@
 //! step of the same shape allocates nothing ([`Tape::allocations`]).
 //!
 //! Some ops work in the memory of an input that nobody needs afterwards: [`Pass::residual`] in
-//! that of its branch, [`Pass::rotary`] in that of its argument. Such a [`Var`] has no value from
-//! then on.
+//! that of its branch, [`Pass::rotary`] and [`Pass::dropout`] in that of their argument. Such a
+//! [`Var`] has no value from then on.
 
 mod backward;
 mod forward;
@@ -20,6 +20,7 @@ use crate::accumulator::Accumulator;
 use crate::arena::{Arena, Buffer};
 use crate::device::{Device, Precision};
 use crate::math::Activation;
+use crate::ops::attention::Reach;
 use crate::ops::attention_cached::KvLayer;
 use crate::ops::cross_entropy::joint::Joint;
 use crate::ops::cross_entropy::{LossReport, LossSpec};
@@ -141,9 +142,7 @@ impl Tape {
         segments.clear();
         for node in nodes.drain(..) {
             arena.give(node.saved);
-            if let Op::Embedding { ids, .. } = node.op {
-                arena.give_ids(ids);
-            }
+            node.op.give(arena);
         }
         for tensor in tensors.drain(..) {
             for values in [tensor.value, tensor.gradient].into_iter().flatten() {
@@ -352,6 +351,33 @@ impl<'a> Pass<'a> {
         self.record(Op::Norm { kind, gain, bias, epsilon }, x, out)
     }
 
+    /// As [`Pass::norm`], for sums that begin a residual stream anew (post-normalisation): the
+    /// result is f32 in any precision, as [`Pass::residual`] takes it.
+    pub fn norm_wide(
+        &mut self,
+        x: Var,
+        kind: Norm,
+        gain: Weight,
+        bias: Option<Weight>,
+        epsilon: f32,
+    ) -> Var {
+        let (rows, cols) = self.shape(x);
+        assert_eq!(gain.len(), cols, "norm: length of the gain");
+        assert!(bias.is_none_or(|bias| bias.len() == cols), "norm: length of the bias");
+        let out = self.tensor(rows, cols, Storages::default());
+        self.record(Op::Norm { kind, gain, bias, epsilon }, x, out)
+    }
+
+    /// dropout(x), same shape, where no other op can apply it; x itself where there is none.
+    /// Takes over the memory of x.
+    pub fn dropout(&mut self, x: Var, dropout: Option<Dropout>) -> Var {
+        let Some(site) = self.site(dropout) else { return x };
+        let (rows, cols) = self.shape(x);
+        let storage = self.tape.tensors[x.0].storage;
+        let out = self.tensor(rows, cols, storage);
+        self.record(Op::Dropout { site }, x, out)
+    }
+
     /// dropout(activation(x·Wᵀ + b)): `[N, out]` from `[N, in]`; `weight` is `[out, in]`.
     ///
     /// Where training keeps activations in bf16, outputs wider than their inputs are (queries,
@@ -408,13 +434,32 @@ impl<'a> Pass<'a> {
 
     /// Causal attention, scale 1/√D: `[N, H·D]` from `qkv` `[N, (H+2K)·D]`.
     pub fn attention(&mut self, qkv: Var, shape: HeadShape, noise: AttentionNoise) -> Var {
+        self.attention_within(qkv, shape, Reach::Causal, noise)
+    }
+
+    /// As [`Pass::attention`], over the keys in `reach`.
+    ///
+    /// # Panics
+    /// If a length is 0 or larger than T.
+    pub fn attention_within(
+        &mut self,
+        qkv: Var,
+        shape: HeadShape,
+        reach: Reach,
+        noise: AttentionNoise,
+    ) -> Var {
         self.assert_heads(qkv, shape);
+        reach.assert_fits(shape);
+        let lengths = match reach {
+            Reach::Causal => None,
+            Reach::Whole { lengths } => Some(self.tape.arena.take_ids(lengths)),
+        };
         let out = self.tensor(shape.rows(), shape.heads * shape.head_width, self.like(qkv));
         let sites = attention::Sites {
             probabilities: self.site(noise.probabilities),
             heads: self.site(noise.heads),
         };
-        self.record(Op::Attention { shape, sites }, qkv, out)
+        self.record(Op::Attention { shape, sites, lengths }, qkv, out)
     }
 
     /// x + scale·dropout(branch), `[N, C]`. Takes over the memory of `branch`.
@@ -463,7 +508,23 @@ impl<'a> Pass<'a> {
         let (rows, cols) = self.shape(x);
         assert_eq!(targets.len(), rows, "cross_entropy: one target per row");
         assert_eq!(head.cols, cols, "cross_entropy: width of the head");
-        forward::cross_entropy(self, x, head, targets, (spec, &Joint::default()))
+        forward::cross_entropy(self, x, (head, None), targets, (spec, &Joint::default()))
+    }
+
+    /// As [`Pass::joint_cross_entropy`], of x·headᵀ + bias; `bias` is a vector of V.
+    pub fn biased_cross_entropy(
+        &mut self,
+        x: Var,
+        (head, bias): (Weight, Option<Weight>),
+        targets: &[u32],
+        spec: &LossSpec,
+        joint: &Joint,
+    ) -> LossReport {
+        let (rows, cols) = self.shape(x);
+        assert_eq!(targets.len() * joint.copies(), rows, "biased_cross_entropy: rows per target");
+        assert_eq!(head.cols, cols, "biased_cross_entropy: width of the head");
+        assert!(bias.is_none_or(|bias| bias.len() == head.rows), "cross_entropy: length of bias");
+        forward::cross_entropy(self, x, (head, bias), targets, (spec, joint))
     }
 
     /// As [`Pass::cross_entropy`], where a row's loss takes more than its own logits: x is
@@ -480,7 +541,7 @@ impl<'a> Pass<'a> {
         let (rows, cols) = self.shape(x);
         assert_eq!(targets.len() * joint.copies(), rows, "joint_cross_entropy: rows per target");
         assert_eq!(head.cols, cols, "joint_cross_entropy: width of the head");
-        forward::cross_entropy(self, x, head, targets, (spec, joint))
+        forward::cross_entropy(self, x, (head, None), targets, (spec, joint))
     }
 
     /// Plain negative log-likelihood of each target of the last [`Pass::cross_entropy`], nats;

@@ -1,6 +1,6 @@
 //! Wiring of the backward ops: each node consumes its output's gradient and feeds its inputs'.
 
-use super::forward::linear_map;
+use super::forward::{linear_map, reach_of};
 use super::node::{Node, Op};
 use super::{Pass, Tape, Var};
 use crate::gemm::Accumulate;
@@ -62,6 +62,7 @@ impl Pass<'_> {
                 Op::Rotary { .. } => self.backward_rotary(&node, dy),
                 Op::Attention { .. } => self.backward_attention(&node, dy),
                 Op::Residual { .. } => self.backward_residual(&node, dy),
+                Op::Dropout { .. } => self.backward_dropout(&node, dy),
             }
             // A linear map has told its parts apart itself.
             if !matches!(node.op, Op::Linear { .. }) {
@@ -76,9 +77,7 @@ impl Pass<'_> {
         }
         let Tape { arena, tensors, .. } = &mut *self.tape;
         arena.give(node.saved);
-        if let Op::Embedding { ids, .. } = node.op {
-            arena.give_ids(ids);
-        }
+        node.op.give(arena);
         if let Some(value) = tensors[node.out.0].value.take() {
             value.give(arena);
         }
@@ -191,7 +190,8 @@ impl Pass<'_> {
     }
 
     fn backward_attention(&mut self, node: &Node, dy: Values) {
-        let Op::Attention { shape, sites } = node.op else { return };
+        let Op::Attention { shape, sites, lengths } = &node.op else { return };
+        let (shape, sites, place) = (*shape, *sites, (*shape, reach_of(lengths)));
         let Tape { device, arena, tensors, .. } = &mut *self.tape;
         let (qkv, y) = (tensors[node.x.0].value(), tensors[node.out.0].value());
         let mut dqkv = Values::take(arena, qkv.storage(), qkv.len());
@@ -202,11 +202,21 @@ impl Pass<'_> {
             let (qkv, y) = (Element::read(qkv.view()), Element::read(y.view()));
             let saved = attention_backward::Saved { qkv, y, logsumexp };
             let dy = Element::read(dy.view());
-            attention_backward::backward(device, dqkv, dy, saved, shape, sites, work);
+            attention_backward::backward(device, dqkv, dy, saved, place, sites, work);
         });
         arena.give(scratch);
         dy.give(arena);
         self.accumulate(node.x, dqkv);
+    }
+
+    fn backward_dropout(&mut self, node: &Node, mut dy: Values) {
+        let Op::Dropout { site } = node.op else { return };
+        let (_, cols) = self.shape(node.out);
+        let device = &self.tape.device;
+        with_elements!(mut dy.view_mut(), dy => {
+            embedding::backward_dropout(device, dy, cols, site);
+        });
+        self.accumulate(node.x, dy);
     }
 
     fn backward_residual(&mut self, node: &Node, dy: Values) {

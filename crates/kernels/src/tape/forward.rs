@@ -4,6 +4,7 @@ use super::node::{Node, Op, Pinned, Replay, Storages, Tensor};
 use super::{Pass, Tape, Var};
 use crate::arena::Buffer;
 use crate::math::Activation;
+use crate::ops::attention::Reach;
 use crate::ops::attention_cached::{self, KvLayer};
 use crate::ops::cross_entropy::joint::{self, Joint};
 use crate::ops::cross_entropy::{self, Gradients, Inputs, LossReport, LossSpec};
@@ -29,9 +30,7 @@ impl Pass<'_> {
             self.tape.nodes.push(node);
         } else {
             self.tape.arena.give(node.saved);
-            if let Op::Embedding { ids, .. } = node.op {
-                self.tape.arena.give_ids(ids);
-            }
+            node.op.give(&mut self.tape.arena);
         }
         out
     }
@@ -49,7 +48,7 @@ impl Pass<'_> {
     /// Marks the values that this node's backward will read.
     fn pin(&mut self, node: &Node) {
         let (x, out) = match node.op {
-            Op::Embedding { .. } | Op::Rotary { .. } | Op::Residual { .. } => {
+            Op::Embedding { .. } | Op::Rotary { .. } | Op::Residual { .. } | Op::Dropout { .. } => {
                 (Pinned::No, Pinned::No)
             }
             Op::Norm { .. } | Op::Linear { .. } | Op::Swiglu { .. } | Op::HeadNorm { .. } => {
@@ -90,6 +89,14 @@ impl Pass<'_> {
                 table.prepare(theta, first_position, shape.seq_len, shape.head_width);
                 with_elements!(mut y.view_mut(), y => {
                     rotary::rotate(device, y, table, shape, rotary::Turn::Forward);
+                });
+                y
+            }
+            Op::Dropout { site } => {
+                let mut y = self.take_over(node.x);
+                let device = &self.tape.device;
+                with_elements!(mut y.view_mut(), y => {
+                    embedding::backward_dropout(device, y, cols, site);
                 });
                 y
             }
@@ -152,19 +159,31 @@ impl Pass<'_> {
                     head_norm::forward(device, y, &mut node.saved, x, *shape, terms);
                 });
             }
-            Op::Attention { shape, sites } => {
+            Op::Attention { shape, sites, lengths } => {
+                let reach = reach_of(lengths);
                 node.saved = arena.take(rows * shape.heads);
                 let mut scratch = arena.take(attention::forward_scratch(device, *shape));
                 let (x, lse) = (x().view(), &mut node.saved);
                 with_elements!(mut y, y => {
                     let x = Element::read(x);
-                    attention::forward(device, y, lse, x, *shape, *sites, &mut scratch);
+                    let place = (*shape, reach);
+                    attention::forward(device, y, lse, x, place, *sites, &mut scratch);
                 });
                 arena.give(scratch);
             }
-            Op::Rotary { .. } | Op::Residual { .. } => unreachable!("these take memory over"),
+            Op::Rotary { .. } | Op::Residual { .. } | Op::Dropout { .. } => {
+                unreachable!("these take memory over")
+            }
         }
         values
+    }
+}
+
+/// What lengths on the tape stand for.
+pub(super) fn reach_of(lengths: &Option<Vec<u32>>) -> Reach<'_> {
+    match lengths {
+        None => Reach::Causal,
+        Some(lengths) => Reach::Whole { lengths },
     }
 }
 
@@ -221,7 +240,7 @@ pub(super) fn rows(pass: &mut Pass, x: Var, rows: &[u32]) -> Var {
 pub(super) fn cross_entropy(
     pass: &mut Pass,
     x: Var,
-    head: Weight,
+    (head, bias): (Weight, Option<Weight>),
     targets: &[u32],
     (spec, joint): (&LossSpec, &Joint),
 ) -> LossReport {
@@ -236,11 +255,12 @@ pub(super) fn cross_entropy(
     let wide = value.widened(arena);
     let x_values = wide.as_deref().unwrap_or_else(|| value.as_floats());
     let cols = head.cols;
-    let inputs = Inputs { x: x_values, head: head.of(pass.parameters), targets, cols };
+    let of = |weight: Weight| weight.of(pass.parameters);
+    let inputs = Inputs { x: x_values, head: of(head), bias: bias.map(of), targets, cols };
     let gradients = match (&mut dx, &mut pass.gradients) {
         (Some(dx), Some(all)) => {
-            let (dhead, into) = all.write_or_add(head);
-            Some(Gradients { dx, dhead, into })
+            let (dhead, into, dbias) = all.write_or_add_biased(head, bias);
+            Some(Gradients { dx, dhead, into, dbias })
         }
         _ => None,
     };

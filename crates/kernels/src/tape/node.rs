@@ -1,6 +1,6 @@
 //! What the tape remembers of each op: arguments, inputs, output and saved buffers.
 
-use crate::arena::Buffer;
+use crate::arena::{Arena, Buffer};
 use crate::gemm::Accumulate;
 use crate::math::Activation;
 use crate::ops::dropout::Site;
@@ -108,6 +108,11 @@ pub(crate) enum Op {
     Attention {
         shape: HeadShape,
         sites: attention::Sites,
+        /// Of sequences that are attended whole; `None` where attention is causal.
+        lengths: Option<Vec<u32>>,
+    },
+    Dropout {
+        site: Site,
     },
     Residual {
         branch: Var,
@@ -117,6 +122,16 @@ pub(crate) enum Op {
 }
 
 impl Op {
+    /// Gives back what the op has borrowed from the arena.
+    pub fn give(self, arena: &mut Arena) {
+        match self {
+            Op::Embedding { ids, .. } | Op::Attention { lengths: Some(ids), .. } => {
+                arena.give_ids(ids);
+            }
+            _ => {}
+        }
+    }
+
     /// What a profile calls the forward and the backward pass.
     pub fn names(&self) -> (&'static str, &'static str) {
         match self {
@@ -127,6 +142,7 @@ impl Op {
             Op::HeadNorm { .. } => ("head_norm", "head_norm backward"),
             Op::Rotary { .. } => ("rotary", "rotary backward"),
             Op::Attention { .. } => ("attention", "attention backward"),
+            Op::Dropout { .. } => ("dropout", "dropout backward"),
             Op::Residual { .. } => ("residual", "residual backward"),
         }
     }
@@ -143,9 +159,13 @@ impl Op {
     pub fn flops(&self, rows: usize) -> f64 {
         match self {
             Op::Linear { weight, .. } => 2.0 * rows as f64 * weight.len() as f64,
-            Op::Attention { shape, .. } => {
-                let pairs = shape.seq_len as f64 * (shape.seq_len as f64 + 1.0) / 2.0;
-                4.0 * (shape.batch * shape.heads * shape.head_width) as f64 * pairs
+            Op::Attention { shape, lengths, .. } => {
+                let causal = shape.seq_len as f64 * (shape.seq_len as f64 + 1.0) / 2.0;
+                let pairs = match lengths {
+                    None => shape.batch as f64 * causal,
+                    Some(lengths) => lengths.iter().map(|&length| f64::from(length).powi(2)).sum(),
+                };
+                4.0 * (shape.heads * shape.head_width) as f64 * pairs
             }
             _ => 0.0,
         }
@@ -166,6 +186,8 @@ impl Op {
             Op::Swiglu { .. } => Work::bytes(3 * n * own),
             // Queries and keys in and out, in place; values stay where they are.
             Op::Rotary { shape, .. } => Work::bytes(2 * rotated(shape) * own),
+            // x in, y out.
+            Op::Dropout { .. } => Work::bytes(2 * n * own),
             // x and branch in, y out.
             Op::Residual { .. } => Work::moved(3 * n),
         }
@@ -206,6 +228,8 @@ impl Op {
             // dy and x of queries and keys in, dx out in place of dy.
             Op::HeadNorm { shape, .. } => Work::bytes(3 * rotated(shape) * own),
             Op::Rotary { shape, .. } => Work::bytes(2 * rotated(shape) * own),
+            // dy in and out, in place.
+            Op::Dropout { .. } => Work::bytes(2 * n * own),
             // dy in, the branch's gradient out.
             Op::Residual { .. } => Work::bytes(n * (F32 + branch.bytes())),
         }
