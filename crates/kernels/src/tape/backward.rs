@@ -5,7 +5,7 @@ use super::node::{Node, Op};
 use super::{Pass, Tape, Var};
 use crate::gemm::Accumulate;
 use crate::ops::{
-    attention_backward, embedding, head_norm, linear, norm, residual, rotary, swiglu,
+    attention_backward, embedding, head_norm, linear, norm, residual, rotary, rows, swiglu,
 };
 use crate::parameters::Weight;
 use crate::profile::Work;
@@ -62,6 +62,7 @@ impl Pass<'_> {
                 Op::Rotary { .. } => self.backward_rotary(&node, dy),
                 Op::Attention { .. } => self.backward_attention(&node, dy),
                 Op::Residual { .. } => self.backward_residual(&node, dy),
+                Op::Rows { .. } => self.backward_rows(&node, dy),
             }
             // A linear map has told its parts apart itself.
             if !matches!(node.op, Op::Linear { .. }) {
@@ -76,7 +77,7 @@ impl Pass<'_> {
         }
         let Tape { arena, tensors, .. } = &mut *self.tape;
         arena.give(node.saved);
-        if let Op::Embedding { ids, .. } = node.op {
+        if let Op::Embedding { ids, .. } | Op::Rows { rows: ids } = node.op {
             arena.give_ids(ids);
         }
         if let Some(value) = tensors[node.out.0].value.take() {
@@ -220,5 +221,15 @@ impl Pass<'_> {
         });
         self.accumulate(branch, dbranch);
         self.accumulate(node.x, dy);
+    }
+
+    fn backward_rows(&mut self, node: &Node, dy: Values) {
+        let Op::Rows { rows } = &node.op else { return };
+        let (count, cols) = self.shape(node.x);
+        let Tape { arena, .. } = &mut *self.tape;
+        let mut dx = Values::take(arena, Storage::Floats, count * cols);
+        with_elements!(dy.view(), dy => rows::backward(dx.as_floats_mut(), dy, rows, cols));
+        dy.give(arena);
+        self.accumulate(node.x, dx);
     }
 }

@@ -114,6 +114,9 @@ pub(crate) enum Op {
         site: Option<Site>,
         scale: f32,
     },
+    Rows {
+        rows: Vec<u32>,
+    },
 }
 
 impl Op {
@@ -128,6 +131,7 @@ impl Op {
             Op::Rotary { .. } => ("rotary", "rotary backward"),
             Op::Attention { .. } => ("attention", "attention backward"),
             Op::Residual { .. } => ("residual", "residual backward"),
+            Op::Rows { .. } => ("rows", "rows backward"),
         }
     }
 
@@ -168,6 +172,8 @@ impl Op {
             Op::Rotary { shape, .. } => Work::bytes(2 * rotated(shape) * own),
             // x and branch in, y out.
             Op::Residual { .. } => Work::moved(3 * n),
+            // Rows in and out.
+            Op::Rows { .. } => Work::moved(2 * n),
         }
     }
 
@@ -208,6 +214,8 @@ impl Op {
             Op::Rotary { shape, .. } => Work::bytes(2 * rotated(shape) * own),
             // dy in, the branch's gradient out.
             Op::Residual { .. } => Work::bytes(n * (F32 + branch.bytes())),
+            // dy in, the rows of the gradient in and out.
+            Op::Rows { .. } => Work::moved(3 * n),
         }
     }
 }
