@@ -6,6 +6,7 @@
 //! the stores into rows of token ids; both are pure functions of their arguments, so a run resumes
 //! by asking for the next step.
 
+pub mod augment;
 mod batches;
 mod boundary;
 mod cache;
@@ -16,6 +17,7 @@ mod facts;
 mod fast_hash;
 pub mod grammar;
 mod inputs;
+pub mod labelled;
 mod map;
 pub mod ngram;
 mod prefetch;

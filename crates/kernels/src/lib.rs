@@ -31,6 +31,7 @@ pub use math::Activation;
 pub use ops::HeadShape;
 pub use ops::attention::Reach;
 pub use ops::attention_cached::KvLayer;
+pub use ops::class_loss::{ClassLoss, ClassTeaching};
 pub use ops::cross_entropy::joint::{Joint, TeacherRows, Teaching, Twins};
 pub use ops::cross_entropy::{IGNORE, LossReport, LossSpec, Smoothing, logits_values};
 pub use ops::dropout::{Dropout, NoiseKey, Sharing};

@@ -22,6 +22,7 @@ use crate::device::{Device, Precision};
 use crate::math::Activation;
 use crate::ops::attention::Reach;
 use crate::ops::attention_cached::KvLayer;
+use crate::ops::class_loss::ClassLoss;
 use crate::ops::cross_entropy::joint::Joint;
 use crate::ops::cross_entropy::{LossReport, LossSpec};
 use crate::ops::dropout::{Dropout, NoiseKey, Site};
@@ -483,10 +484,18 @@ impl<'a> Pass<'a> {
         forward::attention_cached(self, qkv, shape, cache)
     }
 
-    /// The rows `rows` of x, in that order. Evaluation only.
+    /// The rows `rows` of x, in that order, as f32: `[R, C]` from `[N, C]`. A row may be taken more
+    /// than once.
+    ///
+    /// # Panics
+    /// If a row is outside x.
     pub fn rows(&mut self, x: Var, rows: &[u32]) -> Var {
-        self.assert_evaluating("rows");
-        forward::rows(self, x, rows)
+        let (count, cols) = self.shape(x);
+        let worst = rows.iter().copied().max().unwrap_or(0);
+        assert!((worst as usize) < count, "rows: row {worst} of {count}");
+        let rows = self.tape.arena.take_ids(rows);
+        let out = self.tensor(rows.len(), cols, Storages::default());
+        self.record(Op::Rows { rows }, x, out)
     }
 
     /// x·headᵀ: `[N, V]`. Evaluation only; training uses [`Pass::cross_entropy`].
@@ -542,6 +551,16 @@ impl<'a> Pass<'a> {
         assert_eq!(targets.len() * joint.copies(), rows, "joint_cross_entropy: rows per target");
         assert_eq!(head.cols, cols, "joint_cross_entropy: width of the head");
         forward::cross_entropy(self, x, (head, None), targets, (spec, joint))
+    }
+
+    /// The loss of one class per row: logits `[copies·N, K]` against `targets` `[N]`, some of which
+    /// may be [`crate::IGNORE`]; see [`ClassLoss`]. In training sets the logits' gradient, for
+    /// [`Pass::backward`] to start from.
+    ///
+    /// # Panics
+    /// If sizes disagree, or a target is not below K.
+    pub fn class_loss(&mut self, logits: Var, targets: &[u32], loss: &ClassLoss) -> LossReport {
+        forward::class_loss(self, logits, targets, loss)
     }
 
     /// Plain negative log-likelihood of each target of the last [`Pass::cross_entropy`], nats;

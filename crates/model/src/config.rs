@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ModelError;
+use crate::{Head, ModelError};
 
 /// Which architecture the blocks follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,6 +86,9 @@ pub struct ModelConfig {
     pub activation: Activation,
     /// Standard deviation of the initial weights; the residual projections get it over √(2L).
     pub init_std: f32,
+    /// What the final hidden states are turned into.
+    #[serde(default, skip_serializing_if = "Head::is_language_model")]
+    pub head: Head,
 }
 
 /// More layers than this would run into the next noise site's random stream.
@@ -118,6 +121,7 @@ impl ModelConfig {
             qk_norm: QkNorm::No,
             activation: Activation::GeluTanh,
             init_std: 0.02,
+            head: Head::LanguageModel,
         }
     }
 
@@ -144,6 +148,7 @@ impl ModelConfig {
     pub fn validate(&self) -> Result<(), ModelError> {
         self.validate_sizes()?;
         self.validate_numbers()?;
+        self.head.validate(self.family)?;
         match self.family {
             Family::Gpt2 => self.validate_gpt2()?,
             Family::Llama => self.validate_llama()?,
@@ -175,9 +180,14 @@ impl ModelConfig {
             true => format!("{} heads", self.heads),
             false => format!("{} heads over {} key/value heads", self.heads, self.kv_heads),
         };
-        let tied = if self.tied == Tied::Yes { "tied" } else { "untied" };
+        let head = match self.head {
+            Head::LanguageModel if self.tied == Tied::Yes => "tied".to_string(),
+            Head::LanguageModel => "untied".to_string(),
+            Head::Classification { labels } => format!("a head of {labels} labels"),
+            Head::Span => "a head of spans".to_string(),
+        };
         format!(
-            "{family}, {} layers, {heads}, width {}, context {}, vocabulary {} ({tied}), {:.2}M \
+            "{family}, {} layers, {heads}, width {}, context {}, vocabulary {} ({head}), {:.2}M \
              parameters",
             self.layers,
             self.width,
@@ -305,7 +315,7 @@ impl ModelConfig {
     }
 }
 
-fn setting(
+pub(crate) fn setting(
     key: &'static str,
     found: impl ToString,
     reason: impl Into<String>,

@@ -2,7 +2,7 @@
 
 use heldout_kernels::{Activations, Precision};
 
-use crate::{Family, ModelConfig, QkNorm, Tied};
+use crate::{Family, Head, ModelConfig, QkNorm, Tied};
 
 impl ModelConfig {
     /// Number of trainable parameters; a tied head counts once.
@@ -28,7 +28,12 @@ impl ModelConfig {
             Family::Gpt2 => v.checked_mul(c)?.checked_add(t.checked_mul(c)? + 2 * c)?,
             Family::Llama => v.checked_mul(c)?.checked_add(c)?,
         };
-        let head = if self.tied == Tied::No { v.checked_mul(c)? } else { 0 };
+        let head = match (self.head, self.tied) {
+            (Head::LanguageModel, Tied::Yes) => 0,
+            (Head::LanguageModel, Tied::No) => v.checked_mul(c)?,
+            (Head::Classification { labels }, _) => (labels as u128).checked_mul(c)?,
+            (Head::Span, _) => 2 * c,
+        };
         let block = self.matrix_parameters_block()?.checked_add(vectors_block)?;
         block.checked_mul(self.layers as u128)?.checked_add(outside_blocks)?.checked_add(head)
     }
@@ -50,7 +55,11 @@ impl ModelConfig {
     /// weight of a matrix product (forward, input gradient, weight gradient), and causal attention.
     pub fn flops_per_token(&self) -> f64 {
         let block = self.matrix_parameters_block().expect("a validated configuration") as f64;
-        let head = self.vocabulary as f64 * self.width as f64;
+        // Any other head sees one row a sequence, or few columns: nothing beside the blocks.
+        let head = match self.head {
+            Head::LanguageModel => self.vocabulary as f64 * self.width as f64,
+            Head::Classification { .. } | Head::Span => 0.0,
+        };
         // A token attends to T/2 tokens on average; two products of 2·D·T/2 operations a head.
         let attention = 2.0 * self.context as f64 * (self.heads * self.head_width) as f64;
         let layers = self.layers as f64;
@@ -97,7 +106,11 @@ impl ModelConfig {
         // The embedding, the final norm, and gradients of the residual stream.
         let row = blocks + narrow * in_flight + WIDE * 5 * c;
         let tokens = batch * seq_len;
-        let logits = heldout_kernels::logits_values(tokens, self.vocabulary);
+        let logits = match self.head {
+            Head::LanguageModel => heldout_kernels::logits_values(tokens, self.vocabulary),
+            Head::Classification { labels } => 2 * batch * labels,
+            Head::Span => 4 * tokens,
+        };
         tokens * row + WIDE * logits
     }
 }

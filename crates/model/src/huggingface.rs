@@ -4,7 +4,10 @@
 //! keys are normalised, because that is the architecture of transformers that computes it.
 
 mod config;
+pub mod labels;
 mod tensors;
 
 pub use config::{SpecialTokens, config_json, generation_config_json, parse_config};
-pub use tensors::{FileTensor, Orientation, TensorPlan, check_names, import, tensors};
+pub use tensors::{
+    FileTensor, Imported, Orientation, TensorPlan, check_names, import, import_body, tensors,
+};

@@ -8,7 +8,7 @@ use crate::gpt2::Gpt2;
 use crate::llama::Llama;
 use crate::noise::{Noise, NoiseRates};
 use crate::window::{KvCache, Window};
-use crate::{Family, ModelConfig, ModelError, Tied};
+use crate::{Family, Head, ModelConfig, ModelError, Tied};
 
 /// A model without its weights, which are one flat vector that the caller owns.
 pub struct Model {
@@ -169,7 +169,7 @@ impl Model {
         pass.logits(x, self.head())
     }
 
-    /// The output projection: [V, C].
+    /// The output projection: [V, C] of a language model, [K, C] of a head of K labels.
     pub fn head(&self) -> Weight {
         match &self.network {
             Network::Gpt2(gpt2) => gpt2.lm_head,
@@ -182,7 +182,7 @@ impl Model {
         self.finish(pass, x)
     }
 
-    fn trunk(&self, pass: &mut Pass, window: &mut Window) -> Var {
+    pub(crate) fn trunk(&self, pass: &mut Pass, window: &mut Window) -> Var {
         let (b, t) = (window.batch, window.seq_len);
         assert!(b * t > 0 && window.ids.len() == b * t, "{} ids for {b}×{t}", window.ids.len());
         let end = window.first_position() + t;
@@ -193,7 +193,7 @@ impl Model {
         }
     }
 
-    fn finish(&self, pass: &mut Pass, x: Var) -> Var {
+    pub(crate) fn finish(&self, pass: &mut Pass, x: Var) -> Var {
         match &self.network {
             Network::Gpt2(gpt2) => gpt2.finish(&self.config, pass, x),
             Network::Llama(llama) => llama.finish(&self.config, pass, x),
@@ -236,10 +236,18 @@ pub(crate) fn is_head_ahead(name: &str) -> bool {
     name.starts_with("mtp.")
 }
 
-/// The head's weight: the embedding itself when tied, else a matrix of its own at the end.
+/// The head's weight. A language model's is the embedding itself when tied, else a matrix of its
+/// own at the end; any other head has its own.
 pub(crate) fn push_head(config: &ModelConfig, layout: &mut Layout, embedding: Weight) -> Weight {
-    match config.tied {
-        Tied::Yes => embedding,
-        Tied::No => layout.push("lm_head.weight", &[config.vocabulary, config.width], Role::Head),
+    let width = config.width;
+    match (config.head, config.tied) {
+        (Head::LanguageModel, Tied::Yes) => embedding,
+        (Head::LanguageModel, Tied::No) => {
+            layout.push("lm_head.weight", &[config.vocabulary, width], Role::Head)
+        }
+        (Head::Classification { labels }, _) => {
+            layout.push("score.weight", &[labels, width], Role::Head)
+        }
+        (Head::Span, _) => unreachable!("a validated configuration"),
     }
 }

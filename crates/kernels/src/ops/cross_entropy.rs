@@ -53,6 +53,18 @@ pub enum Smoothing {
     },
 }
 
+impl Smoothing {
+    /// The mass that is moved away from the target.
+    pub fn epsilon(&self) -> f64 {
+        match *self {
+            Smoothing::None => 0.0,
+            Smoothing::Uniform { epsilon }
+            | Smoothing::Wrong { epsilon }
+            | Smoothing::Likeliest { epsilon, .. } => f64::from(epsilon),
+        }
+    }
+}
+
 /// What the objective is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LossSpec {

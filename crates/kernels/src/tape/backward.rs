@@ -5,7 +5,7 @@ use super::node::{Node, Op};
 use super::{Pass, Tape, Var};
 use crate::gemm::Accumulate;
 use crate::ops::{
-    attention_backward, embedding, head_norm, linear, norm, residual, rotary, swiglu,
+    attention_backward, embedding, head_norm, linear, norm, residual, rotary, rows, swiglu,
 };
 use crate::parameters::Weight;
 use crate::profile::Work;
@@ -63,6 +63,7 @@ impl Pass<'_> {
                 Op::Attention { .. } => self.backward_attention(&node, dy),
                 Op::Residual { .. } => self.backward_residual(&node, dy),
                 Op::Dropout { .. } => self.backward_dropout(&node, dy),
+                Op::Rows { .. } => self.backward_rows(&node, dy),
             }
             // A linear map has told its parts apart itself.
             if !matches!(node.op, Op::Linear { .. }) {
@@ -230,5 +231,15 @@ impl Pass<'_> {
         });
         self.accumulate(branch, dbranch);
         self.accumulate(node.x, dy);
+    }
+
+    fn backward_rows(&mut self, node: &Node, dy: Values) {
+        let Op::Rows { rows } = &node.op else { return };
+        let (count, cols) = self.shape(node.x);
+        let Tape { arena, .. } = &mut *self.tape;
+        let mut dx = Values::take(arena, Storage::Floats, count * cols);
+        with_elements!(dy.view(), dy => rows::backward(dx.as_floats_mut(), dy, rows, cols));
+        dy.give(arena);
+        self.accumulate(node.x, dx);
     }
 }

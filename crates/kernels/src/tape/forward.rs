@@ -6,10 +6,11 @@ use crate::arena::Buffer;
 use crate::math::Activation;
 use crate::ops::attention::Reach;
 use crate::ops::attention_cached::{self, KvLayer};
+use crate::ops::class_loss::{self, ClassLoss};
 use crate::ops::cross_entropy::joint::{self, Joint};
 use crate::ops::cross_entropy::{self, Gradients, Inputs, LossReport, LossSpec};
 use crate::ops::{
-    HeadShape, attention, embedding, head_norm, linear, norm, residual, rotary, swiglu,
+    HeadShape, attention, embedding, head_norm, linear, norm, residual, rotary, rows, swiglu,
 };
 use crate::parameters::Weight;
 use crate::values::{Element, Values, with_elements};
@@ -48,9 +49,11 @@ impl Pass<'_> {
     /// Marks the values that this node's backward will read.
     fn pin(&mut self, node: &Node) {
         let (x, out) = match node.op {
-            Op::Embedding { .. } | Op::Rotary { .. } | Op::Residual { .. } | Op::Dropout { .. } => {
-                (Pinned::No, Pinned::No)
-            }
+            Op::Embedding { .. }
+            | Op::Rotary { .. }
+            | Op::Residual { .. }
+            | Op::Dropout { .. }
+            | Op::Rows { .. } => (Pinned::No, Pinned::No),
             Op::Norm { .. } | Op::Linear { .. } | Op::Swiglu { .. } | Op::HeadNorm { .. } => {
                 (Pinned::Yes, Pinned::No)
             }
@@ -171,6 +174,7 @@ impl Pass<'_> {
                 });
                 arena.give(scratch);
             }
+            Op::Rows { rows } => rows::forward(values.as_floats_mut(), x().view(), rows, cols),
             Op::Rotary { .. } | Op::Residual { .. } | Op::Dropout { .. } => {
                 unreachable!("these take memory over")
             }
@@ -223,19 +227,6 @@ pub(super) fn attention_cached(
     out
 }
 
-/// See [`Pass::rows`].
-pub(super) fn rows(pass: &mut Pass, x: Var, rows: &[u32]) -> Var {
-    let (count, cols) = pass.shape(x);
-    let out = pass.tensor(rows.len(), cols, Storages::default());
-    let mut y = pass.tape.arena.take(rows.len() * cols);
-    for (y, &row) in y.chunks_exact_mut(cols).zip(rows) {
-        assert!((row as usize) < count, "rows: row {row} of {count}");
-        y.copy_from_slice(&pass.value(x)[row as usize * cols..][..cols]);
-    }
-    pass.tape.tensors[out.0].value = Some(Values::floats(y));
-    out
-}
-
 /// See [`Pass::cross_entropy`].
 pub(super) fn cross_entropy(
     pass: &mut Pass,
@@ -277,6 +268,34 @@ pub(super) fn cross_entropy(
     *token_nll = nll;
     if let Some(dx) = dx {
         pass.accumulate(x, Values::floats(dx));
+    }
+    report
+}
+
+/// See [`Pass::class_loss`].
+pub(super) fn class_loss(
+    pass: &mut Pass,
+    logits: Var,
+    targets: &[u32],
+    loss: &ClassLoss,
+) -> LossReport {
+    let (_, classes) = pass.shape(logits);
+    let is_training = pass.is_training();
+    let Tape { arena, tensors, token_nll, .. } = &mut *pass.tape;
+    arena.give(std::mem::take(token_nll));
+    let mut nll = arena.take(targets.len());
+    let value = tensors[logits.0].value();
+    let mut gradient = is_training.then(|| arena.take(value.len()));
+    let wide = value.widened(arena);
+    let values = wide.as_deref().unwrap_or_else(|| value.as_floats());
+    let out = gradient.as_deref_mut();
+    let report = class_loss::class_loss(values, classes, targets, loss, &mut nll, out);
+    if let Some(wide) = wide {
+        arena.give(wide);
+    }
+    *token_nll = nll;
+    if let Some(gradient) = gradient {
+        pass.accumulate(logits, Values::floats(gradient));
     }
     report
 }

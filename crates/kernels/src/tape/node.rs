@@ -119,13 +119,18 @@ pub(crate) enum Op {
         site: Option<Site>,
         scale: f32,
     },
+    Rows {
+        rows: Vec<u32>,
+    },
 }
 
 impl Op {
     /// Gives back what the op has borrowed from the arena.
     pub fn give(self, arena: &mut Arena) {
         match self {
-            Op::Embedding { ids, .. } | Op::Attention { lengths: Some(ids), .. } => {
+            Op::Embedding { ids, .. }
+            | Op::Attention { lengths: Some(ids), .. }
+            | Op::Rows { rows: ids } => {
                 arena.give_ids(ids);
             }
             _ => {}
@@ -144,6 +149,7 @@ impl Op {
             Op::Attention { .. } => ("attention", "attention backward"),
             Op::Dropout { .. } => ("dropout", "dropout backward"),
             Op::Residual { .. } => ("residual", "residual backward"),
+            Op::Rows { .. } => ("rows", "rows backward"),
         }
     }
 
@@ -190,6 +196,8 @@ impl Op {
             Op::Dropout { .. } => Work::bytes(2 * n * own),
             // x and branch in, y out.
             Op::Residual { .. } => Work::moved(3 * n),
+            // Rows in and out.
+            Op::Rows { .. } => Work::moved(2 * n),
         }
     }
 
@@ -232,6 +240,8 @@ impl Op {
             Op::Dropout { .. } => Work::bytes(2 * n * own),
             // dy in, the branch's gradient out.
             Op::Residual { .. } => Work::bytes(n * (F32 + branch.bytes())),
+            // dy in, the rows of the gradient in and out.
+            Op::Rows { .. } => Work::moved(3 * n),
         }
     }
 }

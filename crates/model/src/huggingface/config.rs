@@ -3,7 +3,8 @@
 use heldout_base::nearest::nearest;
 use serde_json::{Map, Value, json};
 
-use crate::{Activation, Family, ModelConfig, ModelError, QkNorm, Tied};
+use super::labels;
+use crate::{Activation, Family, Head, ModelConfig, ModelError, QkNorm, Tied};
 
 /// Ids of the tokens with a meaning beyond text; None where the tokenizer has none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -36,6 +37,9 @@ pub fn config_json(config: &ModelConfig, special: SpecialTokens) -> Value {
     if let (Value::Object(json), Value::Object(shared)) = (&mut json, shared) {
         json.extend(shared);
     }
+    if let Head::Classification { labels } = config.head {
+        labels::write(&mut json, &labels::numbered(labels));
+    }
     json
 }
 
@@ -50,7 +54,7 @@ pub fn generation_config_json(special: SpecialTokens) -> Value {
 
 fn gpt2_json(config: &ModelConfig) -> Value {
     json!({
-        "architectures": ["GPT2LMHeadModel"],
+        "architectures": [architecture(config)],
         "model_type": "gpt2",
         "vocab_size": config.vocabulary,
         "n_positions": config.context,
@@ -75,13 +79,13 @@ fn gpt2_json(config: &ModelConfig) -> Value {
 }
 
 fn llama_json(config: &ModelConfig) -> Value {
-    let (architecture, model_type) = match config.qk_norm {
-        QkNorm::No => ("LlamaForCausalLM", "llama"),
-        QkNorm::Yes => ("Qwen3ForCausalLM", "qwen3"),
+    let model_type = match config.qk_norm {
+        QkNorm::No => "llama",
+        QkNorm::Yes => "qwen3",
     };
     let theta = exact(config.rope_theta);
     json!({
-        "architectures": [architecture],
+        "architectures": [architecture(config)],
         "model_type": model_type,
         "vocab_size": config.vocabulary,
         "max_position_embeddings": config.context,
@@ -100,6 +104,18 @@ fn llama_json(config: &ModelConfig) -> Value {
         "mlp_bias": false,
         "attention_dropout": 0.0,
     })
+}
+
+/// The class of transformers that computes the model.
+fn architecture(config: &ModelConfig) -> &'static str {
+    match (config.family, config.qk_norm, config.head) {
+        (Family::Gpt2, _, Head::LanguageModel) => "GPT2LMHeadModel",
+        (Family::Llama, QkNorm::No, Head::LanguageModel) => "LlamaForCausalLM",
+        (Family::Llama, QkNorm::Yes, Head::LanguageModel) => "Qwen3ForCausalLM",
+        (Family::Gpt2, _, _) => "GPT2ForSequenceClassification",
+        (Family::Llama, QkNorm::No, _) => "LlamaForSequenceClassification",
+        (Family::Llama, QkNorm::Yes, _) => "Qwen3ForSequenceClassification",
+    }
 }
 
 /// The shortest decimal that reads back as the same f32: 1e-5, not 0.000009999999747378752.
@@ -121,6 +137,7 @@ pub fn parse_config(json: &Value) -> Result<ModelConfig, ModelError> {
         "qwen3" => parse_llama(&reader, QkNorm::Yes)?,
         other => return Err(unknown_model_type(other)),
     };
+    let config = ModelConfig { head: reader.head()?, ..config };
     config.validate()?;
     Ok(config)
 }
@@ -218,14 +235,27 @@ impl Reader<'_> {
         }
         let architecture = self.get("architectures").and_then(|list| list.get(0)?.as_str());
         match architecture {
-            Some("GPT2LMHeadModel") => Ok("gpt2".into()),
-            Some("LlamaForCausalLM") => Ok("llama".into()),
-            Some("Qwen3ForCausalLM") => Ok("qwen3".into()),
+            Some("GPT2LMHeadModel" | "GPT2ForSequenceClassification") => Ok("gpt2".into()),
+            Some("LlamaForCausalLM" | "LlamaForSequenceClassification") => Ok("llama".into()),
+            Some("Qwen3ForCausalLM" | "Qwen3ForSequenceClassification") => Ok("qwen3".into()),
             Some(other) => Ok(other.into()),
             None => Err(ModelError::MissingKey {
                 key: "model_type",
                 meaning: "the architecture: \"gpt2\", \"llama\" or \"qwen3\"",
             }),
+        }
+    }
+
+    /// The head that the architecture's name ends in; a language model's where none is named.
+    fn head(&self) -> Result<Head, ModelError> {
+        let architecture = self.get("architectures").and_then(|list| list.get(0)?.as_str());
+        match architecture {
+            Some(name) if name.ends_with("ForSequenceClassification") => {
+                let names = labels::read(self.object)?;
+                // transformers counts two where nothing is said.
+                Ok(Head::Classification { labels: names.map_or(2, |names| names.len()) })
+            }
+            _ => Ok(Head::LanguageModel),
         }
     }
 
@@ -346,12 +376,12 @@ fn unsupported(key: &str, found: &Value, reason: &str) -> ModelError {
     ModelError::Unsupported { key: key.into(), found: brief(found), reason: reason.into() }
 }
 
-fn wrong_kind(key: &'static str, found: &Value, expected: &'static str) -> ModelError {
+pub(super) fn wrong_kind(key: &'static str, found: &Value, expected: &'static str) -> ModelError {
     ModelError::WrongKind { key, found: brief(found), expected }
 }
 
 /// A value as it stands in the file, cut short.
-fn brief(value: &Value) -> String {
+pub(super) fn brief(value: &Value) -> String {
     let text = value.to_string();
     match text.char_indices().nth(80) {
         Some((end, _)) => format!("{}…", &text[..end]),

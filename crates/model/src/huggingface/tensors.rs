@@ -4,7 +4,7 @@ use heldout_base::nearest::nearest;
 use heldout_kernels::{Parameter, Role};
 
 use crate::model::is_head_ahead;
-use crate::{Family, Model, ModelError, Tied};
+use crate::{Family, Head, Model, ModelError, Tied};
 
 /// How a tensor lies in the file, relative to our `[out, in]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,8 +55,51 @@ pub fn import(
     model: &Model,
     read: &mut dyn FnMut(&str) -> Option<FileTensor>,
 ) -> Result<Vec<f32>, ModelError> {
-    let mut flat = vec![0.0; model.layout().len];
+    import_into(model, vec![0.0; model.layout().len], tensors(model), read)
+}
+
+/// Weights from a file that may be of the same body under another head.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Imported {
+    pub weights: Vec<f32>,
+    /// Tensors of the head that the file has not, or of another shape: drawn anew.
+    pub fresh: Vec<String>,
+}
+
+/// As [`import`], where a head that the file lacks, or has for another number of labels, keeps
+/// its values from `fresh`, the weights of a new model. A language model's head is never missing.
+pub fn import_body(
+    model: &Model,
+    fresh: Vec<f32>,
+    read: &mut dyn FnMut(&str) -> Option<FileTensor>,
+) -> Result<Imported, ModelError> {
+    if model.config.head.is_language_model() {
+        return Ok(Imported { weights: import(model, read)?, fresh: Vec::new() });
+    }
+    let (mut plans, mut drawn) = (Vec::new(), Vec::new());
     for plan in tensors(model) {
+        let is_there = !is_of_head(&plan.name)
+            || read(&plan.name).is_some_and(|(shape, _)| shape == plan.shape);
+        match is_there {
+            true => plans.push(plan),
+            false => drawn.push(plan.name),
+        }
+    }
+    Ok(Imported { weights: import_into(model, fresh, plans, read)?, fresh: drawn })
+}
+
+/// Whether a tensor belongs to a head of labels or spans.
+fn is_of_head(name: &str) -> bool {
+    ["score.", "classifier.", "qa_outputs."].iter().any(|start| name.starts_with(start))
+}
+
+fn import_into(
+    model: &Model,
+    mut flat: Vec<f32>,
+    plans: Vec<TensorPlan>,
+    read: &mut dyn FnMut(&str) -> Option<FileTensor>,
+) -> Result<Vec<f32>, ModelError> {
+    for plan in plans {
         let found = read(&plan.name).or_else(|| read(without_prefix(&plan.name)?));
         let Some((shape, values)) = found else {
             return Err(missing(model, &plan));
@@ -111,7 +154,9 @@ fn is_harmless(model: &Model, name: &str) -> bool {
     let is_buffer = [".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq"]
         .iter()
         .any(|end| name.ends_with(end));
-    is_buffer || (name == "lm_head.weight" && model.config.tied == Tied::Yes)
+    // A tied head's copy, or the head that another one replaces.
+    let is_unused = model.config.tied == Tied::Yes || model.config.head != Head::LanguageModel;
+    is_buffer || (name == "lm_head.weight" && is_unused)
 }
 
 fn without_prefix(name: &str) -> Option<&str> {

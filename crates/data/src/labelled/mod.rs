@@ -1,0 +1,26 @@
+//! Labelled text: from files with a text and a label to batches for a classifier.
+//!
+//! The way of a data set: [`prepare_labelled`] reads the records ([`read_labelled`] is that half
+//! alone: fields, label names, splits, duplicates, leaks), takes a subset where one is asked for,
+//! trains or loads a tokenizer, and encodes every example once. [`LabelledBatches`] and
+//! [`LabelledEvaluation`] cut batches from the [`EncodedExamples`]; both are pure functions of
+//! their arguments, so a run resumes by asking for the next step. Everything lies in memory: a
+//! labelled set has thousands of examples, seldom millions.
+
+mod batches;
+mod encode;
+mod evaluation;
+mod facts;
+mod labels;
+mod prepare;
+mod read;
+
+pub use batches::{Augmented, Bucketing, LabelledBatch, LabelledBatches, LabelledPlan, LastBatch};
+pub use encode::{EncodedExamples, EncodedText, Encoder, SpecialTokens};
+pub use evaluation::LabelledEvaluation;
+pub use facts::{LabelledFacts, LabelledSplitFacts, Lengths};
+pub use labels::{Labels, balanced_weights};
+pub use prepare::{
+    LabelledData, LabelledExample, LabelledSpec, PreparedLabelled, prepare_labelled, read_labelled,
+};
+pub use read::{FieldNames, Place, TextRecord, for_each_text};
