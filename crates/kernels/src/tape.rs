@@ -401,6 +401,21 @@ impl<'a> Pass<'a> {
         self.record(Op::Linear { weight, bias, activation, site }, x, out)
     }
 
+    /// As [`Pass::linear`], for what a norm reads next: the result is f32 in any precision.
+    pub fn linear_wide(
+        &mut self,
+        x: Var,
+        weight: Weight,
+        bias: Option<Weight>,
+        activation: Activation,
+    ) -> Var {
+        let (rows, cols) = self.shape(x);
+        assert_eq!(weight.cols, cols, "linear: width of the weight");
+        assert!(bias.is_none_or(|bias| bias.len() == weight.rows), "linear: length of the bias");
+        let out = self.tensor(rows, weight.rows, Storages::default());
+        self.record(Op::Linear { weight, bias, activation, site: None }, x, out)
+    }
+
     /// dropout(silu(gate)·up): `[N, F]` from rows `[N, 2F]` that hold gate, then up.
     pub fn swiglu(&mut self, gate_up: Var, dropout: Option<Dropout>) -> Var {
         let (rows, cols) = self.shape(gate_up);

@@ -2,12 +2,13 @@
 //!
 //! A causal model classifies by the hidden state of each sequence's last token, as
 //! `GPT2ForSequenceClassification` and `LlamaForSequenceClassification` do: sequences are padded
-//! on the right, where causal attention needs no mask.
+//! on the right, where causal attention needs no mask. An encoder classifies by the first token's.
 
 use heldout_kernels::{Activation, ClassLoss, LossReport, Pass, Var};
 use serde::{Deserialize, Serialize};
 
 use crate::config::setting;
+use crate::model::Network;
 use crate::noise::{Noise, NoiseRates};
 use crate::window::Window;
 use crate::{Family, Model, ModelError};
@@ -23,6 +24,8 @@ pub enum Head {
     Classification { labels: usize },
     /// Where in the text an answer begins and ends.
     Span,
+    /// The hidden states themselves, as `BertModel` has them. Encoders only.
+    Features,
 }
 
 impl Head {
@@ -40,6 +43,10 @@ impl Head {
             (Head::Span, Family::Gpt2 | Family::Llama) => {
                 let reason = "a causal model has not read what follows a position";
                 Err(setting("head", "span", reason, "take an encoder such as BERT"))
+            }
+            (Head::Features, Family::Gpt2 | Family::Llama) => {
+                let reason = "a causal model is imported and exported with its head";
+                Err(setting("head", "features", reason, "set head to \"language-model\""))
             }
             _ => Ok(()),
         }
@@ -60,13 +67,18 @@ pub struct Sequences<'a> {
 }
 
 impl Sequences<'_> {
+    /// Rows of the sequences' first tokens: [B].
+    pub fn first_rows(&self) -> Vec<u32> {
+        (0..self.batch).map(|number| (number * self.seq_len) as u32).collect()
+    }
+
     /// Rows of the sequences' last tokens: [B].
     pub fn last_rows(&self) -> Vec<u32> {
         let last = |(number, &length): (usize, &u32)| (number * self.seq_len) as u32 + length - 1;
         self.lengths.iter().enumerate().map(last).collect()
     }
 
-    fn assert_whole(&self) {
+    pub(crate) fn assert_whole(&self) {
         let Sequences { batch, seq_len, .. } = *self;
         assert_eq!(self.ids.len(), batch * seq_len, "{batch}×{seq_len} ids");
         assert_eq!(self.lengths.len(), batch, "a length for each sequence");
@@ -97,18 +109,8 @@ impl Model {
             let logits = self.label_logits(pass, sequences, noise);
             return pass.class_loss(logits, labels, objective);
         }
-        let Sequences { ids, lengths, segments, batch, seq_len } = sequences;
-        let ids = twice(ids, seq_len);
-        let lengths = twice(lengths, 1);
-        let segments = segments.map(|segments| twice(segments, seq_len));
-        let doubled = Sequences {
-            ids: &ids,
-            lengths: &lengths,
-            segments: segments.as_deref(),
-            batch: 2 * batch,
-            seq_len,
-        };
-        let logits = self.label_logits(pass, doubled, noise);
+        let doubled = sequences.doubled();
+        let logits = self.label_logits(pass, doubled.borrow(), noise);
         pass.class_loss(logits, labels, objective)
     }
 
@@ -125,10 +127,13 @@ impl Model {
         let labelled = matches!(self.config.head, Head::Classification { .. });
         assert!(labelled, "{:?} is no head of labels", self.config.head);
         sequences.assert_whole();
-        let Sequences { ids, batch, seq_len, .. } = sequences;
         let noise = Noise::of_pass(pass, noise, self.config.layers);
-        let mut window = Window { ids, batch, seq_len, noise, cache: None };
+        let mut window = Window::of_sequences(&sequences, noise);
         let x = self.trunk(pass, &mut window); // [N, C]
+        if let Network::Bert(bert) = &self.network {
+            let x = pass.rows(x, &sequences.first_rows()); // [B, C]
+            return bert.labels(&self.config, pass, x, &window); // [B, K]
+        }
         // Only these rows are read: what follows costs nothing for the others.
         let x = pass.rows(x, &sequences.last_rows()); // [B, C]
         let x = self.finish(pass, x); // [B, C]
@@ -137,6 +142,6 @@ impl Model {
 }
 
 /// Every run of `each` values twice, one behind the other.
-fn twice(values: &[u32], each: usize) -> Vec<u32> {
+pub(crate) fn twice(values: &[u32], each: usize) -> Vec<u32> {
     values.chunks(each).flat_map(|run| run.iter().chain(run)).copied().collect()
 }

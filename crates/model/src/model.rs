@@ -1,27 +1,29 @@
 //! A model: its configuration, its layout, and the passes that can be run over it.
 
 use heldout_kernels::{
-    IGNORE, Joint, Layout, LossReport, LossSpec, Parameter, Pass, Role, Var, Weight,
+    Activation, IGNORE, Joint, Layout, LossReport, LossSpec, Parameter, Pass, Role, Var, Weight,
 };
 
+use crate::bert::Bert;
 use crate::gpt2::Gpt2;
 use crate::llama::Llama;
 use crate::noise::{Noise, NoiseRates};
 use crate::window::{KvCache, Window};
-use crate::{Family, Head, ModelConfig, ModelError, Tied};
+use crate::{Family, Head, ModelConfig, ModelError, Sequences, Tied};
 
 /// A model without its weights, which are one flat vector that the caller owns.
 pub struct Model {
     pub config: ModelConfig,
     layout: Layout,
-    network: Network,
+    pub(crate) network: Network,
     /// Heads that look further ahead.
     ahead: usize,
 }
 
-enum Network {
+pub(crate) enum Network {
     Gpt2(Gpt2),
     Llama(Llama),
+    Bert(Bert),
 }
 
 /// A batch: `batch` sequences of `seq_len` tokens, one after the other, and what follows each.
@@ -47,10 +49,14 @@ impl Model {
     /// behind all others and are no part of an export.
     pub fn with_heads_ahead(config: ModelConfig, ahead: usize) -> Result<Model, ModelError> {
         config.validate()?;
+        if ahead > 0 {
+            config.require_causal()?;
+        }
         let mut layout = Layout::default();
         let network = match config.family {
             Family::Gpt2 => Network::Gpt2(Gpt2::new(&config, &mut layout, ahead)),
             Family::Llama => Network::Llama(Llama::new(&config, &mut layout, ahead)),
+            Family::Bert => Network::Bert(Bert::new(&config, &mut layout)),
         };
         let model = Model { config, layout, network, ahead };
         let count = model.layout.parameters.iter().filter(|p| !is_head_ahead(&p.name));
@@ -90,7 +96,8 @@ impl Model {
 
     /// As [`Model::loss`], with all that an objective may hold besides. Twins draw their noise as
     /// the sequences 2s and 2s + 1, so the pass's key counts sequences twice. Reported are the
-    /// objective with the heads ahead in it, and the plain loss of the next token alone.
+    /// objective with the heads ahead in it, and the plain loss of the next token alone. For an
+    /// encoder targets are what is masked: see [`Model::masked`].
     pub fn objective(
         &self,
         pass: &mut Pass,
@@ -98,13 +105,20 @@ impl Model {
         noise: &NoiseRates,
         objective: &Objective,
     ) -> LossReport {
+        let targets = batch.targets;
+        if self.config.family == Family::Bert {
+            let (ids, batch, seq_len) = (batch.ids, batch.batch, batch.seq_len);
+            let lengths = vec![seq_len as u32; batch];
+            let whole = Sequences { ids, lengths: &lengths, segments: None, batch, seq_len };
+            return self.masked(pass, whole, targets, noise, objective);
+        }
         let Objective { spec, joint, ahead } = objective;
         let copies = joint.copies();
         let doubled = (copies > 1).then(|| twice(batch.ids, batch.seq_len));
         let ids = doubled.as_deref().unwrap_or(batch.ids);
         let noise = Noise::of_pass(pass, noise, self.config.layers);
         let (rows, seq_len) = (batch.batch * copies, batch.seq_len);
-        let mut window = Window { ids, batch: rows, seq_len, noise, cache: None };
+        let mut window = Window::full(ids, rows, seq_len, noise);
         let trunk = self.trunk(pass, &mut window); // [copies·N, C]
         let mut sum_ahead = 0.0;
         if *ahead > 0.0 && pass.is_training() {
@@ -118,6 +132,7 @@ impl Model {
                     Network::Llama(llama) => {
                         llama.ahead(&self.config, pass, &mut window, trunk, head)
                     }
+                    Network::Bert(_) => unreachable!("an encoder has no heads ahead"),
                 };
                 let x = self.finish(pass, x);
                 let targets = doubled.as_deref().unwrap_or(&targets);
@@ -143,12 +158,17 @@ impl Model {
         noise: &NoiseRates,
     ) -> Var {
         let noise = Noise::of_pass(pass, noise, self.config.layers);
-        self.forward(pass, Window { ids, batch, seq_len, noise, cache: None })
+        self.forward(pass, Window::full(ids, batch, seq_len, noise))
     }
 
     /// Logits of whole windows, in an evaluation pass: [N, V].
     pub fn logits(&self, pass: &mut Pass, ids: &[u32], batch: usize, seq_len: usize) -> Var {
         let x = self.hidden(pass, ids, batch, seq_len, &NoiseRates::default()); // [N, C]
+        if let Network::Bert(bert) = &self.network {
+            let x = bert.masked(&self.config, pass, x);
+            let (head, bias) = bert.projection();
+            return pass.linear(x, head, bias, Activation::None, None);
+        }
         pass.logits(x, self.head())
     }
 
@@ -156,14 +176,16 @@ impl Model {
     /// Evaluation passes only.
     ///
     /// # Panics
-    /// If the cache has no room for `ids`.
+    /// If the cache has no room for `ids`, or the model is an encoder.
     pub fn forward_cached(&self, pass: &mut Pass, ids: &[u32], cache: &mut KvCache) -> Var {
         let batch = cache.batch();
         let seq_len = ids.len() / batch;
         let room = cache.capacity() - cache.len();
         assert!(seq_len <= room, "{seq_len} tokens do not fit into a cache with room for {room}");
         let noise = Noise::none(self.config.layers);
-        let x = self.forward(pass, Window { ids, batch, seq_len, noise, cache: Some(cache) });
+        assert!(self.config.family != Family::Bert, "an encoder continues nothing");
+        let full = Window::full(ids, batch, seq_len, noise);
+        let x = self.forward(pass, Window { cache: Some(cache), ..full });
         let last: Vec<u32> = (1..=batch).map(|b| (b * seq_len - 1) as u32).collect();
         let x = pass.rows(x, &last); // [B, C]
         pass.logits(x, self.head())
@@ -174,6 +196,7 @@ impl Model {
         match &self.network {
             Network::Gpt2(gpt2) => gpt2.lm_head,
             Network::Llama(llama) => llama.lm_head,
+            Network::Bert(bert) => bert.projection().0,
         }
     }
 
@@ -190,6 +213,7 @@ impl Model {
         match &self.network {
             Network::Gpt2(gpt2) => gpt2.trunk(&self.config, pass, window),
             Network::Llama(llama) => llama.trunk(&self.config, pass, window),
+            Network::Bert(bert) => bert.trunk(&self.config, pass, window),
         }
     }
 
@@ -197,6 +221,8 @@ impl Model {
         match &self.network {
             Network::Gpt2(gpt2) => gpt2.finish(&self.config, pass, x),
             Network::Llama(llama) => llama.finish(&self.config, pass, x),
+            // Each block ends in a norm.
+            Network::Bert(_) => x,
         }
     }
 }
@@ -248,6 +274,6 @@ pub(crate) fn push_head(config: &ModelConfig, layout: &mut Layout, embedding: We
         (Head::Classification { labels }, _) => {
             layout.push("score.weight", &[labels, width], Role::Head)
         }
-        (Head::Span, _) => unreachable!("a validated configuration"),
+        (Head::Span | Head::Features, _) => unreachable!("a validated configuration"),
     }
 }

@@ -1,10 +1,12 @@
 //! Which tensor of a Hugging Face file is which part of the flat parameter vector.
 
+use std::collections::HashSet;
+
 use heldout_base::nearest::nearest;
 use heldout_kernels::{Parameter, Role};
 
 use crate::model::is_head_ahead;
-use crate::{Family, Head, Model, ModelError, Tied};
+use crate::{Family, Head, Model, ModelConfig, ModelError, Tied};
 
 /// How a tensor lies in the file, relative to our `[out, in]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,24 +35,29 @@ pub type FileTensor = (Vec<usize>, Vec<f32>);
 /// transformers' own files.
 pub fn tensors(model: &Model) -> Vec<TensorPlan> {
     let exported = model.layout().parameters.iter().filter(|p| !is_head_ahead(&p.name));
-    exported.map(|parameter| plan(model.config.family, parameter)).collect()
+    exported.map(|parameter| plan(&model.config, parameter)).collect()
 }
 
-fn plan(family: Family, parameter: &Parameter) -> TensorPlan {
+fn plan(config: &ModelConfig, parameter: &Parameter) -> TensorPlan {
     let mut shape = parameter.shape.clone();
-    let is_conv1d = family == Family::Gpt2 && parameter.role == Role::Matrix;
+    let is_conv1d = config.family == Family::Gpt2 && parameter.role == Role::Matrix;
     let orientation = if is_conv1d { Orientation::Transposed } else { Orientation::AsIs };
     if is_conv1d {
         shape.reverse();
     }
-    TensorPlan { name: parameter.name.clone(), shape, offset: parameter.offset, orientation }
+    // A model without a head is the part that the others name.
+    let name = match config.head {
+        Head::Features => without_prefix(&parameter.name).unwrap_or(&parameter.name),
+        _ => &parameter.name,
+    };
+    TensorPlan { name: name.into(), shape, offset: parameter.offset, orientation }
 }
 
 /// Fills a flat parameter vector from a weight file.
 ///
 /// `read` returns shape and values of a tensor, None where the file has no such name. Names are
-/// looked up as transformers writes them, then without the `transformer.` or `model.` in front,
-/// as the headless models of the hub have them.
+/// looked up as transformers writes them, then without the `transformer.`, `model.` or `bert.` in
+/// front, as the headless models of the hub have them.
 pub fn import(
     model: &Model,
     read: &mut dyn FnMut(&str) -> Option<FileTensor>,
@@ -67,19 +74,21 @@ pub struct Imported {
 }
 
 /// As [`import`], where a head that the file lacks, or has for another number of labels, keeps
-/// its values from `fresh`, the weights of a new model. A language model's head is never missing.
+/// its values from `fresh`, the weights of a new model. A causal language model's head is never
+/// missing.
 pub fn import_body(
     model: &Model,
     fresh: Vec<f32>,
     read: &mut dyn FnMut(&str) -> Option<FileTensor>,
 ) -> Result<Imported, ModelError> {
-    if model.config.head.is_language_model() {
+    if model.config.head.is_language_model() && !model.is_encoder() {
         return Ok(Imported { weights: import(model, read)?, fresh: Vec::new() });
     }
     let (mut plans, mut drawn) = (Vec::new(), Vec::new());
     for plan in tensors(model) {
-        let is_there = !is_of_head(&plan.name)
-            || read(&plan.name).is_some_and(|(shape, _)| shape == plan.shape);
+        let mut found = || names(model, &plan.name).iter().find_map(|name| read(name));
+        let is_there =
+            !is_of_head(&plan.name) || found().is_some_and(|(shape, _)| shape == plan.shape);
         match is_there {
             true => plans.push(plan),
             false => drawn.push(plan.name),
@@ -90,7 +99,37 @@ pub fn import_body(
 
 /// Whether a tensor belongs to a head of labels or spans.
 fn is_of_head(name: &str) -> bool {
-    ["score.", "classifier.", "qa_outputs."].iter().any(|start| name.starts_with(start))
+    const STARTS: [&str; 8] = [
+        "score.",
+        "classifier.",
+        "qa_outputs.",
+        "pre_classifier.",
+        "cls.",
+        "lm_head.",
+        "vocab_",
+        "pooler.",
+    ];
+    let name = without_prefix(name).unwrap_or(name);
+    STARTS.iter().any(|start| name.starts_with(start))
+}
+
+/// What a tensor may be called in a file: as transformers writes it, without the model's name in
+/// front, with it, and with the names that norms had in the first checkpoints of BERT.
+fn names(model: &Model, name: &str) -> Vec<String> {
+    let mut names = vec![name.to_string()];
+    names.extend(without_prefix(name).map(String::from));
+    if model.is_encoder() {
+        let variant = model.config.encoder.variant.name();
+        names.push(format!("{variant}.{name}"));
+        for at in 0..names.len() {
+            for (now, once) in [("LayerNorm.weight", "gamma"), ("LayerNorm.bias", "beta")] {
+                if let Some(start) = names[at].strip_suffix(now) {
+                    names.push(format!("{start}LayerNorm.{once}"));
+                }
+            }
+        }
+    }
+    names
 }
 
 fn import_into(
@@ -100,7 +139,7 @@ fn import_into(
     read: &mut dyn FnMut(&str) -> Option<FileTensor>,
 ) -> Result<Vec<f32>, ModelError> {
     for plan in plans {
-        let found = read(&plan.name).or_else(|| read(without_prefix(&plan.name)?));
+        let found = names(model, &plan.name).iter().find_map(|name| read(name));
         let Some((shape, values)) = found else {
             return Err(missing(model, &plan));
         };
@@ -131,11 +170,9 @@ pub fn check_names<'a>(
     names: impl IntoIterator<Item = &'a str>,
 ) -> Result<(), ModelError> {
     let planned: Vec<String> = tensors(model).into_iter().map(|plan| plan.name).collect();
-    let is_known = |name: &str| {
-        planned.iter().any(|known| known == name || without_prefix(known) == Some(name))
-    };
+    let known: HashSet<String> = planned.iter().flat_map(|name| self::names(model, name)).collect();
     for name in names {
-        if is_known(name) || is_harmless(model, name) {
+        if known.contains(name) || is_harmless(model, name) {
             continue;
         }
         let hint = match nearest(name, planned.iter().map(String::as_str)) {
@@ -156,11 +193,13 @@ fn is_harmless(model: &Model, name: &str) -> bool {
         .any(|end| name.ends_with(end));
     // A tied head's copy, or the head that another one replaces.
     let is_unused = model.config.tied == Tied::Yes || model.config.head != Head::LanguageModel;
-    is_buffer || (name == "lm_head.weight" && is_unused)
+    let is_encoders = name.ends_with("embeddings.position_ids") || is_of_head(name);
+    is_buffer || (name == "lm_head.weight" && is_unused) || (model.is_encoder() && is_encoders)
 }
 
 fn without_prefix(name: &str) -> Option<&str> {
-    name.strip_prefix("transformer.").or_else(|| name.strip_prefix("model."))
+    let prefixes = ["transformer.", "model.", "bert.", "roberta.", "distilbert."];
+    prefixes.iter().find_map(|prefix| name.strip_prefix(prefix))
 }
 
 fn missing(model: &Model, plan: &TensorPlan) -> ModelError {
@@ -199,7 +238,7 @@ fn transpose(values: &[f32], rows: usize, cols: usize, out: &mut [f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ModelConfig, QkNorm};
+    use crate::QkNorm;
 
     type NamedTensor = (String, Vec<usize>, Vec<f32>);
 
