@@ -3,8 +3,12 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use common::{Golden, KEY, largest_difference, lively_weights, random_ids, read_json, tape};
-use heldout_kernels::{Joint, LossReport, LossSpec, PassKind, Sharing, Twins};
+use heldout_kernels::{
+    Activations, Device, Joint, LossReport, LossSpec, PassKind, Precision, Sharing, Tape, Twins,
+};
 use heldout_model::generate::{Sampling, generate};
 use heldout_model::huggingface::{self, SpecialTokens};
 use heldout_model::{
@@ -72,8 +76,18 @@ fn step(
     noise: &NoiseRates,
     joint: Joint,
 ) -> (f64, Vec<f32>) {
+    step_on(&mut tape(), model, weights, batch, noise, joint)
+}
+
+fn step_on(
+    tape: &mut Tape,
+    model: &Model,
+    weights: &[f32],
+    batch: &Batch,
+    noise: &NoiseRates,
+    joint: Joint,
+) -> (f64, Vec<f32>) {
     let mut gradients = vec![0.0; weights.len()];
-    let mut tape = tape();
     let kind = PassKind::Train { gradients: &mut gradients, noise: KEY };
     let mut pass = tape.pass(weights, kind);
     let sequences = batch.sequences();
@@ -184,6 +198,22 @@ fn ten_steps_of_adamw_follow_pytorch() {
     assert!(expected[10] < 0.9 * expected[0], "the steps do something");
 }
 
+/// A key's bias moves all scores of a query alike, a span's last biases those of all positions; the
+/// pooler of a model without a head is read by nobody.
+fn acts_on_nothing(model: &Model, name: &str) -> bool {
+    let ends = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
+    match model.config.head {
+        _ if ends(&["key.bias", "k_lin.bias"]) => true,
+        Head::Span => ends(&[
+            "layer.1.output.LayerNorm.bias",
+            "layer.1.output_layer_norm.bias",
+            "qa_outputs.bias",
+        ]),
+        Head::Features => ends(&["pooler.dense.weight", "pooler.dense.bias"]),
+        _ => false,
+    }
+}
+
 #[test]
 fn gradients_follow_differences_of_the_loss_under_noise() {
     let noise = NoiseRates {
@@ -203,10 +233,8 @@ fn gradients_follow_differences_of_the_loss_under_noise() {
             let range = parameter.range();
             let squares = gradients[range.clone()].iter().map(|&g| f64::from(g).powi(2));
             let norm = squares.sum::<f64>().sqrt();
-            // A key's bias moves all scores of a query alike; the pooler is read by nobody.
             if norm < 1e-4 {
-                let dead = ["key.bias", "k_lin.bias", "pooler.dense.weight", "pooler.dense.bias"];
-                assert!(dead.iter().any(|end| parameter.name.ends_with(end)), "{}", parameter.name);
+                assert!(acts_on_nothing(model, &parameter.name), "{}", parameter.name);
                 continue;
             }
             let length = 5e-3;
@@ -277,6 +305,30 @@ fn every_rate_acts_and_twins_disagree() {
     let noisy = NoiseRates { embedding: 0.3, ..quiet };
     assert!(of(&noisy, joint).0 > of(&noisy, Joint::default()).0 - 0.5);
     assert_ne!(of(&noisy, joint).1, plain.1);
+}
+
+#[test]
+fn recomputation_changes_no_bit_and_bf16_little() {
+    let noise = NoiseRates { embedding: 0.2, attention: 0.2, ..NoiseRates::default() };
+    for case in CASES {
+        let golden = Golden::open(case);
+        let (model, weights, batch) = (&golden.model, &golden.weights, Batch::of(&golden));
+        let on = |tape: &mut Tape| step_on(tape, model, weights, &batch, &noise, Joint::default());
+        let mut frugal = tape();
+        frugal.activations = Activations::Recompute;
+        let kept = on(&mut tape());
+        assert_eq!(on(&mut frugal), kept, "{case}");
+        for activations in [Activations::Keep, Activations::Recompute] {
+            let mut short = Tape::new(Arc::new(Device::cpu(2, Precision::Bf16).unwrap()));
+            short.activations = activations;
+            let (loss, gradients) = on(&mut short);
+            assert!((loss / kept.0 - 1.0).abs() < 0.05, "{case}: {loss} in bf16, {}", kept.0);
+            let squares = |values: &[f32]| values.iter().map(|v| v * v).sum::<f32>();
+            let errors: Vec<f32> = gradients.iter().zip(&kept.1).map(|(a, b)| a - b).collect();
+            let error = (squares(&errors) / squares(&kept.1)).sqrt();
+            assert!(error < 0.1, "{case}: gradients are {error} off in bf16");
+        }
+    }
 }
 
 #[test]
