@@ -373,6 +373,11 @@ impl ModelConfig {
                         from its padding id + 1, DistilBERT no segments and positions from 0";
             return Err(setting("encoder", found, format!("not {}", variant.name()), next));
         }
+        // A head's dropout takes the two streams behind the blocks'.
+        if self.layers > LAYERS_MAX - 2 {
+            let next = format!("choose at most {}", LAYERS_MAX - 2);
+            return Err(setting("layers", self.layers, "too many layers", next));
+        }
         if variant == Variant::Distilbert && self.norm_epsilon != 1e-12 {
             let reason = "DistilBERT's is fixed";
             return Err(setting("norm_epsilon", self.norm_epsilon, reason, "set it to 1e-12"));
