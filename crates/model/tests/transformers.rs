@@ -5,6 +5,7 @@ mod common;
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::OnceLock;
 
 use common::{golden_path, largest_difference, lively_weights, random_ids, read_json, tape};
 use heldout_kernels::PassKind;
@@ -65,9 +66,14 @@ fn encoders() -> Vec<(&'static str, ModelConfig)> {
 
 /// The interpreter, if it has what is needed; else says why the test is skipped.
 fn python() -> Option<String> {
+    // Looked for once: importing torch takes seconds.
+    static FOUND: OnceLock<bool> = OnceLock::new();
     let python = std::env::var("HELDOUT_PYTHON").unwrap_or_else(|_| "python3".into());
-    let probe = Command::new(&python).args(["-c", "import torch, transformers"]).output();
-    if probe.is_ok_and(|output| output.status.success()) {
+    let is_there = FOUND.get_or_init(|| {
+        let probe = Command::new(&python).args(["-c", "import torch, transformers"]).output();
+        probe.is_ok_and(|output| output.status.success())
+    });
+    if *is_there {
         return Some(python);
     }
     println!("skipped: {python} cannot import torch and transformers (set HELDOUT_PYTHON)");
