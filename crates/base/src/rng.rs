@@ -66,7 +66,7 @@ pub mod streams {
     /// Noise on the gradient; the index is the place in the flat vector.
     pub const GRADIENT_NOISE: Stream = Stream(14);
     /// Which tokens are masked and what they become; `step` is the epoch.
-    pub const MASKING: Stream = Stream(15);
+    pub const MASKING: Stream = Stream(42);
     /// First of the dropout range; see [`dropout`].
     pub const DROPOUT: Stream = Stream(1 << 16);
 

@@ -88,7 +88,7 @@ pub fn import_body(
     for plan in tensors(model) {
         let mut found = || names(model, &plan.name).iter().find_map(|name| read(name));
         let is_there =
-            !is_of_head(&plan.name) || found().is_some_and(|(shape, _)| shape == plan.shape);
+            !is_above_body(&plan.name) || found().is_some_and(|(shape, _)| shape == plan.shape);
         match is_there {
             true => plans.push(plan),
             false => drawn.push(plan.name),
@@ -97,20 +97,19 @@ pub fn import_body(
     Ok(Imported { weights: import_into(model, fresh, plans, read)?, fresh: drawn })
 }
 
-/// Whether a tensor belongs to a head of labels or spans.
-fn is_of_head(name: &str) -> bool {
-    const STARTS: [&str; 8] = [
-        "score.",
-        "classifier.",
-        "qa_outputs.",
-        "pre_classifier.",
-        "cls.",
-        "lm_head.",
-        "vocab_",
-        "pooler.",
-    ];
+/// Whether a tensor projects onto labels or the ends of spans, and so is of no use for other ones.
+pub fn is_of_head(name: &str) -> bool {
+    let starts = ["score.", "classifier.", "qa_outputs."];
+    let shared = name.starts_with("classifier.dense."); // RoBERTa's layer in front
+    !shared && starts.iter().any(|start| name.starts_with(start))
+}
+
+/// Whether a tensor is above the body that all tasks share: drawn anew where a file lacks it, and
+/// passed over where the model lacks it.
+fn is_above_body(name: &str) -> bool {
+    let starts = ["classifier.", "pre_classifier.", "cls.", "lm_head.", "vocab_", "pooler."];
     let name = without_prefix(name).unwrap_or(name);
-    STARTS.iter().any(|start| name.starts_with(start))
+    is_of_head(name) || starts.iter().any(|start| name.starts_with(start))
 }
 
 /// What a tensor may be called in a file: as transformers writes it, without the model's name in
@@ -193,7 +192,7 @@ fn is_harmless(model: &Model, name: &str) -> bool {
         .any(|end| name.ends_with(end));
     // A tied head's copy, or the head that another one replaces.
     let is_unused = model.config.tied == Tied::Yes || model.config.head != Head::LanguageModel;
-    let is_encoders = name.ends_with("embeddings.position_ids") || is_of_head(name);
+    let is_encoders = name.ends_with("embeddings.position_ids") || is_above_body(name);
     is_buffer || (name == "lm_head.weight" && is_unused) || (model.is_encoder() && is_encoders)
 }
 
