@@ -87,7 +87,7 @@ impl Bert {
         }
     }
 
-    /// The final hidden states of a window: [N, C]; 0·anything of padding reaches the others.
+    /// The final hidden states of a window: [N, C]. Rows of padding reach no other row.
     pub fn trunk(&self, config: &ModelConfig, pass: &mut Pass, window: &mut Window) -> Var {
         let (noise, seq_len) = (window.noise, window.seq_len);
         let whole;
