@@ -3,7 +3,10 @@
 usage: ensemble.py TEXT MODEL_FOLDER MODEL_FOLDER [...]      (needs torch and transformers)
 
 The models are what `run.py --keep` left: exports of one arm that differ in their seed. Text is cut
-into windows of the models' context, each token predicted once. Prints one JSON line.
+into windows of the models' context, each token but the first predicted once. Prints one JSON line.
+
+`heldout evaluate MODEL --with MODEL TEXT --boundary contiguous` gives the same figures, with errors
+and intervals; this is the independent implementation that a test holds it against.
 """
 
 import json
@@ -20,11 +23,12 @@ def log_probabilities(folder, text):
     model = AutoModelForCausalLM.from_pretrained(folder).eval()
     ids = torch.tensor(tokenizer(text, add_special_tokens=False)["input_ids"])
     context = model.config.max_position_embeddings
-    count = (len(ids) - 1) // context
-    inputs = ids[: count * context].view(count, context)
-    targets = ids[1 : count * context + 1].view(count, context)
-    rows = [model(inputs[i : i + 64]).logits.log_softmax(-1) for i in range(0, count, 64)]
-    return torch.cat(rows).flatten(0, 1), targets.flatten()
+    whole = (len(ids) - 1) // context * context
+    pieces = list(ids[:whole].view(-1, context).split(64)) if whole else []
+    if whole < len(ids) - 1:
+        pieces.append(ids[whole:-1][None])
+    rows = [model(piece).logits.log_softmax(-1).flatten(0, 1) for piece in pieces]
+    return torch.cat(rows), ids[1:]
 
 
 def main():
@@ -37,9 +41,9 @@ def main():
         total = logs if total is None else torch.logaddexp(total, logs)
     mean = total - torch.log(torch.tensor(float(len(losses))))
     joined = -mean.gather(1, targets[:, None]).mean().item()
-    print(json.dumps({"models": len(losses), "each": [round(loss, 4) for loss in losses],
-                      "mean": round(sum(losses) / len(losses), 4), "ensemble": round(joined, 4),
-                      "gain": round(sum(losses) / len(losses) - joined, 4)}))
+    print(json.dumps({"models": len(losses), "each": [round(loss, 6) for loss in losses],
+                      "mean": round(sum(losses) / len(losses), 6), "ensemble": round(joined, 6),
+                      "gain": round(sum(losses) / len(losses) - joined, 6)}))
 
 
 if __name__ == "__main__":

@@ -81,7 +81,8 @@ def make_corpus(corpus, corpora, folder):
 def run_one(study, arm, seed, options):
     settings, corpus = settings_of(study, arm)
     if options.scratch:
-        Path(options.scratch).mkdir(parents=True, exist_ok=True)
+        options.scratch = Path(options.scratch).resolve()
+        options.scratch.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{study['name']}-", dir=options.scratch))
     try:
         parts = make_corpus(corpus, options.corpora, folder)

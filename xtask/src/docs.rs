@@ -17,6 +17,7 @@ fn pages() -> Vec<(&'static str, String)> {
         ("schedules", page("Schedules", &all(heldout_base::schedule::CARDS))),
         ("models", page("Models", &all(heldout_model::CARDS))),
         ("tokenizers", page("Tokenizers", &all(heldout_data::tokenizer::CARDS))),
+        ("evaluations", page("Evaluations", &all(heldout_regularize::EVALUATIONS))),
     ]
 }
 

@@ -38,12 +38,20 @@ pub enum Kind {
     Model,
     /// A way to cut text into tokens.
     Tokenizer,
+    /// Something that is done with trained models when they are scored.
+    Evaluation,
 }
 
 impl Kind {
     /// Every kind, in the order in which `heldout list` shows them.
-    pub const ALL: [Kind; 5] =
-        [Kind::Technique, Kind::Optimizer, Kind::Schedule, Kind::Model, Kind::Tokenizer];
+    pub const ALL: [Kind; 6] = [
+        Kind::Technique,
+        Kind::Optimizer,
+        Kind::Schedule,
+        Kind::Model,
+        Kind::Tokenizer,
+        Kind::Evaluation,
+    ];
 
     /// The singular word for headings and arguments.
     pub fn word(self) -> &'static str {
@@ -53,6 +61,7 @@ impl Kind {
             Kind::Schedule => "schedule",
             Kind::Model => "model",
             Kind::Tokenizer => "tokenizer",
+            Kind::Evaluation => "evaluation",
         }
     }
 }
@@ -86,6 +95,8 @@ pub enum Stage {
     Recovery,
     /// A rate over the run.
     Schedule,
+    /// After training, when models are scored.
+    Evaluation,
 }
 
 impl Stage {
@@ -105,6 +116,7 @@ impl Stage {
             Stage::Stop => "stop",
             Stage::Recovery => "recovery",
             Stage::Schedule => "schedule",
+            Stage::Evaluation => "evaluation",
         }
     }
 }

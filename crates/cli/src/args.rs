@@ -69,7 +69,7 @@ pub enum Command {
     Plan(plan::Options),
     /// Check a recipe and its data without training
     Validate(validate::Options),
-    /// List techniques, optimizers, schedules, models, tokenizers
+    /// List techniques, optimizers, schedules, models, tokenizers, evaluations
     List(list::Options),
     /// Explain one of them: what, why, when, cost, knobs
     Explain(explain::Options),

@@ -11,6 +11,7 @@ pub fn cards(kind: Kind) -> Vec<&'static Card> {
         Kind::Schedule => schedule::CARDS.iter().collect(),
         Kind::Model => heldout_model::CARDS.iter().collect(),
         Kind::Tokenizer => heldout_data::tokenizer::CARDS.iter().collect(),
+        Kind::Evaluation => heldout_regularize::EVALUATIONS.iter().collect(),
     }
 }
 

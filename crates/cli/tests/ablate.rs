@@ -168,8 +168,6 @@ fn another_question_does_not_go_into_the_same_folder() {
         base.into_iter().chain(["--out", "s"]).chain(more.iter().copied()).collect::<Vec<_>>()
     };
     scratch.ok(&arguments(&["--seeds", "2"]));
-    let err = scratch.fails(2, &arguments(&["--seeds", "3"]));
-    assert!(err.contains("seeds: 2 there, 3 here") && err.contains("--out"), "{err}");
     let err = scratch.fails(2, &arguments(&["--seeds", "2", "--steps", "31"]));
     assert!(err.contains("recipe (by its hash)"), "{err}");
     scratch.ok(&arguments(&["--seeds", "2"]));
@@ -180,6 +178,60 @@ fn another_question_does_not_go_into_the_same_folder() {
     assert!(err.contains("not empty"), "{err}");
     let err = scratch.fails(2, &["ablate", "tiny.toml", "--drop", "ema"]);
     assert!(err.contains("off in this recipe"), "{err}");
+}
+
+/// What follows a command's own folder name in the ledger: names of trials that began.
+fn begun(study: &Path) -> Vec<String> {
+    let lines = ledger(study);
+    let began = lines.iter().filter(|line| line["event"] == "started");
+    began.map(|line| line["trial"].as_str().expect("named").to_owned()).collect()
+}
+
+#[test]
+fn more_seeds_extend_a_study_and_fewer_are_refused() {
+    let scratch = scratch();
+    let more = |seeds: &'static str| {
+        ask("s", &["--quiet", "--json"])
+            .into_iter()
+            .map(|word| if word == "2" { seeds } else { word })
+            .collect::<Vec<_>>()
+    };
+    scratch.ok(&more("2"));
+    let before = begun(&scratch.join("s"));
+    let metrics = scratch.join("s/runs/reference-seed1/metrics.jsonl");
+    let kept = std::fs::read(&metrics).expect("a run");
+    // The n-gram model was counted once, and every trial has it.
+    assert!(scratch.join("s/baseline.json").exists());
+    assert!(String::from_utf8_lossy(&kept).contains("\"event\":\"baseline\""));
+    let err = scratch.fails(2, &more("4"));
+    assert!(err.contains("can be extended to 3, 5, 8") && err.contains("--seeds 5"), "{err}");
+    // Killed in the middle, the extension goes on, with and without the number.
+    let mut child = spawn(&scratch, &more("5"));
+    let began = Instant::now();
+    while begun(&scratch.join("s")).len() < before.len() + 2 {
+        assert!(began.elapsed() < Duration::from_secs(60), "nothing happens");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.kill().expect("it can be killed");
+    child.wait().expect("it ends");
+    let ran = scratch.ok(&["ablate", "tiny.toml", "--drop", ASK[3], "--out", "s", "--json"]);
+    let result: Value = serde_json::from_str(&ran.out).expect("JSON");
+    assert_eq!(result["seeds_planned"], 5);
+    let is_over = ["complete", "settled"].iter().any(|standing| result["standing"] == *standing);
+    assert!(is_over && result["seeds_done"].as_u64() >= Some(3), "{result}");
+    assert!(result["notes"].to_string().contains("planned with 2 seeds and extended to 5"));
+    assert!(result["baseline"]["loss_test"].as_f64() > Some(0.0), "{result}");
+    let trials = losses(&scratch.join("s"));
+    assert!(trials.len() <= 15 && trials.len() > 6, "{trials:?}");
+    assert_eq!(begun(&scratch.join("s"))[..before.len()], before);
+    assert_eq!(std::fs::read(&metrics).expect("a run"), kept, "what was done stays");
+    let err = scratch.fails(2, &more("3"));
+    assert!(err.contains("has 5 seeds") && err.contains("leave --seeds out"), "{err}");
+    // A report tells both.
+    let page = scratch.ok(&["report", "s", "--format", "markdown"]);
+    for words in ["extended to 5", "An n-gram (order ", "on the test split, a perplexity of"] {
+        assert!(page.out.contains(words), "{words}: {}", page.out);
+    }
 }
 
 /// What a study of a null and a harm comes to, from this seed on.

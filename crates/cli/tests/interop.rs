@@ -59,6 +59,40 @@ fn ask(python: &Path, script: &str, folder: &Path, arguments: &[&str]) -> Value 
     })
 }
 
+/// The mean of probabilities by the script in bench/evidence, which knows torch alone.
+#[test]
+fn an_ensemble_scores_as_in_torch() {
+    let Some(python) = python(&["torch", "transformers"]) else { return };
+    let scratch = tiny();
+    scratch.write("held.txt", common::text(30).replace("\n\n", "\n"));
+    for seed in ["1", "2", "3"] {
+        let seeded = format!("run.seed={seed}");
+        // Unlike members: more steps, and another shape with the same context.
+        let steps = format!("schedule.horizon=\"{} steps\"", 10 * seed.parse::<u32>().unwrap());
+        let family = if seed == "3" { "model.family=\"llama\"" } else { "model.family=\"gpt2\"" };
+        let data = "data.seed=7";
+        let mut train = vec!["train", "tiny.toml", "--out", seed, "--quiet"];
+        [&seeded, &steps, family, data].into_iter().for_each(|set| train.extend(["--set", set]));
+        scratch.ok(&train);
+    }
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../bench/evidence/ensemble.py");
+    let script = std::fs::read_to_string(script).expect("it is part of the source");
+    let theirs =
+        ask(&python, &script, scratch.path(), &["held.txt", "1/model", "2/model", "3/model"]);
+    let ours = ["evaluate", "1/model", "held.txt", "--with", "2/model", "--with", "3/model"];
+    let ours = [&ours[..], &["--boundary", "contiguous", "--json", "--precision", "f32"]].concat();
+    let ours: Value = serde_json::from_str(&scratch.ok(&ours).out).expect("JSON");
+    let near = |ours: &Value, theirs: &Value| {
+        let (ours, theirs) = (ours.as_f64().expect("a loss"), theirs.as_f64().expect("a loss"));
+        assert!((ours - theirs).abs() < 1e-4, "{ours} {theirs}");
+    };
+    near(&ours["loss"], &theirs["ensemble"]);
+    near(&ours["loss_members"], &theirs["mean"]);
+    for member in 0..3 {
+        near(&ours["members"][member]["loss"], &theirs["each"][member]);
+    }
+}
+
 #[test]
 fn transformers_computes_the_same() {
     let Some(python) = python(&["torch", "transformers"]) else { return };

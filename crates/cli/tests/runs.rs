@@ -234,3 +234,66 @@ fn the_quickstart_can_be_run_twice() {
 fn the_recipe_of_these_tests_names_its_data() {
     assert!(TINY.contains("train = \"text.txt\""));
 }
+
+#[test]
+fn several_models_are_scored_as_one() {
+    let scratch = tiny();
+    let train = |name: &str, more: &[&str]| {
+        let own = ["train", "tiny.toml", "--out", name, "--quiet", "--set", "data.seed=7"];
+        scratch.ok(&[&own[..], &["--set", "schedule.horizon=\"30 steps\""], more].concat());
+    };
+    train("r1", &[]);
+    train("r2", &["--set", "run.seed=2"]);
+    let both = json(&scratch.ok(&["evaluate", "r1", "--with", "r2", "--json"]).out);
+    let number = |value: &Value| value.as_f64().expect("a number");
+    let mut losses = Vec::new();
+    for (index, run) in ["r1", "r2"].into_iter().enumerate() {
+        let mut alone = json(&scratch.ok(&["evaluate", run, "--json"]).out);
+        let member = &both["members"][index];
+        assert_eq!(member["path"], run);
+        for key in ["loss", "loss_se", "accuracy", "tokens", "windows", "bits_per_byte"] {
+            assert_eq!(member[key], alone[key].take(), "{run} {key}");
+        }
+        losses.push(number(&member["loss"]));
+    }
+    // −ln is convex: the mean probability costs less than the mean of the losses.
+    let mean = (losses[0] + losses[1]) / 2.0;
+    assert!((number(&both["loss_members"]) - mean).abs() < 1e-12 && number(&both["loss"]) < mean);
+    let best = if losses[0] < losses[1] { 0 } else { 1 };
+    assert_eq!(both["best"], ["r1", "r2"][best]);
+    let better = number(&both["better"]);
+    assert!((better - (losses[best] - number(&both["loss"]))).abs() < 1e-6, "{both}");
+    let interval = [&both["better_interval"][0], &both["better_interval"][1]].map(number);
+    assert!(interval[0] < better && better < interval[1], "{both}");
+    // The windows are shared, so the difference is surer than either loss.
+    assert!(number(&both["better_se"]) < number(&both["loss_se"]), "{both}");
+    let turned = json(&scratch.ok(&["evaluate", "r2", "--with", "r1", "--json"]).out);
+    close(&turned["loss"], &both["loss"], 1e-6);
+
+    // A copy adds nothing; other text is read as a stream.
+    scratch.write("copy/config.json", std::fs::read(scratch.join("r1/model/config.json")).unwrap());
+    for file in ["model.safetensors", "tokenizer.json"] {
+        let bytes = std::fs::read(scratch.join("r1/model").join(file)).expect("it is there");
+        scratch.write(&format!("copy/{file}"), bytes);
+    }
+    let copied = ["evaluate", "r1/model", "text.txt", "--with", "copy", "--json"];
+    let copied = json(&scratch.ok(&copied).out);
+    close(&copied["loss"], &copied["members"][0]["loss"], 1e-6);
+    close(&copied["better"], &Value::from(0.0), 1e-7);
+
+    let text = scratch.ok(&["evaluate", "r1", "--with", "r2"]).out;
+    for part in ["of 2 models", "nats/token, 95%:", "each alone", "their mean", "verdict"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    train("other", &["--set", "data.tokenizer=\"byte\""]);
+    train("short", &["--set", "model.context=16"]);
+    for (with, part) in [
+        ("r1/model", "is given twice"),
+        ("other", "has another tokenizer: it has"),
+        ("short", "reads 16 tokens at once, r1 32"),
+        ("nowhere", "no such folder"),
+    ] {
+        let told = scratch.fails(2, &["evaluate", "r1", "--with", with]);
+        assert!(told.contains(part), "{told}");
+    }
+}

@@ -10,6 +10,7 @@
 //! Letters: B sequences (rows), T positions.
 
 use crate::error::DataError;
+use crate::ngram::Predictable;
 use crate::store::TokenStore;
 use heldout_base::rng::{Random, streams};
 use std::ops::Range;
@@ -77,6 +78,8 @@ pub struct Batches {
     windows: u64,
     rows: usize,
     junction: Junction,
+    /// Which tokens of the store are marked.
+    marked: Option<Predictable>,
     /// The last epoch laid out: an accelerator only, rebuilt whenever another is asked for.
     layout: Mutex<Option<Arc<Layout>>>,
 }
@@ -133,7 +136,39 @@ impl Batches {
         let last = store.tokens(tokens - 1..tokens)[0];
         let junction = if Some(last) == eos { Junction::Separated } else { Junction::Masked };
         let layout = Mutex::new(None);
-        Ok(Batches { store: store.clone(), plan, windows, rows, junction, layout })
+        let marked = None;
+        Ok(Batches { store: store.clone(), plan, windows, rows, junction, marked, layout })
+    }
+
+    /// The same batches of a text whose predictable tokens are known.
+    pub fn marking(self, marked: Predictable) -> Self {
+        Batches { marked: Some(marked), ..self }
+    }
+
+    /// The marks of the text, where it has any.
+    pub fn marked(&self) -> Option<&Predictable> {
+        self.marked.as_ref()
+    }
+
+    /// For each token of `rows` consecutive rows of the run, from row `first_sequence` on: 1 where
+    /// it is marked, else 0. `None` where the text has no marks.
+    pub fn marks(&self, first_sequence: u64, rows: usize) -> Option<Vec<u32>> {
+        let marked = self.marked.as_ref()?;
+        let (seq_len, total) = (self.plan.seq_len, self.store.len());
+        let mut marks = vec![0; rows * seq_len];
+        for (row, marks) in marks.chunks_exact_mut(seq_len).enumerate() {
+            let sequence = first_sequence + row as u64;
+            let layout = self.layout(sequence / self.windows);
+            let first = self.first_of(&layout, sequence % self.windows);
+            let count = (seq_len as u64).min(total - first) as usize;
+            let mut places = marks[..count].iter_mut();
+            self.circle(&layout, (layout.phase + first) % total, count, |span| {
+                for (place, mark) in span.zip(&mut places) {
+                    *mark = u32::from(marked.is_marked(place));
+                }
+            });
+        }
+        Some(marks)
     }
 
     /// Rows in an epoch: ⌈tokens / T⌉.
@@ -229,12 +264,17 @@ impl Batches {
 
     /// Fills row `number` of an epoch.
     fn window(&self, layout: &Layout, number: u64, ids: &mut [u32], targets: &mut [u32]) {
-        let number = layout.windows.as_ref().map_or(number, |w| u64::from(w[number as usize]));
         let (total, length) = (self.store.len(), self.plan.seq_len as u64);
-        let first = number * length;
+        let first = self.first_of(layout, number);
         let count = length.min(total - first) as usize;
         let mut run = vec![0; count + 1];
-        self.circle(layout, (layout.phase + first) % total, &mut run);
+        let mut out = &mut run[..];
+        self.circle(layout, (layout.phase + first) % total, count + 1, |span| {
+            let rest = std::mem::take(&mut out);
+            let (head, rest) = rest.split_at_mut((span.end - span.start) as usize);
+            self.store.read_into(span.start, head);
+            out = rest;
+        });
         ids[..count].copy_from_slice(&run[..count]);
         targets[..count].copy_from_slice(&run[1..]);
         if self.junction == Junction::Masked {
@@ -246,10 +286,22 @@ impl Batches {
         }
     }
 
-    /// Tokens from position `at` of the epoch's circle.
-    fn circle(&self, layout: &Layout, mut at: u64, mut out: &mut [u32]) {
+    /// Where in the epoch, counted from its phase, row `number` begins.
+    fn first_of(&self, layout: &Layout, number: u64) -> u64 {
+        let number = layout.windows.as_ref().map_or(number, |w| u64::from(w[number as usize]));
+        number * self.plan.seq_len as u64
+    }
+
+    /// The `count` tokens from position `at` of the epoch's circle, as stretches of the store.
+    fn circle(
+        &self,
+        layout: &Layout,
+        mut at: u64,
+        mut count: usize,
+        mut take: impl FnMut(Range<u64>),
+    ) {
         let total = self.store.len();
-        while !out.is_empty() {
+        while count > 0 {
             let (from, available) = match &layout.documents {
                 None => (at, total - at),
                 Some(documents) => {
@@ -259,11 +311,10 @@ impl Batches {
                     (from, documents.starts[place + 1] - at)
                 }
             };
-            let count = available.min(out.len() as u64) as usize;
-            let (head, rest) = out.split_at_mut(count);
-            self.store.read_into(from, head);
-            out = rest;
-            at = (at + count as u64) % total;
+            let length = available.min(count as u64);
+            take(from..from + length);
+            count -= length as usize;
+            at = (at + length) % total;
         }
     }
 }

@@ -12,6 +12,7 @@ mod parallel;
 pub mod device;
 pub mod gemm;
 pub mod math;
+pub mod normal;
 pub mod ops;
 pub mod parameters;
 pub mod peak;

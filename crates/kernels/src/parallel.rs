@@ -2,10 +2,9 @@
 #![allow(unsafe_code)]
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::device::Device;
-use crate::pool::Disjoint;
+use crate::pool::{Disjoint, Ends, Side};
 
 /// The `index`-th of equal runs of `size` elements that cut `0..len`; the last may be short.
 pub(crate) fn run_of(index: usize, size: usize, len: usize) -> Range<usize> {
@@ -46,17 +45,11 @@ pub(crate) fn with_scratch(
     let workers = workers(device, items);
     let share = scratch.len() / workers;
     let scratch = Disjoint::new(scratch);
-    let next = AtomicUsize::new(0);
+    let items = Ends::new(items);
     device.pool().run(workers, &|worker| {
         // SAFETY: every worker index runs once and takes its own run of `share` elements.
         let scratch = unsafe { scratch.range(run_of(worker, share, share * workers)) };
-        loop {
-            let item = next.fetch_add(1, Ordering::Relaxed);
-            if item >= items {
-                break;
-            }
-            body(item, scratch);
-        }
+        items.each(Side::of(worker), |item| body(item, scratch));
     });
 }
 

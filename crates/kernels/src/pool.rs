@@ -1,5 +1,7 @@
-//! A fork-join pool: the caller and its workers take tasks from one counter.
+//! A fork-join pool: the caller and its workers take tasks from two ends of one row.
 //!
+//! The caller begins with the first task, a worker with the last, so that neighbouring tasks of
+//! one job, and the same parts of the next, stay with one thread and its caches.
 //! Which thread runs a task is left to chance, so a task's result must depend on its number
 //! alone; then nothing depends on the number of threads. A worker spins for a few tens of
 //! microseconds after a job (fork and join then cost well under a microsecond) and sleeps
@@ -12,7 +14,7 @@ use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -33,13 +35,12 @@ type Body<'a> = dyn Fn(usize) + Sync + 'a;
 #[derive(Clone, Copy)]
 struct Job {
     body: *const Body<'static>,
-    tasks: usize,
 }
 
 #[repr(align(128))]
 struct Shared {
     state: AtomicU64,
-    next: AtomicUsize,
+    tasks: Ends,
     job: std::cell::UnsafeCell<Job>,
     stopping: AtomicBool,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
@@ -79,8 +80,8 @@ impl Pool {
         assert!(threads > 0, "a pool needs at least one thread");
         let shared = Arc::new(Shared {
             state: AtomicU64::new(CLOSED),
-            next: AtomicUsize::new(0),
-            job: std::cell::UnsafeCell::new(Job { body: &|_| (), tasks: 0 }),
+            tasks: Ends::new(0),
+            job: std::cell::UnsafeCell::new(Job { body: &|_| () }),
             stopping: AtomicBool::new(false),
             panic: Mutex::new(None),
         });
@@ -104,9 +105,9 @@ impl Pool {
             return;
         }
         self.open(tasks, body);
-        let outcome = in_task(|| take_tasks(&self.shared.next, tasks, body));
+        let outcome = in_task(|| self.shared.tasks.each(Side::Front, body));
         if outcome.is_err() {
-            self.shared.next.store(tasks, Ordering::Relaxed);
+            self.shared.tasks.set(0);
         }
         self.close();
         let theirs = lock(&self.shared.panic).take();
@@ -123,9 +124,9 @@ impl Pool {
         // erased: `close` returns only when no worker is inside, and none can enter after.
         unsafe {
             let body = std::mem::transmute::<&Body<'_>, *const Body<'static>>(body);
-            *shared.job.get() = Job { body, tasks };
+            *shared.job.get() = Job { body };
         }
-        shared.next.store(0, Ordering::Relaxed);
+        shared.tasks.set(tasks);
         let job = (shared.state.load(Ordering::Relaxed) & !(JOB - 1)).wrapping_add(JOB);
         shared.state.store(job, Ordering::SeqCst);
         for worker in &self.workers {
@@ -269,13 +270,53 @@ fn in_task(work: impl FnOnce()) -> Result<(), Box<dyn Any + Send>> {
     outcome
 }
 
-fn take_tasks(next: &AtomicUsize, tasks: usize, body: &Body<'_>) {
-    loop {
-        let task = next.fetch_add(1, Ordering::Relaxed);
-        if task >= tasks {
-            return;
+/// From which end of the row a thread takes tasks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    Front,
+    Back,
+}
+
+impl Side {
+    /// That of the thread with a number, of which the caller has 0.
+    pub fn of(thread: usize) -> Side {
+        if thread.is_multiple_of(2) { Side::Front } else { Side::Back }
+    }
+}
+
+/// A row of tasks that threads take from both ends: in the lower half the first that is left, in
+/// the upper one the end.
+pub(crate) struct Ends(AtomicU64);
+
+const END: u64 = 1 << 32;
+
+impl Ends {
+    pub fn new(tasks: usize) -> Ends {
+        let ends = Ends(AtomicU64::new(0));
+        ends.set(tasks);
+        ends
+    }
+
+    /// Begins again, with so many.
+    fn set(&self, tasks: usize) {
+        let tasks = u32::try_from(tasks).expect("a job has fewer than 2³² tasks");
+        self.0.store(u64::from(tasks) * END, Ordering::Relaxed);
+    }
+
+    /// Calls `body` with one task after another until none are left.
+    pub fn each(&self, side: Side, mut body: impl FnMut(usize)) {
+        while let Some(task) = self.take(side) {
+            body(task);
         }
-        body(task);
+    }
+
+    fn take(&self, side: Side) -> Option<usize> {
+        let taken = self.0.try_update(Ordering::Relaxed, Ordering::Relaxed, |ends| {
+            let left = ends % END < ends / END;
+            left.then_some(if side == Side::Front { ends + 1 } else { ends.wrapping_sub(END) })
+        });
+        let ends = taken.ok()?;
+        Some(if side == Side::Front { ends % END } else { ends / END - 1 } as usize)
     }
 }
 
@@ -284,13 +325,13 @@ fn spawn_worker(shared: &Arc<Shared>, number: usize) -> Worker {
     let (shared, flag) = (Arc::clone(shared), Arc::clone(&asleep));
     let handle = std::thread::Builder::new()
         .name(format!("heldout-{number}"))
-        .spawn(move || work(&shared, &flag))
+        .spawn(move || work(&shared, &flag, Side::of(number)))
         .expect("the system refused to start a thread");
     Worker { asleep, handle }
 }
 
 /// A worker's life: wait for a job it has not seen, enter it, take tasks, leave.
-fn work(shared: &Shared, asleep: &AtomicBool) {
+fn work(shared: &Shared, asleep: &AtomicBool, side: Side) {
     let mut seen = CLOSED;
     while let Some(state) = wait_for_job(shared, asleep, seen) {
         seen = state & !(JOB - 1);
@@ -301,12 +342,9 @@ fn work(shared: &Shared, asleep: &AtomicBool) {
             continue;
         }
         // SAFETY: entered an open job: the caller has written it and waits until we leave.
-        let (body, tasks) = unsafe {
-            let job = *shared.job.get();
-            (&*job.body, job.tasks)
-        };
-        if let Err(payload) = in_task(|| take_tasks(&shared.next, tasks, body)) {
-            shared.next.store(tasks, Ordering::Relaxed);
+        let body = unsafe { &*(*shared.job.get()).body };
+        if let Err(payload) = in_task(|| shared.tasks.each(side, body)) {
+            shared.tasks.set(0);
             lock(&shared.panic).get_or_insert(payload);
         }
         shared.state.fetch_sub(1, Ordering::Release);

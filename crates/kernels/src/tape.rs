@@ -144,7 +144,7 @@ impl Tape {
         segments.clear();
         for node in nodes.drain(..) {
             arena.give(node.saved);
-            node.op.give(arena);
+            node.op.give_back(arena);
         }
         for tensor in tensors.drain(..) {
             for values in [tensor.value, tensor.gradient].into_iter().flatten() {
@@ -189,7 +189,7 @@ pub struct AttentionNoise {
 
 /// The noise of [`Pass::embedding`], in the order in which it acts.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct EmbeddingNoise {
+pub struct EmbeddingNoise<'a> {
     /// Tokens read as random ones of the table, each with probability p; nothing is rescaled, and
     /// what shares a decision does not matter.
     pub replace: Option<Dropout>,
@@ -199,6 +199,9 @@ pub struct EmbeddingNoise {
     pub uniform: Option<Uniform>,
     /// On the elements of the sum.
     pub output: Option<Dropout>,
+    /// One number for each id: where it is 0, `replace` and `tokens` leave the token as it is, and
+    /// unscaled. `None`: they act on all.
+    pub marks: Option<&'a [u32]>,
 }
 
 /// One forward pass, and in training its way back. All tensors are row-major `[rows, cols]`.
@@ -311,12 +314,15 @@ impl<'a> Pass<'a> {
         ids: &[u32],
         positions: Option<(Weight, usize)>,
         seq_len: usize,
-        noise: EmbeddingNoise,
+        noise: EmbeddingNoise<'_>,
     ) -> Var {
         let whole = seq_len > 0 && !ids.is_empty() && ids.len().is_multiple_of(seq_len);
         assert!(whole, "embedding: {} ids are not sequences of {seq_len}", ids.len());
         if let Some((table, _)) = positions {
             assert_eq!(table.cols, tokens.cols, "embedding: width of the position table");
+        }
+        if let Some(marks) = noise.marks {
+            assert_eq!(marks.len(), ids.len(), "embedding: marks for the ids");
         }
         self.seq_len = seq_len;
         let sites = embedding::Sites {
@@ -328,12 +334,17 @@ impl<'a> Pass<'a> {
         let mut ids = self.tape.arena.take_ids(ids);
         if let Some(site) = replace {
             for (row, id) in ids.iter_mut().enumerate() {
-                *id = site.replacement(row, tokens.rows).unwrap_or(*id);
+                if noise.marks.is_none_or(|marks| marks[row] != 0) {
+                    *id = site.replacement(row, tokens.rows).unwrap_or(*id);
+                }
             }
         }
+        // Those of replaced tokens are not needed any more.
+        let marks = noise.marks.filter(|_| sites.tokens.is_some());
+        let marks = marks.map(|marks| self.tape.arena.take_ids(marks));
         let rows = ids.len();
         let out = self.tensor(rows, tokens.cols, Storages::default());
-        self.record(Op::Embedding { tokens, ids, positions, sites }, out, out)
+        self.record(Op::Embedding { tokens, ids, marks, positions, sites }, out, out)
     }
 
     /// LayerNorm or RMSNorm of every row: `[N, C]`; gain and bias are vectors of C.

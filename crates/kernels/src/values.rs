@@ -8,6 +8,8 @@
 use std::ops::Range;
 
 use crate::arena::{Arena, Buffer};
+use crate::device::Isa;
+use crate::gemm;
 use crate::math::{from_bf16, to_bf16};
 
 /// How elements are stored.
@@ -35,6 +37,10 @@ pub(crate) trait Element: Copy + Send + Sync + 'static {
     fn of(value: f32) -> Self;
     /// The elements themselves, if they are f32.
     fn floats(all: &[Self]) -> Option<&[f32]>;
+    /// The elements themselves, if they are bf16.
+    fn halves(all: &[Self]) -> Option<&[u16]>;
+    /// to ← from, rounded where elements are narrower: with the instruction set's own rounding.
+    fn store(isa: Isa, from: &[f32], to: &mut [Self]);
     /// A view that holds this type: the wiring of the tape stores tensors of one op alike.
     fn read(view: View<'_>) -> &[Self];
     /// The same to write.
@@ -57,6 +63,15 @@ impl Element for f32 {
     #[inline(always)]
     fn floats(all: &[f32]) -> Option<&[f32]> {
         Some(all)
+    }
+
+    #[inline(always)]
+    fn halves(_: &[f32]) -> Option<&[u16]> {
+        None
+    }
+
+    fn store(_: Isa, from: &[f32], to: &mut [f32]) {
+        to.copy_from_slice(from);
     }
 
     fn read(view: View<'_>) -> &[f32] {
@@ -85,6 +100,15 @@ impl Element for u16 {
     #[inline(always)]
     fn floats(_: &[u16]) -> Option<&[f32]> {
         None
+    }
+
+    #[inline(always)]
+    fn halves(all: &[u16]) -> Option<&[u16]> {
+        Some(all)
+    }
+
+    fn store(isa: Isa, from: &[f32], to: &mut [u16]) {
+        gemm::round_into(isa, from, to);
     }
 
     fn read(view: View<'_>) -> &[u16] {

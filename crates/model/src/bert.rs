@@ -98,7 +98,7 @@ impl Bert {
                 &whole[..]
             }
         };
-        let sites = noise.embedding(seq_len, config.width);
+        let sites = noise.embedding(seq_len, config.width, window.marks);
         let positions = Some((self.positions, config.encoder.first_position));
         // The norm comes before the dropout.
         let quiet = EmbeddingNoise { output: None, ..sites };

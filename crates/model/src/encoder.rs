@@ -44,7 +44,7 @@ impl Model {
         noise: &NoiseRates,
         objective: &Objective,
     ) -> LossReport {
-        let Objective { spec, joint, ahead } = objective;
+        let Objective { spec, joint, ahead, .. } = objective;
         assert_eq!(targets.len(), sequences.ids.len(), "a target or none for each token");
         assert!(joint.teaching.is_none() && *ahead == 0.0, "masked tokens have no such objective");
         let kept: Vec<u32> =

@@ -52,7 +52,7 @@ impl Gpt2 {
         let ln_f = push_norm(layout, "transformer.ln_f", c);
         let lm_head = crate::model::push_head(config, layout, wte);
         let ahead = (0..ahead)
-            .map(|head| push_block(config, layout, &crate::model::head_name(head)))
+            .map(|head| push_block(config, layout, &crate::extra::head_name(head)))
             .collect();
         Gpt2 { wte, wpe, blocks, ln_f, lm_head, ahead }
     }
@@ -65,7 +65,7 @@ impl Gpt2 {
             window.ids,
             Some((self.wpe, window.first_position())),
             window.seq_len,
-            noise.embedding(window.seq_len, config.width),
+            noise.embedding(window.seq_len, config.width, window.marks),
         ); // [N, C]
         for (layer, block) in self.blocks.iter().enumerate() {
             let Some(scale) = noise.branch_scale(layer) else { continue };

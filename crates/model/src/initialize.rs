@@ -4,10 +4,12 @@ use heldout_base::rng::{Random, streams};
 use heldout_kernels::{Parameter, Role};
 
 use crate::Model;
+use crate::extra::{is_adapter, is_up};
 
 impl Model {
     /// GPT-2's initialisation (Radford et al. 2019): weights from N(0, init_std²), those that write
-    /// into the residual stream from N(0, init_std²/2L), biases 0, gains 1.
+    /// into the residual stream from N(0, init_std²/2L), biases 0, gains 1. Of adapters A is drawn
+    /// evenly from ±1/√in and B is 0 (as in peft), so that training begins where the weights are.
     ///
     /// Every tensor draws from a stream that its name picks, so a model with one tensor more (an
     /// untied head, QK-norm) starts from the same values in all the others: ablations stay paired.
@@ -19,6 +21,14 @@ impl Model {
             match parameter.role {
                 Role::Bias => {}
                 Role::Gain => out.fill(1.0),
+                Role::Matrix if is_up(&parameter.name) => {}
+                Role::Matrix if is_adapter(&parameter.name) => {
+                    let bound = 1.0 / (parameter.shape[1] as f64).sqrt();
+                    let random = random(seed, parameter);
+                    for (index, out) in (0..).zip(out) {
+                        *out = (bound * (2.0 * random.uniform(index) - 1.0)) as f32;
+                    }
+                }
                 Role::Matrix if writes_to_residual(parameter) => {
                     random(seed, parameter).fill_normal(out, residual_std);
                 }

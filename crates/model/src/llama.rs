@@ -41,7 +41,7 @@ impl Llama {
         let norm = layout.push("model.norm.weight", &[c], Role::Gain);
         let lm_head = crate::model::push_head(config, layout, embed_tokens);
         let ahead = (0..ahead)
-            .map(|head| push_block(config, layout, &crate::model::head_name(head)))
+            .map(|head| push_block(config, layout, &crate::extra::head_name(head)))
             .collect();
         Llama { embed_tokens, blocks, norm, lm_head, ahead }
     }
@@ -56,7 +56,7 @@ impl Llama {
             window.ids,
             None,
             window.seq_len,
-            noise.embedding(window.seq_len, config.width),
+            noise.embedding(window.seq_len, config.width, window.marks),
         ); // [N, C]
         for (layer, block) in self.blocks.iter().enumerate() {
             let Some(scale) = noise.branch_scale(layer) else { continue };

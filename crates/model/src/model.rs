@@ -5,6 +5,7 @@ use heldout_kernels::{
 };
 
 use crate::bert::Bert;
+use crate::extra::{Extra, is_extra, push_adapters};
 use crate::gpt2::Gpt2;
 use crate::llama::Llama;
 use crate::noise::{Noise, NoiseRates};
@@ -16,8 +17,8 @@ pub struct Model {
     pub config: ModelConfig,
     layout: Layout,
     pub(crate) network: Network,
-    /// Heads that look further ahead.
-    ahead: usize,
+    /// Besides what is exported.
+    extra: Extra,
 }
 
 pub(crate) enum Network {
@@ -40,15 +41,17 @@ pub struct Tokens<'a> {
 impl Model {
     /// Checks `config` and lays its parameters out.
     pub fn new(config: ModelConfig) -> Result<Model, ModelError> {
-        Model::with_heads_ahead(config, 0)
+        Model::for_training(config, &Extra::default())
     }
 
-    /// A model with `ahead` heads more for training: the k-th (from 1) is a block of its own on top
-    /// of the others, in front of the shared final norm and output projection, and predicts the
-    /// token 1 + k places ahead (Gloeckle et al. 2024, arXiv:2404.19737). Their parameters lie
-    /// behind all others and are no part of an export.
-    pub fn with_heads_ahead(config: ModelConfig, ahead: usize) -> Result<Model, ModelError> {
+    /// A model with what only training needs. Of the heads ahead the k-th (from 1) is a block of
+    /// its own on top of the others, in front of the shared final norm and output projection, and
+    /// predicts the token 1 + k places ahead (Gloeckle et al. 2024, arXiv:2404.19737). Adapters are
+    /// parameters alone: whoever trains them keeps the adapted weights in step. All of these lie
+    /// behind the other parameters and are no part of an export.
+    pub fn for_training(config: ModelConfig, extra: &Extra) -> Result<Model, ModelError> {
         config.validate()?;
+        let ahead = extra.heads_ahead;
         if ahead > 0 {
             config.require_causal()?;
         }
@@ -58,8 +61,11 @@ impl Model {
             Family::Llama => Network::Llama(Llama::new(&config, &mut layout, ahead)),
             Family::Bert => Network::Bert(Bert::new(&config, &mut layout)),
         };
-        let model = Model { config, layout, network, ahead };
-        let count = model.layout.parameters.iter().filter(|p| !is_head_ahead(&p.name));
+        if let Some(adapters) = extra.adapters {
+            push_adapters(&mut layout, adapters);
+        }
+        let model = Model { config, layout, network, extra: *extra };
+        let count = model.layout.parameters.iter().filter(|p| !is_extra(&p.name));
         let count: usize = count.map(Parameter::len).sum();
         assert_eq!(count, model.exported_len(), "the count follows the layout");
         Ok(model)
@@ -73,7 +79,7 @@ impl Model {
 
     /// Heads that look further ahead than the next token, in training alone.
     pub fn heads_ahead(&self) -> usize {
-        self.ahead
+        self.extra.heads_ahead
     }
 
     /// Names, shapes, places and roles of the parameters in the flat vector.
@@ -90,7 +96,7 @@ impl Model {
         noise: &NoiseRates,
         spec: &LossSpec,
     ) -> LossReport {
-        let objective = Objective { spec: *spec, joint: Joint::default(), ahead: 0.0 };
+        let objective = Objective { spec: *spec, joint: Joint::default(), ahead: 0.0, marks: None };
         self.objective(pass, batch, noise, &objective)
     }
 
@@ -112,19 +118,22 @@ impl Model {
             let whole = Sequences { ids, lengths: &lengths, segments: None, batch, seq_len };
             return self.masked(pass, whole, targets, noise, objective);
         }
-        let Objective { spec, joint, ahead } = objective;
+        let Objective { spec, joint, ahead, marks } = objective;
         let copies = joint.copies();
         let doubled = (copies > 1).then(|| twice(batch.ids, batch.seq_len));
         let ids = doubled.as_deref().unwrap_or(batch.ids);
+        let marks_doubled = marks.filter(|_| copies > 1).map(|marks| twice(marks, batch.seq_len));
+        let marks = marks_doubled.as_deref().or(*marks);
         let noise = Noise::of_pass(pass, noise, self.config.layers);
         let (rows, seq_len) = (batch.batch * copies, batch.seq_len);
-        let mut window = Window::full(ids, rows, seq_len, noise);
+        let full = Window::full(ids, rows, seq_len, noise);
+        let mut window = Window { marks, ..full };
         let trunk = self.trunk(pass, &mut window); // [copies·N, C]
         let mut sum_ahead = 0.0;
         if *ahead > 0.0 && pass.is_training() {
             let weight = ahead / copies as f32;
             let spec = LossSpec { scale: spec.scale * weight, ..*spec };
-            for head in 0..self.ahead {
+            for head in 0..self.extra.heads_ahead {
                 let targets = shifted(batch.targets, seq_len, head + 1);
                 let doubled = (copies > 1).then(|| twice(&targets, seq_len));
                 let x = match &self.network {
@@ -236,6 +245,9 @@ pub struct Objective<'a> {
     pub joint: Joint<'a>,
     /// Weight of each head that looks further ahead; 0 leaves them out.
     pub ahead: f32,
+    /// One number for each token of the batch: where it is 0, noise over whole tokens leaves the
+    /// token alone. `None`: it acts on all.
+    pub marks: Option<&'a [u32]>,
 }
 
 /// Every sequence twice, one behind the other.
@@ -250,16 +262,6 @@ fn shifted(targets: &[u32], seq_len: usize, places: usize) -> Vec<u32> {
         left.chain(std::iter::repeat(IGNORE)).take(sequence.len())
     });
     sequences.collect()
-}
-
-/// What the names of a head's parameters begin with.
-pub(crate) fn head_name(head: usize) -> String {
-    format!("mtp.{head}")
-}
-
-/// Whether a parameter belongs to a head that looks further ahead, and so is never exported.
-pub(crate) fn is_head_ahead(name: &str) -> bool {
-    name.starts_with("mtp.")
 }
 
 /// The head's weight. A language model's is the embedding itself when tied, else a matrix of its

@@ -159,8 +159,14 @@ impl Noise {
         (p > 0.0).then(|| Dropout { p, stream: site.stream(layer), sharing })
     }
 
-    /// At the embedding of sequences of `seq_len` tokens, `width` wide.
-    pub fn embedding(&self, seq_len: usize, width: usize) -> EmbeddingNoise {
+    /// At the embedding of sequences of `seq_len` tokens, `width` wide; whole tokens are dropped or
+    /// replaced where `marks` are not 0.
+    pub fn embedding<'a>(
+        &self,
+        seq_len: usize,
+        width: usize,
+        marks: Option<&'a [u32]>,
+    ) -> EmbeddingNoise<'a> {
         let replacing = self.key.is_some() && self.rates.replace > 0.0;
         let stream = Site::Tokens.stream(0);
         let amplitude = neftune_amplitude(self.rates.neftune, seq_len, width);
@@ -174,6 +180,7 @@ impl Noise {
             tokens: self.dropout(Site::Tokens, 0),
             uniform: (self.key.is_some() && amplitude > 0.0).then_some(uniform),
             output: self.dropout(Site::Embedding, 0),
+            marks,
         }
     }
 

@@ -69,6 +69,8 @@ pub(crate) struct Window<'a> {
     pub lengths: Option<&'a [u32]>,
     /// B·T numbers of segments, for encoders; None where all are 0.
     pub segments: Option<&'a [u32]>,
+    /// See [`crate::Objective`].
+    pub marks: Option<&'a [u32]>,
     /// None runs over whole windows from position 0.
     pub cache: Option<&'a mut KvCache>,
 }
@@ -76,7 +78,16 @@ pub(crate) struct Window<'a> {
 impl<'a> Window<'a> {
     /// Whole windows from position 0 on, without padding.
     pub fn full(ids: &'a [u32], batch: usize, seq_len: usize, noise: Noise) -> Window<'a> {
-        Window { ids, batch, seq_len, noise, lengths: None, segments: None, cache: None }
+        Window {
+            ids,
+            batch,
+            seq_len,
+            noise,
+            lengths: None,
+            segments: None,
+            marks: None,
+            cache: None,
+        }
     }
 
     /// Padded sequences.

@@ -95,7 +95,7 @@ fn step_on(
         Head::LanguageModel => {
             let count = batch.targets.iter().filter(|&&target| target != u32::MAX).count();
             let spec = LossSpec::plain(1.0 / count as f32);
-            let objective = Objective { spec, joint, ahead: 0.0 };
+            let objective = Objective { spec, joint, ahead: 0.0, marks: None };
             model.masked(&mut pass, sequences, &batch.targets, noise, &objective)
         }
         Head::Classification { .. } => {

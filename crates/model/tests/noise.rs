@@ -4,8 +4,8 @@
 mod common;
 
 use common::{KEY, lively_weights, mean_over, random_ids, step, tape, tape_with_threads};
-use heldout_kernels::{NoiseKey, PassKind, Sharing};
-use heldout_model::{Model, ModelConfig, ModelError, NoiseRates, Tied, Tokens};
+use heldout_kernels::{Joint, NoiseKey, PassKind, Sharing, Twins};
+use heldout_model::{Model, ModelConfig, ModelError, NoiseRates, Objective, Tied, Tokens};
 
 type SetRate = fn(&mut NoiseRates, f32);
 const SITES: [(&str, SetRate); 10] = [
@@ -293,4 +293,52 @@ fn rates_that_are_no_probability_are_named() {
         assert!(matches!(error, ModelError::NoiseAmplitude { .. }), "{error}");
     }
     assert_eq!(NoiseRates { neftune: 5.0, ..NoiseRates::default() }.validate(), Ok(()));
+}
+
+#[test]
+fn marked_tokens_alone_are_dropped_or_replaced() {
+    for (name, model, weights) in models() {
+        let (ids, targets) = (random_ids(2 * 12, 61, 2), random_ids(2 * 12, 61, 3));
+        let tokens = Tokens { ids: &ids, targets: &targets, batch: 2, seq_len: 12 };
+        for site in ["tokens", "replace"] {
+            let set = SITES.iter().find(|(name, _)| *name == site).unwrap().1;
+            let run = |rate: f32, marks: Option<&[u32]>, twins: Option<Twins>| {
+                let mut rates = NoiseRates::default();
+                set(&mut rates, rate);
+                let mut gradients = vec![0.0; weights.len()];
+                let mut tape = tape();
+                let kind = PassKind::Train { gradients: &mut gradients, noise: KEY };
+                let mut pass = tape.pass(&weights, kind);
+                let joint = Joint { twins, ..Joint::default() };
+                let objective = Objective { spec: mean_over(&targets), joint, ahead: 0.0, marks };
+                let report = model.objective(&mut pass, tokens, &rates, &objective);
+                pass.backward();
+                drop(pass);
+                (report.nll_sum.to_bits(), gradients)
+            };
+            let (all, none) = (vec![1; 24], vec![0; 24]);
+            let some: Vec<u32> = (0..24).map(|at| at % 2).collect();
+            let plain = run(0.0, None, None);
+            assert_eq!(run(0.9, Some(&none), None), plain, "{name} {site}: none marked");
+            assert_eq!(run(0.9, Some(&all), None), run(0.9, None, None), "{name} {site}: all");
+            let half = run(0.9, Some(&some), None);
+            assert!(half != plain && half != run(0.9, None, None), "{name} {site}: half");
+            let twins = Some(Twins { strength: 1.0, seq_len: 12 });
+            assert_eq!(run(0.9, Some(&none), twins), run(0.0, None, twins), "{name} {site}: twins");
+            assert_eq!(run(0.9, Some(&all), twins), run(0.9, None, twins), "{name} {site}: twins");
+            if site == "tokens" {
+                // A dropped token's vector gets no gradient; what is not marked is not scaled.
+                let table = model.layout().parameters[0].range();
+                let width = model.config.width;
+                let row = |id: u32| {
+                    let first = table.start + id as usize * width;
+                    first..first + width
+                };
+                let unmarked: Vec<u32> = (0..24).step_by(2).map(|at| ids[at]).collect();
+                let zero = |id: &&u32| half.1[row(**id)].iter().all(|g| *g == 0.0);
+                assert_eq!(unmarked.iter().filter(zero).count(), 0, "{name}");
+                assert!(ids.iter().filter(zero).count() > 4, "{name}");
+            }
+        }
+    }
 }

@@ -4,16 +4,15 @@
 use crate::Segment;
 use heldout_base::rng::{Random, streams};
 use heldout_kernels::Device;
+use heldout_kernels::normal::add_normals;
 
 /// σ of step `step` (from 0): √(η/(1+t)^γ), equation 1 of the paper.
 pub fn deviation(eta: f64, gamma: f64, step: u64) -> f64 {
     (eta / (1.0 + step as f64).powf(gamma)).sqrt()
 }
 
-/// Elements that share one task; a multiple of the pairs that a normal draw makes.
+/// Elements that share one task.
 const CHUNK: usize = 16 * 1024;
-/// Normals at a time, on the stack.
-const BLOCK: usize = 256;
 
 /// g ← g + σ·n on `segments`, n standard normal: one draw for each place in the flat vector and
 /// each step, whatever the threads and the segments.
@@ -31,13 +30,8 @@ pub fn add_noise(
         let start = segment.range.start;
         let g = &mut gradients[segment.range.clone()];
         device.pool().for_each_chunk(g, CHUNK, &|number, part| {
-            let mut normals = [0.0; BLOCK];
-            for (block, g) in part.chunks_mut(BLOCK).enumerate() {
-                let first = start + number * CHUNK + block * BLOCK;
-                let normals = &mut normals[..g.len()];
-                random.fill_normal_from(first as u64, normals, std);
-                g.iter_mut().zip(normals).for_each(|(g, noise)| *g += *noise);
-            }
+            let first = (start + number * CHUNK) as u64;
+            add_normals(device.isa(), part, &random, first, std);
         });
     }
 }

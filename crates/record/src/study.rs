@@ -4,11 +4,13 @@
 //! STUDY/
 //! ├── study.json        what is compared, on which seeds, by which rule
 //! ├── recipe.toml       the reference, every value resolved
+//! ├── baseline.json     the n-gram model that every arm has to beat, counted once for all trials
 //! ├── trials.jsonl      one line a trial that started or ended, and a look at the evidence; synced
 //! ├── result.json       effects with intervals and verdicts, as of the last look
 //! └── runs/ARM-seedN/   ordinary run folders, with trial.json beside the metrics
 //! ```
 
+mod baseline;
 mod ledger;
 mod result;
 
@@ -20,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 
+pub use baseline::{KeyedBaseline, NgramFigures, StudyBaseline};
 pub use ledger::{
     Finding, Ledger, Look, TrialBegun, TrialEvent, TrialFailed, TrialResult, read_trials,
 };
@@ -55,6 +58,9 @@ pub struct Study {
     pub contrasts: Vec<Contrast>,
     /// In the order in which they are run; every arm runs with each.
     pub seeds: Vec<u64>,
+    /// Seeds that were asked for after the study had begun, in the order of asking.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extensions: Vec<Extension>,
     /// Learning rates tried for each arm on a seed of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tuning: Option<Tuning>,
@@ -175,6 +181,26 @@ pub struct Tuning {
     pub seed: u64,
 }
 
+/// More seeds than were planned.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extension {
+    /// Seeds before.
+    pub from: u64,
+    /// Seeds after.
+    pub to: u64,
+    /// When it was asked for, in UTC.
+    pub time: String,
+    /// The command line, the program first.
+    pub command_line: Vec<String>,
+}
+
+impl Study {
+    /// Seeds of the first plan, before any extension.
+    pub fn seeds_first(&self) -> u64 {
+        self.extensions.first().map_or(self.seeds.len() as u64, |first| first.from)
+    }
+}
+
 /// When an effect is settled; see `heldout_report::study` for the statistics.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Rule {
@@ -263,6 +289,29 @@ impl StudyDir {
     /// The reference's recipe.
     pub fn recipe(&self) -> PathBuf {
         self.root.join("recipe.toml")
+    }
+
+    /// The reference's recipe as it was resolved.
+    pub fn recipe_text(&self) -> Result<String, RecordError> {
+        Ok(fs::read_to_string(self.recipe()).naming("read", &self.recipe())?)
+    }
+
+    /// Replaces `baseline.json`, whole or not at all.
+    pub fn write_baseline(&self, baseline: &StudyBaseline) -> Result<(), RecordError> {
+        write_json(&self.baseline(), baseline)
+    }
+
+    /// Reads `baseline.json`; nothing where no n-gram model was counted.
+    pub fn read_baseline(&self) -> Result<Option<StudyBaseline>, RecordError> {
+        if !self.baseline().exists() {
+            return Ok(None);
+        }
+        read_json(&self.baseline(), "a study's n-gram model").map(Some)
+    }
+
+    /// The n-gram model to beat.
+    pub fn baseline(&self) -> PathBuf {
+        self.root.join("baseline.json")
     }
 
     /// The ledger.

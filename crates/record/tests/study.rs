@@ -1,11 +1,12 @@
 //! A study's files: what is written comes back, and a crash costs at most the line being written.
 
 use heldout_record::study::{
-    Arm, Contrast, ContrastKind, Design, EffectEstimate, EffectRecord, FORMAT, Finding, Ledger,
-    Look, NoiseFloor, Rule, Standing, Study, StudyDir, StudyResult, StudyStatus, Term, TrialBegun,
-    TrialEvent, TrialFailed, TrialResult, Tuning, Verdict, read_trials,
+    Arm, Contrast, ContrastKind, Design, EffectEstimate, EffectRecord, Extension, FORMAT, Finding,
+    KeyedBaseline, Ledger, Look, NgramFigures, NoiseFloor, Rule, Standing, Study, StudyBaseline,
+    StudyDir, StudyResult, StudyStatus, Term, TrialBegun, TrialEvent, TrialFailed, TrialResult,
+    Tuning, Verdict, read_trials,
 };
-use heldout_record::{RecordError, RunDir, StopReason};
+use heldout_record::{BaselineRecord, RecordError, RunDir, StopReason};
 use std::fs;
 
 fn study() -> Study {
@@ -22,6 +23,7 @@ fn study() -> Study {
             terms: vec![Term { arm: "reference".into(), weight: -1.0 }],
         }],
         seeds: vec![1, u64::MAX],
+        extensions: vec![Extension { from: 1, to: 2, ..Extension::default() }],
         tuning: Some(Tuning { factors: vec![0.5, 1.0], seed: 9 }),
         rule: Rule { level: 0.05, rope: 0.005, looks: vec![2] },
         ..Study::default()
@@ -100,6 +102,10 @@ fn a_torn_last_line_is_cut_off_and_nothing_else_is_lost() {
     assert!(damaged.contains("trials.jsonl, line 1: expected a trial's event"), "{damaged}");
 }
 
+fn figures() -> NgramFigures {
+    NgramFigures { order: 4, loss_valid: 1.5, loss_test: f64::INFINITY, ..NgramFigures::default() }
+}
+
 #[test]
 fn results_and_a_trials_end_come_back() {
     let scratch = tempfile::tempdir().expect("scratch");
@@ -113,11 +119,18 @@ fn results_and_a_trials_end_come_back() {
             settled_at: Some(3),
             ..EffectRecord::default()
         }],
+        baseline: Some(figures()),
         noise: Some(NoiseFloor { seed_sd: 0.01, paired_sd: 0.005, detectable: 0.02 }),
         ..StudyResult::default()
     };
     folder.write_result(&result).expect("written");
     assert_eq!(folder.read_result().expect("read"), result);
+    assert_eq!(folder.read_baseline().expect("none yet"), None);
+    let record = BaselineRecord { order: 4, ..BaselineRecord::default() };
+    let records = vec![KeyedBaseline { key: "k".into(), record }];
+    let baseline = StudyBaseline { figures: figures(), records };
+    folder.write_baseline(&baseline).expect("written");
+    assert_eq!(folder.read_baseline().expect("read"), Some(baseline));
     let run: RunDir = folder.run("a-seed1");
     fs::create_dir_all(&run.root).expect("made");
     assert_eq!(run.read_trial().expect("none yet"), None);

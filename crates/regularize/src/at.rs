@@ -1,8 +1,9 @@
 //! The plan at one step: every schedule read off, in the words of kernels, model and optim.
 
+use crate::effective::Acting;
 use crate::plan::{
     DecayMethod, GradientTransform, Owned, PenaltyNorm, Plan, Projection, Sharing, Site,
-    SmoothingTo, Teachers, TokenNoise,
+    SmoothingTo, Teachers, TokenGuide, TokenNoise,
 };
 use heldout_base::schedule::Schedule;
 use heldout_kernels::{Device, Layout, LossSpec, Parameter, Role, Smoothing};
@@ -39,6 +40,8 @@ impl Plan {
         let rate = |site| {
             self.noise.sites.get(&site).map_or(0.0, |schedule| at.value(&schedule.value) as f32)
         };
+        // Who cannot be drawn leaves their part to the others.
+        let tokens = (f64::from(rate(Site::Tokens)) / self.noise.guide.share()) as f32;
         let replaces = self.noise.tokens == TokenNoise::Replace;
         NoiseRates {
             embedding: rate(Site::Embedding),
@@ -47,14 +50,22 @@ impl Plan {
             feed_forward_hidden: rate(Site::FeedForwardHidden),
             feed_forward_output: rate(Site::FeedForwardOutput),
             heads: rate(Site::Heads),
-            tokens: if replaces { 0.0 } else { rate(Site::Tokens) },
-            replace: if replaces { rate(Site::Tokens) } else { 0.0 },
+            tokens: if replaces { 0.0 } else { tokens },
+            replace: if replaces { tokens } else { 0.0 },
             neftune: self.noise.neftune.as_ref().map_or(0.0, |a| at.value(&a.value) as f32),
             layer_drop: rate(Site::Layers),
             sharing: match self.noise.sharing {
                 Sharing::Element => heldout_kernels::Sharing::Element,
                 Sharing::Time => heldout_kernels::Sharing::Time,
             },
+        }
+    }
+
+    /// The share of the training text's tokens that alone can be dropped; `None` for all.
+    pub fn predictable_share(&self) -> Option<f64> {
+        match self.noise.guide {
+            TokenGuide::Predictable { share } => Some(share),
+            TokenGuide::Uniform => None,
         }
     }
 
@@ -151,6 +162,8 @@ pub struct Bound {
     projected: Vec<Vec<Segment>>,
     /// What adaptive clipping looks at: all but the output layer.
     clipped: Vec<Segment>,
+    /// What passes read in place of the weights.
+    pub(crate) acting: Option<Acting>,
 }
 
 impl Bound {
@@ -187,6 +200,7 @@ impl Bound {
                 })
                 .collect(),
             clipped: segments.iter().filter(|s| !is_output(s.role)).cloned().collect(),
+            acting: Acting::new(plan, layout, &segments),
             segments,
             seed: 0,
             frozen: frozen.map(Parameter::range).collect(),

@@ -11,6 +11,8 @@ use heldout_base::nearest::nearest;
 pub static CATALOGUE: &[Entry] = &[
     weight_tying::ENTRY,
     freeze::ENTRY,
+    lora::ENTRY,
+    mixout::ENTRY,
     multi_token_prediction::ENTRY,
     shuffle::ENTRY,
     dropout::ENTRY,

@@ -3,6 +3,7 @@
 use crate::on::Part;
 use crate::plan::{Frozen, Plan};
 use heldout_kernels::{Layout, Parameter};
+use heldout_model::extra::is_adapter;
 
 /// The block that a parameter belongs to, from 0 at the bottom: the number in its name, as in
 /// `transformer.h.3.ln_1.weight` and `model.layers.3.mlp.up_proj.weight`.
@@ -33,6 +34,7 @@ impl Frozen {
         match self {
             Frozen::Below { top } => depth(parameter, layout) > *top,
             Frozen::Parts(on) => on.covers(parameter, layout),
+            Frozen::AllButAdapters => !is_adapter(&parameter.name),
         }
     }
 }

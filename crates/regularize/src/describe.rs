@@ -2,7 +2,7 @@
 
 use crate::plan::{
     Average, DecayMethod, Frozen, GradientTransform, Owned, PenaltyNorm, Plan, Projection, Sharing,
-    Site, SmoothingTo, StopRule, Teachers, TokenNoise,
+    Site, SmoothingTo, StopRule, Teachers, TokenGuide, TokenNoise,
 };
 use heldout_optim::ascent::Metric;
 use heldout_optim::average::{Start, Which};
@@ -22,8 +22,12 @@ impl Plan {
                     format!("trained: the top {top} {blocks}, the last norm, a head of its own")
                 }
                 Frozen::Parts(on) => format!("not trained: {}", on.describe()),
+                Frozen::AllButAdapters => "trained: the factors of the adapters alone".to_owned(),
             };
             lines.push(line("model", &what, owner));
+        }
+        if let Some(Owned { owner, value }) = &self.effective {
+            lines.push(line("model", &value.describe(), owner));
         }
         if let Some(Owned { owner, value: ahead }) = &self.ahead {
             let weight = ahead.weight.describe();
@@ -80,6 +84,12 @@ impl Plan {
                     format!("{site_word} replaced by random ones with p = {rate}")
                 }
                 _ => format!("{site_word} dropped with p = {rate}{shared}"),
+            };
+            let what = match self.noise.guide {
+                TokenGuide::Predictable { share } if *site == Site::Tokens => {
+                    format!("{what}, all within the most predictable {share} of the text")
+                }
+                _ => what,
             };
             lines.push(line("noise", &what, owner));
         }

@@ -36,6 +36,10 @@ impl Receipt {
 pub struct Live {
     /// Noise, by site. This and what follows up to `patience` comes from the probe.
     pub sites: BTreeMap<Site, SiteMeasure>,
+    /// Noise over whole tokens that spares some of them.
+    pub guide: Option<GuideMeasure>,
+    /// By the trainer: the tokens that it does not spare. Needed beside `guide`.
+    pub predictable: Option<PredictableMeasure>,
     /// The target distribution.
     pub smoothing: Option<SmoothingMeasure>,
     /// The penalty on log Z.
@@ -70,6 +74,10 @@ pub struct Live {
     pub max_norm: Option<MaxNormMeasure>,
     /// What is trained.
     pub trained: Option<TrainedMeasure>,
+    /// Adapters.
+    pub adapted: Option<AdaptedMeasure>,
+    /// Weights read as they were at the start.
+    pub mixed: Option<MixedMeasure>,
     /// The layers' rates.
     pub layer_rates: Option<LayerRatesMeasure>,
     /// The explosion guard.
@@ -82,6 +90,9 @@ pub struct Live {
     pub average_distances: BTreeMap<String, f64>,
     /// By the trainer, at the end of the run: share of rows at max-norm's limit.
     pub rows_at_limit: Option<f64>,
+    /// By the trainer, at the end of a run that keeps them: ‖w − w₀‖/‖w₀‖ of the weights w₀ that it
+    /// started from.
+    pub distance_from_start: Option<f64>,
     /// By the trainer: the order of the first windows. Needed by `shuffle`.
     pub order: Option<OrderMeasure>,
     /// By the trainer, at the end of the run: share of exact zeros where l1 acts.
@@ -103,6 +114,28 @@ pub struct SiteMeasure {
     pub loss_clean: f64,
     /// With this site's noise alone.
     pub loss_noisy: f64,
+}
+
+/// Noise over whole tokens on a probe tensor of which some rows are marked.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GuideMeasure {
+    /// Share of the marked rows that was dropped.
+    pub marked: f64,
+    /// Share of the others.
+    pub others: f64,
+}
+
+/// The training text's predictable tokens.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PredictableMeasure {
+    /// Their share of all tokens, as marked.
+    pub share: f64,
+    /// Order of the n-gram models that predicted.
+    pub order: u64,
+    /// Mean −ln p of the marked tokens, nats.
+    pub loss_marked: f64,
+    /// That of the others.
+    pub loss_others: f64,
 }
 
 /// Where the loss put its mass, seen from its values on made-up logits.
@@ -312,6 +345,40 @@ pub struct TrainedMeasure {
     pub tensors: u64,
     /// Parameters of the model.
     pub parameters_total: u64,
+}
+
+/// Adapters, on a probe batch.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdaptedMeasure {
+    /// How many.
+    pub adapters: u64,
+    /// Parameters in their factors.
+    pub parameters: u64,
+    /// Parameters of the model without them.
+    pub parameters_model: u64,
+    /// ‖g‖₂ of the factors.
+    pub gradient: f64,
+    /// Loss with the first weights, nats.
+    pub loss_before: f64,
+    /// The same after a small step of the factors against their gradient.
+    pub loss_after: f64,
+}
+
+/// Mixout, on weights that were moved a little from where they start.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MixedMeasure {
+    /// p, at the step where the schedule is highest.
+    pub rate: f64,
+    /// Parameters that it acts on.
+    pub parameters: u64,
+    /// Share of them that were read as at the start.
+    pub replaced: f64,
+    /// How many times as far from the start the others were read; 1/(1−p) by the formula.
+    pub stretch: f64,
+    /// Loss of a probe batch with the moved weights, nats.
+    pub loss_moved: f64,
+    /// With what mixout made of them.
+    pub loss_mixed: f64,
 }
 
 /// The layers' rates, seen from one update of the run's optimizer on probe weights.

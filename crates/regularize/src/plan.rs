@@ -3,7 +3,9 @@
 //! Techniques write here and nowhere else; the trainer reads it and never asks who wrote. A slot
 //! that can hold one value refuses a second owner; a slot that composes keeps a fixed order.
 
+use crate::effective::Effective;
 use crate::error::Conflict;
+pub use crate::guide::TokenGuide;
 use crate::on::On;
 use heldout_base::schedule::Schedule;
 use heldout_optim::ascent::Metric;
@@ -48,6 +50,9 @@ pub struct Plan {
     /// Parts of the model that are not trained.
     #[serde(default)]
     pub frozen: Option<Owned<Frozen>>,
+    /// What passes read in place of the weights.
+    #[serde(default)]
+    pub effective: Option<Owned<Effective>>,
     /// γ of the learning rate's factor γ^depth, counted from the top.
     #[serde(default)]
     pub layer_rates: Option<Owned<f64>>,
@@ -159,6 +164,9 @@ pub struct Noise {
     /// Concerns the site of whole tokens.
     #[serde(default)]
     pub tokens: TokenNoise,
+    /// Concerns it, too.
+    #[serde(default)]
+    pub guide: TokenGuide,
     /// α of uniform noise ±α/√(T·C) on the embeddings.
     #[serde(default)]
     pub neftune: Option<Owned<Schedule>>,
@@ -401,6 +409,8 @@ pub enum Frozen {
     },
     /// Kinds of tensors, in all layers.
     Parts(On),
+    /// All but the factors of low-rank adapters.
+    AllButAdapters,
 }
 
 /// A rule that ends a run.
@@ -463,6 +473,7 @@ impl Plan {
 
     /// Adds heads that predict tokens further ahead.
     pub fn own_ahead(&mut self, owner: &str, ahead: Ahead) -> Result<(), Conflict> {
+        self.check_ahead(owner)?;
         own("the heads that look further ahead", &mut self.ahead, owner, ahead)
     }
 
@@ -516,6 +527,7 @@ impl Plan {
 
     /// Adds a projection behind those already there.
     pub fn add_projection(&mut self, owner: &str, projection: Projection) -> Result<(), Conflict> {
+        self.check_projection(owner, &projection)?;
         add("a projection", &mut self.projections, owner, projection)
     }
 
@@ -542,7 +554,12 @@ fn owned<T>(owner: &str, value: T) -> Owned<T> {
 }
 
 /// Fills a slot that holds one value.
-fn own<T>(slot: &str, place: &mut Option<Owned<T>>, owner: &str, value: T) -> Result<(), Conflict> {
+pub(crate) fn own<T>(
+    slot: &str,
+    place: &mut Option<Owned<T>>,
+    owner: &str,
+    value: T,
+) -> Result<(), Conflict> {
     if let Some(first) = place {
         return Err(conflict(slot.to_owned(), &first.owner, owner));
     }
@@ -559,6 +576,6 @@ fn add<T>(slot: &str, list: &mut Vec<Owned<T>>, owner: &str, value: T) -> Result
     Ok(())
 }
 
-fn conflict(slot: String, first: &str, second: &str) -> Conflict {
+pub(crate) fn conflict(slot: String, first: &str, second: &str) -> Conflict {
     Conflict { slot, first: first.to_owned(), second: second.to_owned() }
 }

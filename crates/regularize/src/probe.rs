@@ -7,7 +7,7 @@ use crate::live::{
 };
 use crate::patience::{EarlyStopping, Evaluation, Outlook, Patience, PatienceState};
 use crate::plan::{Average, PenaltyNorm, Plan, Projection, StopRule};
-use crate::{probe_loss, probe_noise, probe_passes, probe_update};
+use crate::{probe_effective, probe_loss, probe_noise, probe_passes, probe_update};
 use heldout_base::schedule::Schedule;
 use heldout_kernels::{Device, Layout, Role};
 use heldout_model::{Model, Tokens};
@@ -30,6 +30,8 @@ pub struct Probe<'a> {
     pub gradients: &'a mut [f32],
     /// Some training batch; its first tokens are enough.
     pub batch: Tokens<'a>,
+    /// Which of its tokens are marked, where the plan spares the others.
+    pub marks: Option<&'a [u32]>,
     /// Seed of the run's noise.
     pub seed: u64,
     /// Length of the run in updates.
@@ -46,15 +48,20 @@ pub fn measure(probe: &mut Probe) -> Live {
     let plan = probe.plan;
     let bound = Bound::new(plan, probe.model.layout());
     let (sites, neftune) = (probe_noise::measure(probe), probe_noise::neftune(probe));
+    let guide = probe_noise::guide(probe);
     let trained = plan.frozen.as_ref().map(|_| probe_update::trained(probe, &bound));
     probe.gradients.fill(0.0);
+    let adapted = probe_effective::adapted(probe, &bound);
     Live {
         sites,
+        guide,
         smoothing: probe_loss::smoothing(probe),
         z_loss: probe_loss::z_loss(probe),
         confidence: probe_loss::confidence(probe),
         neftune,
         trained,
+        adapted,
+        mixed: probe_effective::mixed(probe, &bound),
         layer_rates: plan.layer_rates.as_ref().map(|_| probe_update::layer_rates(probe, &bound)),
         gradient_noise: probe_update::gradient_noise(probe, &bound),
         max_norm: probe_update::max_norm(probe, &bound),

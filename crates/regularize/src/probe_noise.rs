@@ -2,14 +2,14 @@
 //! model's loss feels each site.
 
 use crate::at::At;
-use crate::live::{NeftuneMeasure, SiteMeasure};
+use crate::live::{GuideMeasure, NeftuneMeasure, SiteMeasure};
 use crate::plan::{Sharing, Site, TokenNoise};
 use crate::probe::{Probe, loudest};
 use heldout_kernels::{
-    AttentionNoise, Device, Dropout, EmbeddingNoise, HeadShape, LossSpec, NoiseKey, PassKind, Tape,
-    Uniform, Weight,
+    AttentionNoise, Device, Dropout, EmbeddingNoise, HeadShape, Joint, LossReport, LossSpec,
+    NoiseKey, Pass, PassKind, Tape, Uniform, Weight,
 };
-use heldout_model::{NoiseRates, Tokens, neftune_amplitude};
+use heldout_model::{Model, NoiseRates, Objective, Tokens, neftune_amplitude};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ pub(crate) fn measure(probe: &mut Probe) -> BTreeMap<Site, SiteMeasure> {
     if sites.is_empty() {
         return BTreeMap::new();
     }
-    let batch = OwnedTokens::first_of(probe.batch);
+    let batch = OwnedTokens::first_of(probe.batch, probe.marks);
     let mut tape = Tape::new(probe.device.clone());
     let clean = loss(probe, &mut tape, &batch, NoiseRates::default(), 0);
     let schedules: Vec<_> = sites.iter().map(|(site, owned)| (*site, &owned.value)).collect();
@@ -61,18 +61,39 @@ fn alone(site: Site, all: NoiseRates) -> NoiseRates {
 pub(crate) struct OwnedTokens {
     pub ids: Vec<u32>,
     pub targets: Vec<u32>,
+    pub marks: Option<Vec<u32>>,
     pub batch: usize,
     pub seq_len: usize,
 }
 
 impl OwnedTokens {
-    pub fn first_of(tokens: Tokens) -> Self {
+    pub fn first_of(tokens: Tokens, marks: Option<&[u32]>) -> Self {
         let (batch, seq_len) = (tokens.batch.min(SEQUENCES), tokens.seq_len.min(TOKENS));
         let first = |all: &[u32]| {
             let sequences = all.chunks(tokens.seq_len).take(batch);
             sequences.flat_map(|sequence| sequence[..seq_len].to_vec()).collect()
         };
-        Self { ids: first(tokens.ids), targets: first(tokens.targets), batch, seq_len }
+        let (ids, targets) = (first(tokens.ids), first(tokens.targets));
+        Self { ids, targets, marks: marks.map(first), batch, seq_len }
+    }
+
+    /// As the model takes them.
+    pub fn tokens(&self) -> Tokens<'_> {
+        let Self { ids, targets, batch, seq_len, .. } = self;
+        Tokens { ids, targets, batch: *batch, seq_len: *seq_len }
+    }
+
+    /// The model's loss over them, with whole tokens dropped where they are marked.
+    pub fn loss(
+        &self,
+        model: &Model,
+        pass: &mut Pass,
+        rates: &NoiseRates,
+        spec: &LossSpec,
+    ) -> LossReport {
+        let (joint, marks) = (Joint::default(), self.marks.as_deref());
+        let objective = Objective { spec: *spec, joint, ahead: 0.0, marks };
+        model.objective(pass, self.tokens(), rates, &objective)
     }
 }
 
@@ -87,10 +108,7 @@ fn loss(
     let noise = NoiseKey { seed: probe.seed, step, first_sequence: 0 };
     let kind = PassKind::Train { gradients: probe.gradients, noise };
     let mut pass = tape.pass(probe.parameters, kind);
-    let OwnedTokens { ids, targets, batch, seq_len } = tokens;
-    let batch = Tokens { ids, targets, batch: *batch, seq_len: *seq_len };
-    let spec = LossSpec::plain(1.0);
-    let report = probe.model.loss(&mut pass, batch, &rates, &spec);
+    let report = tokens.loss(probe.model, &mut pass, &rates, &LossSpec::plain(1.0));
     report.nll_sum / report.targets.max(1) as f64
 }
 
@@ -119,34 +137,81 @@ fn dropped(probe: &Probe, site: Site, rates: NoiseRates, at: At) -> (f64, u64, f
         _ => heldout_kernels::Sharing::Element,
     };
     let dropout = Dropout { p, stream: stream.stream(0), sharing };
-    let replaces = probe.plan.noise.tokens == TokenNoise::Replace && site == Site::Tokens;
-    let values = match replaces {
-        true => replaced_values(probe.device, dropout, key),
-        false => probe_values(probe.device, site, dropout, key),
-    };
-    // A token may be replaced by itself.
-    let seen = if replaces { 1.0 - 1.0 / TABLE as f64 } else { 1.0 };
+    if site == Site::Tokens {
+        return dropped_tokens(probe, dropout, key);
+    }
+    let values = probe_values(probe.device, site, dropout, key);
     let zeros = values.iter().filter(|value| **value == 0.0).count();
     let draws = match site {
-        Site::Tokens => ROWS,
         Site::Attention | Site::Heads => ROWS * HEADS,
         _ => values.len(),
     };
-    (zeros as f64 / values.len() as f64, draws as u64, seen * f64::from(p))
+    (zeros as f64 / values.len() as f64, draws as u64, f64::from(p))
+}
+
+/// The same for whole tokens, of which as many are marked as in the text.
+fn dropped_tokens(probe: &Probe, dropout: Dropout, key: NoiseKey) -> (f64, u64, f64) {
+    let marks = probe_marks(probe);
+    let fates = token_fates(probe, dropout, key, &marks);
+    // A token may be replaced by itself.
+    let replaces = probe.plan.noise.tokens == TokenNoise::Replace;
+    let seen = if replaces { 1.0 - 1.0 / TABLE as f64 } else { 1.0 };
+    let open = marks.iter().filter(|mark| **mark != 0).count() as f64 / ROWS as f64;
+    let dropped = fates.iter().filter(|fate| **fate == Fate::Dropped).count();
+    (dropped as f64 / ROWS as f64, ROWS as u64, seen * open * f64::from(dropout.p))
+}
+
+/// How often whole tokens are dropped where they are marked and elsewhere, on a probe tensor.
+pub(crate) fn guide(probe: &Probe) -> Option<GuideMeasure> {
+    probe.plan.predictable_share()?;
+    let schedule = &probe.plan.noise.sites.get(&Site::Tokens)?.value;
+    let at = loudest(schedule, probe.horizon);
+    let rates = probe.plan.noise_at(at);
+    let (p, stream) = (rates.tokens.max(rates.replace), heldout_model::Site::Tokens.stream(0));
+    let dropout = Dropout { p, stream, sharing: heldout_kernels::Sharing::Row };
+    let key = NoiseKey { seed: probe.seed, step: at.step, first_sequence: 0 };
+    let marks = probe_marks(probe);
+    let fates = token_fates(probe, dropout, key, &marks);
+    let share = |mark: u32| {
+        let of = marks.iter().zip(&fates).filter(|(m, _)| **m == mark);
+        let dropped = of.clone().filter(|(_, fate)| **fate == Fate::Dropped).count();
+        dropped as f64 / of.count().max(1) as f64
+    };
+    Some(GuideMeasure { marked: share(1), others: share(0) })
+}
+
+/// Marks on the rows of a probe tensor.
+fn probe_marks(probe: &Probe) -> Vec<u32> {
+    let marked = (probe.plan.noise.guide.share() * ROWS as f64).round() as usize;
+    (0..ROWS).map(|row| u32::from(row < marked)).collect()
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Fate {
+    Kept,
+    /// Or another token is read in its place.
+    Dropped,
+}
+
+/// What becomes of the rows of a probe tensor.
+fn token_fates(probe: &Probe, dropout: Dropout, key: NoiseKey, marks: &[u32]) -> Vec<Fate> {
+    // The first token of a table, which alone is not zero.
+    let table = Weight { offset: 0, rows: TABLE, cols: 1 };
+    let mut parameters = vec![0.0; TABLE];
+    parameters[0] = 1.0;
+    let (some, marks) = (Some(dropout), Some(marks));
+    let noise = match probe.plan.noise.tokens {
+        TokenNoise::Zero => EmbeddingNoise { tokens: some, marks, ..EmbeddingNoise::default() },
+        TokenNoise::Replace => EmbeddingNoise { replace: some, marks, ..EmbeddingNoise::default() },
+    };
+    let values = embedded(probe.device, &parameters, table, noise, key);
+    let fate = |value: &f32| if *value == 0.0 { Fate::Dropped } else { Fate::Kept };
+    values.iter().map(fate).collect()
 }
 
 const HEADS: usize = 8;
 /// Tokens of the table that replaced tokens are drawn from.
 const TABLE: usize = 64;
-
-/// The vectors of tokens that all were the first of a table, which alone is not zero.
-fn replaced_values(device: &Arc<Device>, replace: Dropout, key: NoiseKey) -> Vec<f32> {
-    let table = Weight { offset: 0, rows: TABLE, cols: 1 };
-    let mut parameters = vec![0.0; TABLE];
-    parameters[0] = 1.0;
-    let noise = EmbeddingNoise { replace: Some(replace), ..EmbeddingNoise::default() };
-    embedded(device, &parameters, table, noise, key)
-}
 
 /// Many rows of the first token of a table.
 fn embedded(
@@ -169,7 +234,7 @@ pub(crate) fn neftune(probe: &mut Probe) -> Option<NeftuneMeasure> {
     let schedule = &probe.plan.noise.neftune.as_ref()?.value;
     let at = loudest(schedule, probe.horizon);
     let alpha = at.value(schedule);
-    let batch = OwnedTokens::first_of(probe.batch);
+    let batch = OwnedTokens::first_of(probe.batch, None);
     let mut tape = Tape::new(probe.device.clone());
     let loss_clean = loss(probe, &mut tape, &batch, NoiseRates::default(), at.step);
     let rates = NoiseRates { neftune: alpha as f32, ..NoiseRates::default() };
@@ -215,10 +280,6 @@ fn probe_values(device: &Arc<Device>, site: Site, dropout: Dropout, key: NoiseKe
     let out = match site {
         Site::Embedding => {
             let noise = EmbeddingNoise { output: some, ..none };
-            pass.embedding(table, &ones, None, 1, noise)
-        }
-        Site::Tokens => {
-            let noise = EmbeddingNoise { tokens: some, ..none };
             pass.embedding(table, &ones, None, 1, noise)
         }
         Site::Attention | Site::Heads => {

@@ -9,22 +9,20 @@ use heldout_kernels::{
     EmbeddingNoise, Joint, LossReport, LossSpec, NoiseKey, PassKind, Tape, TeacherRows, Teaching,
     Twins, Weight, reduce,
 };
-use heldout_model::{NoiseRates, Objective, Tokens};
+use heldout_model::{NoiseRates, Objective};
 use heldout_optim::ascent::{self, Metric};
 
 pub(crate) fn climb(probe: &mut Probe) -> Option<ClimbMeasure> {
     let at = loudest(&probe.plan.probe.climb.as_ref()?.value.radius, probe.horizon);
     let (radius, metric) = probe.plan.climb_at(at)?;
-    let batch = OwnedTokens::first_of(probe.batch);
+    let batch = OwnedTokens::first_of(probe.batch, probe.marks);
     let rates = probe.plan.noise_at(at);
     let mut tape = Tape::new(probe.device.clone());
     let mut loss = |parameters: &[f32], gradients: &mut [f32], rates: &NoiseRates| -> f64 {
         let noise = NoiseKey { seed: probe.seed, step: at.step, first_sequence: 0 };
         let mut pass = tape.pass(parameters, PassKind::Train { gradients, noise });
-        let OwnedTokens { ids, targets, batch, seq_len } = &batch;
-        let scale = 1.0 / ids.len() as f32;
-        let tokens = Tokens { ids, targets, batch: *batch, seq_len: *seq_len };
-        let report = probe.model.loss(&mut pass, tokens, rates, &LossSpec::plain(scale));
+        let spec = LossSpec::plain(1.0 / batch.ids.len() as f32);
+        let report = batch.loss(probe.model, &mut pass, rates, &spec);
         pass.backward();
         report.nll_sum / report.targets.max(1) as f64
     };
@@ -57,16 +55,14 @@ fn pass(
     at: At,
     objective: impl Fn(&OwnedTokens) -> Objective<'static>,
 ) -> LossReport {
-    let batch = OwnedTokens::first_of(probe.batch);
+    let batch = OwnedTokens::first_of(probe.batch, probe.marks);
     let rates = probe.plan.noise_at(at);
     let mut tape = Tape::new(probe.device.clone());
     let noise = NoiseKey { seed: probe.seed, step: at.step, first_sequence: 0 };
     let kind = PassKind::Train { gradients: probe.gradients, noise };
     let mut pass = tape.pass(probe.parameters, kind);
-    let objective = objective(&batch);
-    let OwnedTokens { ids, targets, batch, seq_len } = &batch;
-    let tokens = Tokens { ids, targets, batch: *batch, seq_len: *seq_len };
-    let report = probe.model.objective(&mut pass, tokens, &rates, &objective);
+    let objective = Objective { marks: batch.marks.as_deref(), ..objective(&batch) };
+    let report = probe.model.objective(&mut pass, batch.tokens(), &rates, &objective);
     pass.backward();
     report
 }
@@ -83,6 +79,7 @@ pub(crate) fn twins(probe: &mut Probe) -> Option<TwinsMeasure> {
                 ..Joint::default()
             },
             ahead: 0.0,
+            marks: None,
         });
         report.objective_sum / report.targets.max(1) as f64
     };
@@ -100,6 +97,7 @@ pub(crate) fn ahead(probe: &mut Probe) -> Option<AheadMeasure> {
         spec: LossSpec::plain(1.0 / batch.ids.len() as f32),
         joint: Joint::default(),
         ahead: weight,
+        marks: None,
     });
     let own = &probe.gradients[probe.model.exported_len()..];
     let gradient = reduce::sum_of_squares(probe.device, own).sqrt();

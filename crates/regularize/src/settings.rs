@@ -72,6 +72,10 @@ fn is_off_word(text: &str) -> bool {
     text == "off" || text == "no"
 }
 
+/// Where a schedule is looked at. Shapes are smooth or stepped between these points, so they show
+/// every extreme.
+const POINTS: u64 = 1000;
+
 /// Reads one technique's settings; every method names the knob in its errors.
 pub struct Reader<'a> {
     card: &'static Card,
@@ -126,6 +130,14 @@ impl<'a> Reader<'a> {
             return Err(self.zero(name));
         }
         Ok(schedule)
+    }
+
+    /// The highest value of a schedule, where that is above `most`.
+    pub fn above(&self, name: &str, most: f64) -> Result<Option<f64>, SettingError> {
+        let schedule = self.schedule(name)?;
+        let values = (0..=POINTS).map(|step| schedule.value(step, POINTS));
+        let highest = values.fold(schedule.peak, f64::max);
+        Ok((highest > most).then_some(highest))
     }
 
     /// A number in the knob's range.
@@ -187,12 +199,7 @@ impl<'a> Reader<'a> {
 
     /// A value that names something which cannot be used, with the way out.
     pub fn unusable(&self, knob: &str, reason: String, remedy: &str) -> SettingError {
-        SettingError::Unusable {
-            technique: self.card.name.to_owned(),
-            knob: knob.to_owned(),
-            reason,
-            remedy: remedy.to_owned(),
-        }
+        unusable(self.card, knob, reason, remedy)
     }
 
     /// The knob `on`: kinds of tensors.
@@ -247,8 +254,6 @@ impl<'a> Reader<'a> {
             let expected = "a schedule that does not follow the held-out loss";
             return Err(self.wrong(knob.name, expected, "plateau, which is for the rate".into()));
         }
-        // Shapes are smooth or stepped between these points, so they show every extreme.
-        const POINTS: u64 = 1000;
         for step in 0..=POINTS {
             self.check_range(knob, schedule.value(step, POINTS))?;
         }
@@ -309,6 +314,16 @@ impl<'a> Reader<'a> {
 }
 
 pub(crate) const ON_REMEDY: &str = "name kinds of tensors that the model has, such as \"matrix\"";
+
+/// A setting that cannot be used, with the way out.
+pub(crate) fn unusable(card: &Card, knob: &str, reason: String, remedy: &str) -> SettingError {
+    SettingError::Unusable {
+        technique: card.name.to_owned(),
+        knob: knob.to_owned(),
+        reason,
+        remedy: remedy.to_owned(),
+    }
+}
 
 /// A setting that does nothing, with the way out.
 pub(crate) fn no_effect(card: &Card, knob: &str, reason: &str, remedy: &str) -> SettingError {

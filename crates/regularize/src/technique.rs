@@ -47,6 +47,15 @@ pub struct Length {
     pub evaluations: Option<u64>,
 }
 
+/// What the first weights are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beginning {
+    /// Drawn by the seed.
+    Random,
+    /// A trained model's.
+    Trained,
+}
+
 /// What the techniques may know about the model and the run before training.
 #[derive(Clone, Copy)]
 pub struct Facts<'a> {
@@ -58,6 +67,8 @@ pub struct Facts<'a> {
     pub tied_by_model: Tied,
     /// How long the run will be.
     pub length: Length,
+    /// What the first weights are.
+    pub beginning: Beginning,
 }
 
 /// One row of the registry.

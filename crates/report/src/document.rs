@@ -12,8 +12,8 @@ mod study;
 pub use comparison::{Comparison, ComparisonRow, Difference, KnobPoint, KnobSweep, Varied};
 pub(crate) use run::capitalized;
 pub use run::{RunPart, StepSummary};
-pub(crate) use study::test_loss;
 pub use study::{ArmCurve, ArmPoint, StudyPart, StudySource};
+pub(crate) use study::{level, test_loss};
 
 use std::path::Path;
 

@@ -3,6 +3,7 @@
 //! Everything here is a pure function of the study's design and the lines of its ledger, so a
 //! result can be drawn up again at any time. How an effect becomes settled is in `sequential`.
 
+mod beside;
 mod sequential;
 mod trials;
 mod words;
@@ -14,7 +15,11 @@ use heldout_record::study::{
 
 use crate::statistics::{Bootstrap, bootstrap, estimate, paired_t, student_quantile};
 
-pub use sequential::{holm, is_all_settled, look, look_due, planned_looks, spent_by};
+pub use beside::{ArmBeside, Beside, beside};
+pub use sequential::{
+    extended, extensions_of, holm, is_all_settled, level_of, look, look_due, planned_looks,
+    spent_by,
+};
 pub use trials::{Trials, arms_wanted, seeds_done};
 
 /// Resamples behind each bootstrap interval.
@@ -48,6 +53,7 @@ pub fn analyze(study: &Study, events: &[TrialEvent], standing: Standing) -> Stud
         trials_failed: trials.failed_count() as u64,
         arms: study.arms.iter().map(|arm| summarize(&arm.name, &trials, events)).collect(),
         noise: noise_floor(study, &trials, seeds),
+        baseline: None,
         effects,
         notes: words::notes(study, standing, done),
         next: String::new(),
@@ -200,7 +206,7 @@ fn noise_floor(study: &Study, trials: &Trials<'_>, seeds: &[u64]) -> Option<Nois
     }
     let paired_sd = (variances.iter().sum::<f64>() / variances.len() as f64).sqrt();
     let n = study.seeds.len() as f64;
-    let share = 1.0 - sequential::spent_before_the_last(study);
+    let share = sequential::share_of_the_last(study);
     let level = study.rule.level * share / study.contrasts.len() as f64;
     let quantiles = student_quantile(1.0 - level / 2.0, n - 1.0) + student_quantile(0.8, n - 1.0);
     Some(NoiseFloor {

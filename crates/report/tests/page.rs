@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use heldout_record::study::{NgramFigures, StudyBaseline};
 use heldout_report::document::{Document, Source, StudySource};
 use heldout_report::{html, markdown};
 use support::{HOSTILE, Made};
@@ -181,6 +182,50 @@ fn a_study_says_what_it_found_in_every_form() {
     assert_eq!(json["version"], 1);
     assert_eq!(json["study"]["result"]["effects"].as_array().map(Vec::len), Some(5));
     assert_eq!(json["study"]["curves"][0]["arm"], "reference");
+}
+
+#[test]
+fn every_form_says_whether_a_studys_networks_beat_an_n_gram_model() {
+    let folder = tempfile::tempdir().expect("a scratch folder");
+    let made = support::study(&folder.path().join("study"));
+    let told = || {
+        let source = StudySource::read(&made.root).expect("a study");
+        let document = Document::of_study(&source, WRITTEN);
+        let json = serde_json::to_value(&document).expect("plain data");
+        (html::page(&document), markdown::text(&document), json)
+    };
+    // Without a count of the study's own, that of its trials, on validation.
+    let (page, text, json) = told();
+    assert_eq!(json["study"]["baseline"]["split"], "validation");
+    let words = "reaches 1.940 ± 0.020 on the validation split, a perplexity of 6.96; reference \
+                 reaches 1.4";
+    assert!(page.contains(words) && text.contains(words), "{text}");
+    assert!(!text.contains("not clearly beat it"), "{text}");
+    // No network is better than this one.
+    let figures = NgramFigures {
+        smoothing: "modified Kneser-Ney".into(),
+        order: 5,
+        loss_valid: 1.41,
+        loss_valid_se: 0.02,
+        loss_test: 1.4,
+        loss_test_se: 0.02,
+    };
+    made.write_baseline(&StudyBaseline { figures, records: Vec::new() }).expect("written");
+    let (page, text, json) = told();
+    for words in [
+        "reaches 1.400 ± 0.020 on the test split, a perplexity of 4.06",
+        "the network does not beat it: it is 0.",
+        "no-ema, no-layer-drop do not clearly beat it.",
+        "n-gram (order 5, modified Kneser-Ney)",
+        "beats n-gram by",
+        "order 5, counted",
+    ] {
+        assert!(page.contains(words) && text.contains(words), "{words}: {text}");
+    }
+    assert!(page.contains("<span class=\"bad\">−0."), "a mark in the table");
+    let arms = json["study"]["baseline"]["arms"].as_array().expect("a list");
+    assert_eq!(arms.len(), 6);
+    assert!(arms.iter().all(|arm| arm["standing"]["better"].as_f64() < Some(0.0)), "{json}");
 }
 
 #[test]

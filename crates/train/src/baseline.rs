@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::time::Instant;
 
+use heldout_base::durable::sha256_bytes;
 use heldout_data::ngram::{Appended, NgramCounts, NgramModel, ORDER_MOST};
 use heldout_data::{Batch, EvaluationWindows, Prepared, Progress, TokenStore, prepare};
 use heldout_record::{BaselineRecord, Event, OrderRecord, RunDir, read_metrics};
@@ -19,10 +20,10 @@ use crate::job::{Setup, prepare_spec, resolved_data};
 use crate::memory;
 use crate::recipe::{BaselineChoice, Recipe, defaults};
 use crate::recorder::Recorder;
-use crate::validation::Validation;
+use crate::validation::held_out_windows;
 
 /// What the models are called.
-const SMOOTHING: &str = "modified Kneser-Ney";
+pub const SMOOTHING: &str = "modified Kneser-Ney";
 
 /// Tokens counted at most; of a larger split the first ones.
 const TOKENS_MOST: u64 = 50_000_000;
@@ -62,52 +63,25 @@ pub enum Baseline {
 }
 
 impl Baseline {
-    /// Counts, chooses the order and scores, unless the recipe says no or it would take too long.
+    /// Takes what was counted before for the same data; else counts, chooses the order and scores,
+    /// unless the recipe says no or it would take too long.
     pub fn make(setup: &Setup, control: &Control) -> Result<Baseline, TrainError> {
-        match setup.recipe.evaluate.baseline {
-            BaselineChoice::None => return Ok(Baseline::Absent),
-            BaselineChoice::Auto => {
-                let (own, run) = (expected_seconds(setup), run_seconds(setup));
-                if own > SECONDS_FREE && own > SHARE_MOST * run {
-                    return Ok(Baseline::Skipped(format!(
-                        "no n-gram baseline: it would take about {own:.0} s beside a run of about \
-                         {run:.0} s; evaluate.baseline = \"n-gram\" makes it all the same"
-                    )));
-                }
-            }
-            BaselineChoice::Ngram => {}
+        let wanted = key(setup, setup.recipe.run.seed);
+        if setup.recipe.evaluate.baseline != BaselineChoice::None
+            && let Some(known) = setup.baselines.iter().find(|known| known.key == wanted)
+        {
+            return Ok(Baseline::Made(Box::new(known.record.clone())));
+        }
+        match worth_it(setup, 1) {
+            Worth::Yes => {}
+            Worth::Unwanted => return Ok(Baseline::Absent),
+            Worth::TooLong(reason) => return Ok(Baseline::Skipped(reason)),
         }
         let begin = Instant::now();
-        let (train, eos) = (&setup.data.train, setup.data.tokenizer.eos());
-        let context = setup.recipe.model.context;
-        let Some(chosen) = Chosen::new(train, eos, context, control) else {
-            return Ok(Baseline::Absent);
-        };
+        let Some(chosen) = Chosen::of(setup, control) else { return Ok(Baseline::Absent) };
         let model = chosen.counts.estimate();
-        let validation = Validation::new(setup)?;
-        let valid = score(&model, chosen.order, &validation.held_out);
-        let whole = match setup.recipe.evaluate.windows {
-            None => None,
-            Some(_) => {
-                let windows = EvaluationWindows::whole(&setup.data.validation, context)?;
-                Some(score(&model, chosen.order, &windows))
-            }
-        };
-        Ok(Baseline::Made(Box::new(BaselineRecord {
-            smoothing: SMOOTHING.into(),
-            order: chosen.order as u64,
-            loss_valid: valid.loss,
-            loss_valid_se: valid.se,
-            perplexity: valid.loss.exp(),
-            bits_per_byte: bits_per_byte(valid.loss, setup.bytes_per_token()),
-            loss_whole: whole.map(|score| score.loss),
-            loss_whole_se: whole.map(|score| score.se),
-            tokens: chosen.counts.tokens(),
-            ngrams: chosen.counts.ngrams(chosen.order),
-            seconds: begin.elapsed().as_secs_f64(),
-            limit: chosen.limit,
-            choice: chosen.choice,
-        })))
+        let record = chosen.record(&model, setup, setup.recipe.run.seed, begin)?;
+        Ok(Baseline::Made(Box::new(record)))
     }
 
     /// Writes it, or why there is none, into the run's record.
@@ -118,6 +92,46 @@ impl Baseline {
             Baseline::Absent => Ok(()),
         }
     }
+}
+
+/// Whether to count n-grams.
+pub enum Worth {
+    Yes,
+    /// The recipe says no.
+    Unwanted,
+    /// With the reason in a sentence.
+    TooLong(String),
+}
+
+/// Whether to count n-grams for as many runs together.
+pub fn worth_it(setup: &Setup, runs: usize) -> Worth {
+    match setup.recipe.evaluate.baseline {
+        BaselineChoice::None => return Worth::Unwanted,
+        BaselineChoice::Ngram => return Worth::Yes,
+        BaselineChoice::Auto => {}
+    }
+    let (own, all) = (expected_seconds(setup), run_seconds(setup) * runs as f64);
+    if own <= SECONDS_FREE || own <= SHARE_MOST * all {
+        return Worth::Yes;
+    }
+    let beside = if runs == 1 { "a run".to_owned() } else { format!("{runs} runs") };
+    Worth::TooLong(format!(
+        "no n-gram baseline: it would take about {own:.0} s beside {beside} of about {all:.0} s; \
+         evaluate.baseline = \"n-gram\" makes it all the same"
+    ))
+}
+
+/// Of everything that a baseline depends on: the same key, the same record. `seed` chooses the
+/// windows where evaluations see a sample.
+pub fn key(setup: &Setup, seed: u64) -> String {
+    let windows = match setup.recipe.evaluate.windows {
+        None => "all".to_owned(),
+        Some(count) => format!("{count} by {seed}"),
+    };
+    let (data, context) = (&setup.data.facts.cache_key, setup.recipe.model.context);
+    let version = env!("CARGO_PKG_VERSION");
+    let text = format!("{version}; {SMOOTHING}; {data}; context {context}; windows {windows}");
+    sha256_bytes(text.as_bytes())
 }
 
 /// Orders tried for a vocabulary.
@@ -145,15 +159,55 @@ fn run_seconds(setup: &Setup) -> f64 {
 }
 
 /// Counts of the training split with the order that did best on its end.
-struct Chosen {
-    counts: NgramCounts,
-    order: usize,
+pub struct Chosen {
+    pub counts: NgramCounts,
+    pub order: usize,
     choice: Vec<OrderRecord>,
     /// What was left out, in a sentence.
     limit: Option<String>,
 }
 
 impl Chosen {
+    /// Of a run's own data; `None` where it was asked to stop.
+    pub fn of(setup: &Setup, control: &Control) -> Option<Chosen> {
+        let (train, eos) = (&setup.data.train, setup.data.tokenizer.eos());
+        Chosen::new(train, eos, setup.recipe.model.context, control)
+    }
+
+    /// What the run with this seed records; `begin` is when counting began.
+    pub fn record(
+        &self,
+        model: &NgramModel<'_>,
+        setup: &Setup,
+        seed: u64,
+        begin: Instant,
+    ) -> Result<BaselineRecord, TrainError> {
+        let valid = score(model, self.order, &held_out_windows(setup, seed)?);
+        let whole = match setup.recipe.evaluate.windows {
+            None => None,
+            Some(_) => {
+                let context = setup.recipe.model.context;
+                let windows = EvaluationWindows::whole(&setup.data.validation, context)?;
+                Some(score(model, self.order, &windows))
+            }
+        };
+        Ok(BaselineRecord {
+            smoothing: SMOOTHING.into(),
+            order: self.order as u64,
+            loss_valid: valid.loss,
+            loss_valid_se: valid.se,
+            perplexity: valid.loss.exp(),
+            bits_per_byte: bits_per_byte(valid.loss, setup.bytes_per_token()),
+            loss_whole: whole.map(|score| score.loss),
+            loss_whole_se: whole.map(|score| score.se),
+            tokens: self.counts.tokens(),
+            ngrams: self.counts.ngrams(self.order),
+            seconds: begin.elapsed().as_secs_f64(),
+            limit: self.limit.clone(),
+            choice: self.choice.clone(),
+        })
+    }
+
     /// `None` where the run was asked to stop.
     fn new(
         train: &TokenStore,
@@ -239,7 +293,7 @@ fn limit(counts: &NgramCounts, wanted: usize, tokens: u64) -> Option<String> {
 }
 
 /// The mean loss over windows.
-fn score(model: &NgramModel<'_>, order: usize, windows: &EvaluationWindows) -> Score {
+pub fn score(model: &NgramModel<'_>, order: usize, windows: &EvaluationWindows) -> Score {
     let mut tally = Tally::default();
     for batch in windows.batches(ROWS) {
         let rows = batch.ids.chunks(batch.seq_len).zip(batch.targets.chunks(batch.seq_len));

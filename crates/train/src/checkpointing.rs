@@ -29,6 +29,9 @@ const AUXILIARY: &str = "weights.auxiliary";
 /// The average of the weights that teaches.
 const TEACHER: &str = "weights.teacher";
 
+/// The weights that training started from.
+const START: &str = "weights.start";
+
 /// Whether a checkpoint holds the best held-out loss so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
@@ -172,6 +175,10 @@ fn state_entries<'a>(model: &Model, state: &'a State) -> Vec<Entry<'a>> {
     if let Some(teacher) = &state.teacher {
         entries.push(vector(TEACHER.into(), teacher.weights()));
     }
+    // What `model.from` names may be gone or another one when the run goes on.
+    if !state.start.is_empty() {
+        entries.push(vector(START.into(), &state.start));
+    }
     let optimizer = state.optimizer.state().into_iter();
     entries.extend(optimizer.map(|(name, data)| vector(format!("optimizer.{name}"), data)));
     entries
@@ -220,6 +227,9 @@ pub fn restore(
         }
         (None, None) => {}
         _ => return Err(broken(&path, "it has another teacher than the recipe")),
+    }
+    if !state.start.is_empty() {
+        file.read_into(START, &mut state.start)?;
     }
     let mut failure = None;
     let restored = state.optimizer.restore(&mut |name| {

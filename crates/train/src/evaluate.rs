@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use heldout_data::{
-    Batch, DataError, Document, EvaluationWindows, IGNORE, Progress, documents, prepare,
+    Batch, DataError, Document, EvaluationWindows, IGNORE, Prepared, Progress, documents, prepare,
 };
 use heldout_kernels::{Device, PassKind};
 use heldout_record::RunDir;
@@ -15,7 +15,7 @@ use crate::error::TrainError;
 use crate::evaluation::{Tally, bits_per_byte};
 use crate::job::{boundary, prepare_spec, resolved_data};
 use crate::recipe::Recipe;
-use crate::session::Session;
+use crate::session::{Session, read_config};
 use crate::validation::rows_at_once;
 
 /// What a model reaches on a text.
@@ -75,37 +75,94 @@ pub fn evaluate_run(
     device: Arc<Device>,
     preparing: &mut dyn FnMut(Progress),
 ) -> Result<Evaluation, TrainError> {
-    let draft = Recipe::read(&run.recipe())?.draft()?;
-    let (recipe, seed) = resolved_data(&draft)?;
-    let data = prepare(&prepare_spec(&recipe, seed)?, cache, preparing)?;
-    let reference = match split {
+    evaluate_split(run, split, cache, device, preparing, &|data| match split {
         // It would only be seen to know by heart what it has counted.
         Split::Train => Ok(None),
-        Split::Validation | Split::Test => Reference::of_data(run, &data),
-    };
-    let (store, bytes_per_token) = match split {
-        Split::Train => (data.train, data.facts.bytes_per_token_train),
-        Split::Validation => (data.validation, data.facts.bytes_per_token_validation),
-        Split::Test => match data.test {
-            Some(test) => (test, data.facts.bytes_per_token_test),
-            None => {
-                let problem = "the run's recipe sets no test split aside".into();
-                return Err(TrainError::Folder { path: run.root.clone(), problem });
-            }
-        },
-    };
+        Split::Validation | Split::Test => Reference::of_data(run, data),
+    })
+}
+
+/// As [`evaluate_run`], without the n-gram model, which takes longer to count than a small network
+/// takes to be scored.
+pub fn evaluate_run_alone(
+    run: &RunDir,
+    split: Split,
+    cache: &Path,
+    device: Arc<Device>,
+) -> Result<Evaluation, TrainError> {
+    evaluate_split(run, split, cache, device, &mut |_| {}, &|_| Ok(None))
+}
+
+/// Scores a run's result on a split beside what `reference` makes of the run's data.
+fn evaluate_split(
+    run: &RunDir,
+    split: Split,
+    cache: &Path,
+    device: Arc<Device>,
+    preparing: &mut dyn FnMut(Progress),
+    reference: &dyn Fn(&Prepared) -> Result<Option<Reference>, String>,
+) -> Result<Evaluation, TrainError> {
+    let (text, data) = SplitText::prepare(run, split, cache, preparing)?;
+    let reference = reference(&data);
     let mut session = Session::open(&run.root, device)?;
-    let context = match draft.model.context {
-        Some(context) => context.value as usize,
-        None => session.model.config.context,
-    };
-    let windows = EvaluationWindows::whole(&store, context)?;
-    let mut scorer = Scorer::new(&reference);
-    for batch in windows.batches(rows(&session, context)) {
-        scorer.add(&mut session, &batch);
+    Ok(text.score(&mut session, &reference, &mut |_, _| {}))
+}
+
+/// What is shown a batch and the loss of each of its positions.
+pub(crate) type See<'a> = dyn FnMut(&Batch, &[f32]) + 'a;
+
+/// One of a run's own splits, whole, in windows of the run's context.
+pub(crate) struct SplitText {
+    windows: EvaluationWindows,
+    context: usize,
+    bytes_per_token: f64,
+    words: String,
+}
+
+impl SplitText {
+    /// The split, and the data that it is part of.
+    pub fn prepare(
+        run: &RunDir,
+        split: Split,
+        cache: &Path,
+        preparing: &mut dyn FnMut(Progress),
+    ) -> Result<(SplitText, Prepared), TrainError> {
+        let draft = Recipe::read(&run.recipe())?.draft()?;
+        let (recipe, seed) = resolved_data(&draft)?;
+        let data = prepare(&prepare_spec(&recipe, seed)?, cache, preparing)?;
+        let (store, bytes_per_token) = match split {
+            Split::Train => (&data.train, data.facts.bytes_per_token_train),
+            Split::Validation => (&data.validation, data.facts.bytes_per_token_validation),
+            Split::Test => match &data.test {
+                Some(test) => (test, data.facts.bytes_per_token_test),
+                None => {
+                    let problem = "the run's recipe sets no test split aside".into();
+                    return Err(TrainError::Folder { path: run.root.clone(), problem });
+                }
+            },
+        };
+        let context = match draft.model.context {
+            Some(context) => context.value as usize,
+            None => read_config(&run.root)?.context,
+        };
+        let windows = EvaluationWindows::whole(store, context)?;
+        let words = format!("the {} split of {}", split.word(), run.root.display());
+        Ok((SplitText { windows, context, bytes_per_token, words }, data))
     }
-    let words = format!("the {} split of {}", split.word(), run.root.display());
-    Ok(scorer.evaluation(words, bytes_per_token))
+
+    /// Scores a model that has the run's tokenizer.
+    pub fn score(
+        &self,
+        session: &mut Session,
+        reference: &Result<Option<Reference>, String>,
+        see: &mut See,
+    ) -> Evaluation {
+        let mut scorer = Scorer::new(reference);
+        for batch in self.windows.batches(rows(session, self.context)) {
+            scorer.add(session, &batch, see);
+        }
+        scorer.evaluation(self.words.clone(), self.bytes_per_token)
+    }
 }
 
 /// Scores a model on text files, folders or patterns, read as a stream.
@@ -118,6 +175,16 @@ pub fn evaluate_files(
     evaluate_files_beside(session, files, field, boundary_name, &Ok(None))
 }
 
+/// Text files, folders or patterns, as they are named on the command line.
+#[derive(Clone, Copy, Debug)]
+pub struct TextFiles<'a> {
+    pub files: &'a [String],
+    /// The text's field in JSON and CSV records.
+    pub field: Option<&'a str>,
+    /// What ends a document, by its name in a recipe.
+    pub boundary: &'a str,
+}
+
 /// As [`evaluate_files`], beside the n-gram model of the same run where there is one; its error
 /// says why there is none.
 pub fn evaluate_files_beside(
@@ -127,20 +194,31 @@ pub fn evaluate_files_beside(
     boundary_name: &str,
     reference: &Result<Option<Reference>, String>,
 ) -> Result<Evaluation, TrainError> {
+    let text = TextFiles { files, field, boundary: boundary_name };
+    score_files(session, text, reference, &mut |_, _| {})
+}
+
+/// As [`evaluate_files_beside`]; `see` is shown every batch.
+pub(crate) fn score_files(
+    session: &mut Session,
+    text: TextFiles,
+    reference: &Result<Option<Reference>, String>,
+    see: &mut See,
+) -> Result<Evaluation, TrainError> {
     let context = session.model.config.context;
     let rows = rows(session, context);
     let mut stream = Stream { ids: Vec::new(), context, bytes: 0, tokens: 0, documents: 0 };
     let mut scorer = Scorer::new(reference);
-    documents(files, field, boundary(boundary_name), &mut |document| {
+    documents(text.files, text.field, boundary(text.boundary), &mut |document| {
         stream.take(session, &document)?;
         while let Some(batch) = stream.full_batch(rows) {
-            scorer.add(session, &batch);
+            scorer.add(session, &batch, see);
         }
         Ok(())
     })?;
     stream.end_document(session);
     while let Some(batch) = stream.full_batch(rows).or_else(|| stream.rest()) {
-        scorer.add(session, &batch);
+        scorer.add(session, &batch, see);
     }
     if scorer.losses.score().targets == 0 {
         let needed = 2;
@@ -149,7 +227,7 @@ pub fn evaluate_files_beside(
         return Err(DataError::TooShort { split, tokens, seq_len: 1, needed }.into());
     }
     let bytes_per_token = stream.bytes as f64 / stream.tokens.max(1) as f64;
-    Ok(scorer.evaluation(files.join(", "), bytes_per_token))
+    Ok(scorer.evaluation(text.files.join(", "), bytes_per_token))
 }
 
 /// Most bytes of logits held at once.
@@ -176,13 +254,14 @@ impl<'a> Scorer<'a> {
         Scorer { losses: Tally::default(), hits: Tally::default(), beside, missing }
     }
 
-    fn add(&mut self, session: &mut Session, batch: &Batch) {
+    fn add(&mut self, session: &mut Session, batch: &Batch, see: &mut See) {
         let Session { model, weights, tape, .. } = session;
         let Scorer { losses, beside, .. } = self;
         losses.add_seen(model, tape, weights, batch, |network| {
             if let Some(beside) = beside {
                 beside.add(batch, network);
             }
+            see(batch, network);
         });
         let mut pass = tape.pass(weights, PassKind::Evaluate);
         let logits = model.logits(&mut pass, &batch.ids, batch.batch, batch.seq_len);

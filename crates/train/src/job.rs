@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use heldout_data::ngram::Predictable;
 use heldout_data::tokenizer::TokenizerKind;
 use heldout_data::{
     BatchPlan, BatchSize, Batches, Boundary, DuplicatePolicy, PrepareSpec, Prepared, Progress,
@@ -11,7 +12,10 @@ use heldout_data::{
 use heldout_kernels::Device;
 use heldout_model::{Model, Tied};
 use heldout_optim::OptimizerSpec;
-use heldout_regularize::{Assembled, Bound, Facts, Length, SettingError, Technique, assemble};
+use heldout_record::study::KeyedBaseline;
+use heldout_regularize::{
+    Assembled, Beginning, Bound, Facts, Length, SettingError, Technique, assemble,
+};
 
 use crate::error::TrainError;
 use crate::horizon::{Cadence, Horizon};
@@ -27,6 +31,8 @@ pub struct Job {
     pub data: Prepared,
     /// The techniques and what they ask for, slot by slot.
     pub techniques: Assembled,
+    /// n-gram models that were counted before: the run takes the one that fits, if there is one.
+    pub baselines: Vec<KeyedBaseline>,
 }
 
 /// Checks a recipe, prepares its data (or finds it in `cache`) and fills everything in.
@@ -50,7 +56,7 @@ pub fn prepare_job(
     let known = Known { data: data_recipe, origins, tokens, machine, from };
     let mut recipe = recipe::resolve(&draft, known)?;
     let techniques = compose(&draft, &mut recipe, &data)?;
-    Ok(Job { recipe, data, techniques })
+    Ok(Job { recipe, data, techniques, baselines: Vec::new() })
 }
 
 /// The `[data]` table of a resolved recipe and the seed of its split.
@@ -204,10 +210,14 @@ fn compose(
     if !imported {
         recipe.model.config.tied = techniques.plan.tied();
     }
-    let heads = techniques.plan.heads_ahead();
-    let model = Model::with_heads_ahead(recipe.model.config.clone(), heads)?;
-    let length = length(recipe, data.facts.tokens_train);
-    let facts = Facts { config: &model.config, layout: model.layout(), tied_by_model, length };
+    let model = Model::for_training(recipe.model.config.clone(), &techniques.plan.extra())?;
+    let facts = Facts {
+        config: &model.config,
+        layout: model.layout(),
+        tied_by_model,
+        length: length(recipe, data.facts.tokens_train),
+        beginning: if imported { Beginning::Trained } else { Beginning::Random },
+    };
     techniques.check(&facts).map_err(placed)?;
     for teacher in techniques.plan.teachers() {
         let checked = teachers::check(teacher, &data.tokenizer, recipe.model.context);
@@ -247,6 +257,7 @@ pub struct Setup {
     pub teachers: Vec<Teacher>,
     pub optimizer: OptimizerSpec,
     pub batches: Arc<Batches>,
+    pub baselines: Vec<KeyedBaseline>,
     pub horizon: Horizon,
     pub evaluate_every: Cadence,
     pub checkpoint_every: Cadence,
@@ -255,15 +266,16 @@ pub struct Setup {
 impl Setup {
     pub fn new(job: Job) -> Result<Setup, TrainError> {
         memory::check(&job)?;
-        let Job { recipe, data, techniques: Assembled { plan, techniques } } = job;
+        let Job { recipe, data, techniques: Assembled { plan, techniques }, baselines } = job;
         let threads = recipe.run.threads.unwrap_or_else(heldout_kernels::default_threads);
         let isa = recipe.run.isa.unwrap_or_else(Device::detect_isa);
         let device = Arc::new(Device::cpu_with_isa(threads, recipe.run.products(), isa)?);
-        let model = Model::with_heads_ahead(recipe.model.config.clone(), plan.heads_ahead())?;
+        let model = Model::for_training(recipe.model.config.clone(), &plan.extra())?;
         let teachers = plan.teachers().iter().map(|name| Teacher::open(name));
         let teachers = teachers.collect::<Result<_, _>>()?;
         let optimizer = optimizer_spec(&recipe)?;
-        let batches = Arc::new(Batches::new(
+        let eos = data.tokenizer.eos();
+        let batches = Batches::new(
             &data.train,
             BatchPlan {
                 seq_len: recipe.model.context,
@@ -271,8 +283,13 @@ impl Setup {
                 seed: recipe.run.seed,
                 shuffle: if plan.order.is_some() { Shuffle::Yes } else { Shuffle::No },
             },
-            data.tokenizer.eos(),
-        )?);
+            eos,
+        )?;
+        // A second or so for a few million tokens; before the weights, which take memory, too.
+        let batches = Arc::new(match plan.predictable_share() {
+            Some(share) => batches.marking(Predictable::find(&data.train, eos, share)),
+            None => batches,
+        });
         let steps_per_epoch = batches.steps_per_epoch();
         let step_tokens = batches.rows() as u64 * recipe.model.context as u64;
         let horizon = Horizon::new(recipe.schedule.horizon, steps_per_epoch, step_tokens);
@@ -291,6 +308,7 @@ impl Setup {
             teachers,
             optimizer,
             batches,
+            baselines,
             horizon,
         })
     }

@@ -8,6 +8,7 @@ mod advise;
 mod baseline;
 mod checkpointing;
 mod control;
+mod ensemble;
 mod error;
 mod evaluate;
 mod evaluation;
@@ -36,8 +37,11 @@ mod validation;
 pub use advise::{Advice, Choice, Figures, Regime, advise};
 pub use baseline::{BaselineEvaluation, Reference};
 pub use control::{Control, Observer};
+pub use ensemble::{Ensemble, EnsembleText, Member, MemberScore, evaluate_ensemble};
 pub use error::{ExitKind, TrainError};
-pub use evaluate::{Evaluation, Split, evaluate_files, evaluate_files_beside, evaluate_run};
+pub use evaluate::{
+    Evaluation, Split, TextFiles, evaluate_files, evaluate_files_beside, evaluate_run,
+};
 pub use evaluation::{Score, bits_per_byte};
 pub use examine::canaries::CanarySpec;
 pub use examine::{ExamineSpec, Which, examine_run};

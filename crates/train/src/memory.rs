@@ -30,10 +30,15 @@ impl Need {
         let plan = &job.techniques.plan;
         let config = &recipe.model.config;
         let heads = plan.heads_ahead();
-        let parameters = Model::with_heads_ahead(config.clone(), heads)
+        let parameters = Model::for_training(config.clone(), &plan.extra())
             .map_or(config.parameter_count(), |model| model.layout().len)
             as u64;
-        let further = [plan.probe.climb.is_some(), plan.own_teacher().is_some()];
+        let further = [
+            plan.probe.climb.is_some(),
+            plan.own_teacher().is_some(),
+            plan.keeps_start(),
+            plan.disturbs(),
+        ];
         let further = further.into_iter().filter(|needed| *needed).count();
         let averages: usize = plan.averages.iter().map(|average| average.value.vectors()).sum();
         let further = averages + further;

@@ -16,6 +16,8 @@ use crate::teachers::{Lectern, Lecturer};
 pub struct Passes {
     /// The weights uphill, where the gradient is taken; the weights themselves are never touched.
     climbed: Vec<f32>,
+    /// The weights as a pass reads them, where the plan disturbs them.
+    read: Vec<f32>,
     /// Where teachers are listened to.
     lectern: Option<Lectern>,
 }
@@ -25,9 +27,11 @@ impl Passes {
     pub fn new(setup: &Setup) -> Passes {
         let plan = setup.plan.plan();
         let climbed = if plan.probe.climb.is_some() { setup.model.layout().len } else { 0 };
+        let read = if plan.disturbs() { setup.model.layout().len } else { 0 };
         let taught = plan.loss.teaching.is_some();
         Passes {
             climbed: vec![0.0; climbed],
+            read: vec![0.0; read],
             lectern: taught.then(|| Lectern::new(setup.device.clone())),
         }
     }
@@ -49,6 +53,7 @@ impl Run<'_> {
             let Run { setup, state, passes, gradients, .. } = self;
             let climbed = &mut passes.climbed;
             ascent::climb(&setup.device, &state.parameters, gradients, climbed, radius, metric);
+            setup.plan.merge(&setup.device, &state.start, climbed);
             self.batch_gradient(batch, at, Point::Uphill);
         }
         let penalty = self.timed(Part::PenaltyValue, |Run { setup, state, .. }| {
@@ -61,10 +66,18 @@ impl Run<'_> {
     /// the whole batch's targets and draws its noise by its place in the run, so the sum does not
     /// depend on how the batch is cut.
     fn batch_gradient(&mut self, batch: &Batch, at: At, point: Point) -> BatchLoss {
-        let Run { setup, state, passes: Passes { climbed, lectern }, tape, gradients, .. } = self;
-        let parameters = match point {
+        let Run { setup, state, passes, tape, gradients, .. } = self;
+        let Passes { climbed, read, lectern } = passes;
+        let weights = match point {
             Point::Weights => &state.parameters,
             Point::Uphill => climbed,
+        };
+        let parameters = if setup.plan.disturbs_at(at) {
+            read.copy_from_slice(weights);
+            setup.plan.disturb(&setup.device, &state.start, read, at);
+            read
+        } else {
+            weights
         };
         let plan = setup.plan.plan();
         let targets = batch.target_count();
@@ -74,6 +87,7 @@ impl Run<'_> {
         let copies = if twins.is_some() { 2 } else { 1 };
         let own = state.teacher.as_ref().map(|teacher| (&setup.model, teacher.weights()));
         let models = setup.teachers.iter().map(|t| (&t.model, &t.weights[..]));
+        let marks = setup.batches.marks(batch.first_sequence, batch.batch);
         let teachers: Vec<Lecturer> = own.into_iter().chain(models).collect();
         // As many rows at a time as without twins, so that memory does for both.
         let micro = (setup.recipe.batch.micro / copies).max(1);
@@ -96,7 +110,9 @@ impl Run<'_> {
                 teachers,
             });
             let joint = Joint { twins, teaching };
-            let wanted = Objective { spec, joint, ahead: plan.ahead_at(at) };
+            let start = number * width;
+            let marks = marks.as_ref().map(|marks| &marks[start..start + ids.len()]);
+            let wanted = Objective { spec, joint, ahead: plan.ahead_at(at), marks };
             let before = batch.first_sequence + (number * micro) as u64;
             let key = NoiseKey {
                 seed: setup.recipe.run.seed,
@@ -114,6 +130,7 @@ impl Run<'_> {
             objective += report.objective_sum;
             nll += report.nll_sum;
         }
+        setup.plan.pull_back(&setup.device, weights, gradients, at);
         let count = targets.max(1) as f64;
         BatchLoss { objective: objective / count, nll: nll / count, targets }
     }

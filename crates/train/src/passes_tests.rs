@@ -1,12 +1,14 @@
 //! Steps that take more than one pass or a second model against PyTorch's
 //! (`tests/golden/make_passes.py`), on every instruction set.
 
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
 use heldout_data::Batch;
 use heldout_kernels::{Device, Isa, Precision};
 use heldout_model::Model;
+use heldout_model::extra::adapters;
 use heldout_optim::{KnobValue, OptimizerSpec};
 use heldout_record::RunDir;
 use heldout_regularize::{Bound, Plan, Settings, Value, assemble};
@@ -35,6 +37,10 @@ struct Passes {
     asam: Trace,
     distillation: Trace,
     multi_token: Trace,
+    seed: u64,
+    strength: f64,
+    rates: BTreeMap<String, f64>,
+    r_drop: Trace,
 }
 
 #[derive(Deserialize)]
@@ -59,7 +65,7 @@ fn setup(scratch: &Path, family: &str, isa: Isa, plan: &Plan) -> (Setup, Vec<f32
     let mut setup = Setup::new(small_job(scratch, &[])).expect("a setup");
     let folder = golden_folder(family);
     let config = read_config(&folder).expect("a config");
-    setup.model = Model::with_heads_ahead(config, plan.heads_ahead()).expect("a model");
+    setup.model = Model::for_training(config, &plan.extra()).expect("a model");
     setup.device = Arc::new(Device::cpu_with_isa(2, Precision::F32, isa).expect("a processor"));
     setup.plan = Bound::new(plan, setup.model.layout());
     setup.optimizer = OptimizerSpec::named("sgd").expect("an optimizer");
@@ -69,8 +75,14 @@ fn setup(scratch: &Path, family: &str, isa: Isa, plan: &Plan) -> (Setup, Vec<f32
     (setup, weights)
 }
 
-/// Takes golden steps and compares.
-fn check(what: &str, golden: &Golden, wanted: &Trace, rate: f64, start: (Setup, Vec<f32>)) {
+/// Takes golden steps and compares; the weights that they lead to.
+fn check(
+    what: &str,
+    golden: &Golden,
+    wanted: &Trace,
+    rate: f64,
+    start: (Setup, Vec<f32>),
+) -> Vec<f32> {
     let scratch = tempfile::tempdir().expect("a temporary folder");
     let (mut setup, weights) = start;
     // In pieces of three and one, as good as whole.
@@ -95,12 +107,14 @@ fn check(what: &str, golden: &Golden, wanted: &Trace, rate: f64, start: (Setup, 
         let loss = run.forward_backward(&batch, at);
         let clipped = run.transform_gradients(at);
         run.update(at, rate, &clipped);
+        run.project(at, rate);
         run.count(&loss);
         let (nll, norm) =
             (loss.nll - wanted.losses[step], clipped.norm_before - wanted.norms[step]);
         println!("{what}, step {step}: loss off by {nll:.1e}, norm by {norm:.1e}");
         assert!(nll.abs() < 2e-5 && norm.abs() < 1e-4 * wanted.norms[step].max(1.0), "{what}");
     }
+    std::mem::take(&mut run.state.parameters)
 }
 
 fn each(test: impl Fn(&str, Isa, &Golden, &Passes, &Path)) {
@@ -172,5 +186,94 @@ fn heads_ahead_follow_pytorch() {
         }
         let what = format!("{family} {}", isa.name());
         check(&what, golden, &passes.multi_token, passes.rate, (setup, weights));
+    });
+}
+
+/// `fine_tuning.json` of a golden folder.
+#[derive(Deserialize)]
+struct FineTuning {
+    rate: f64,
+    rank: f64,
+    alpha: f64,
+    p: f64,
+    /// A `[rank, in]` of every adapter, by the weight's name.
+    down: HashMap<String, Vec<f32>>,
+    lora: Tuned,
+    mixout: Tuned,
+}
+
+#[derive(Deserialize)]
+struct Tuned {
+    #[serde(flatten)]
+    trace: Trace,
+    tensor: Tensor,
+}
+
+/// The first values of a weight after the steps.
+#[derive(Deserialize)]
+struct Tensor {
+    name: String,
+    values: Vec<f32>,
+}
+
+fn fine_tuning(family: &str) -> FineTuning {
+    let text = std::fs::read(golden_folder(family).join("fine_tuning.json")).expect("golden");
+    serde_json::from_slice(&text).expect("golden files are JSON")
+}
+
+fn assert_tensor(what: &str, setup: &Model, weights: &[f32], wanted: &Tensor) {
+    let parameter = setup.layout().get(&wanted.name).expect("a weight of the model");
+    for (found, wanted) in weights[parameter.range()].iter().zip(&wanted.values) {
+        assert!((found - wanted).abs() < 1e-5, "{what}: {found} {wanted}");
+    }
+}
+
+#[test]
+fn adapters_follow_pytorch() {
+    each(|family, isa, golden, _, scratch| {
+        let wanted = fine_tuning(family);
+        let knobs = [("rank", Value::Number(wanted.rank)), ("alpha", Value::Number(wanted.alpha))];
+        let plan = plan("lora", &knobs);
+        let (setup, mut weights) = setup(scratch, family, isa, &plan);
+        let found = adapters(setup.model.layout());
+        assert_eq!(found.len(), wanted.down.len());
+        for adapter in found {
+            let down = &wanted.down[&adapter.weight.name];
+            weights[adapter.down.range()].copy_from_slice(down);
+        }
+        let model = Model::for_training(setup.model.config.clone(), &plan.extra());
+        let (what, model) = (format!("{family} lora {}", isa.name()), model.expect("a model"));
+        let trace = &wanted.lora.trace;
+        let last = check(&what, golden, trace, wanted.rate, (setup, weights));
+        assert_tensor(&what, &model, &last, &wanted.lora.tensor);
+    });
+}
+
+#[test]
+fn mixout_follows_pytorch() {
+    each(|family, isa, golden, _, scratch| {
+        let wanted = fine_tuning(family);
+        let plan = plan("mixout", &[("rate", Value::Number(wanted.p))]);
+        let (setup, weights) = setup(scratch, family, isa, &plan);
+        let model = Model::new(setup.model.config.clone()).expect("a model");
+        let what = format!("{family} mixout {}", isa.name());
+        let trace = &wanted.mixout.trace;
+        let last = check(&what, golden, trace, wanted.rate, (setup, weights));
+        assert_tensor(&what, &model, &last, &wanted.mixout.tensor);
+    });
+}
+
+#[test]
+fn two_passes_under_the_same_masks_follow_pytorch() {
+    each(|family, isa, golden, passes, scratch| {
+        let rate = |site: &str| Value::Number(passes.rates.get(site).copied().unwrap_or(0.0));
+        let sites = ["embedding", "attention", "attention-output", "feed-forward-output"];
+        let dropout = Settings::table(sites.map(|site| (site, rate(site))));
+        let twins = Settings::table([("strength", Value::Number(passes.strength))]);
+        let plan = assemble([("dropout", &dropout), ("r-drop", &twins)]).expect("settings").plan;
+        let (mut setup, weights) = setup(scratch, family, isa, &plan);
+        setup.recipe.run.seed = passes.seed;
+        let what = format!("{family} r-drop {}", isa.name());
+        check(&what, golden, &passes.r_drop, passes.rate, (setup, weights));
     });
 }

@@ -5,7 +5,7 @@ use heldout_model::Tokens;
 use heldout_optim::clip::Clipped;
 use heldout_record::{Event, Receipt};
 use heldout_regularize::At;
-use heldout_regularize::live::OrderMeasure;
+use heldout_regularize::live::{OrderMeasure, PredictableMeasure};
 use heldout_regularize::{Live, Probe, measure};
 
 use crate::error::TrainError;
@@ -46,6 +46,7 @@ impl Run<'_> {
             batch: batch.batch,
             seq_len: batch.seq_len,
         };
+        let marks = setup.batches.marks(batch.first_sequence, batch.batch);
         let mut live = measure(&mut Probe {
             plan: setup.plan.plan(),
             model: &setup.model,
@@ -53,12 +54,19 @@ impl Run<'_> {
             parameters: &self.state.parameters,
             gradients: &mut self.gradients,
             batch: tokens,
+            marks: marks.as_deref(),
             seed: setup.recipe.run.seed,
             horizon: self.state.progress.forecast.steps,
             rate: setup.recipe.schedule.rate.peak,
             optimizer: &setup.optimizer,
         });
         live.order = Some(order(setup)?);
+        live.predictable = setup.batches.marked().map(|found| PredictableMeasure {
+            share: found.share,
+            order: found.order as u64,
+            loss_marked: found.loss_marked,
+            loss_others: found.loss_others,
+        });
         let model = (&setup.model, &self.state.parameters[..]);
         live.teachers = teachers::measure(&setup.teachers, model, tokens, &setup.device);
         self.receipts.live = Some(live);
@@ -72,6 +80,9 @@ impl Run<'_> {
         let (state, setup) = (&self.state, &self.setup);
         live.first_clip = self.receipts.first_clip;
         live.sparsity = setup.plan.sparsity(&setup.device, &state.parameters);
+        if setup.plan.plan().keeps_start() {
+            live.distance_from_start = Some(distance(&state.start, &state.parameters));
+        }
         let progress = &state.progress;
         let at = At { step: progress.step, horizon: progress.forecast.steps };
         live.rows_at_limit = setup.plan.rows_at_limit(&setup.device, &state.parameters, at);
@@ -125,4 +136,12 @@ fn order(setup: &Setup) -> Result<OrderMeasure, TrainError> {
         trained.ids != stored.batch_at(*window as u64).ids
     });
     Ok(OrderMeasure { windows: windows as u64, moved: moved.count() as u64 })
+}
+
+/// ‖w − w₀‖/‖w₀‖ of weights w that start as w₀; what lies behind is not looked at.
+fn distance(start: &[f32], weights: &[f32]) -> f64 {
+    let pairs = || start.iter().zip(weights);
+    let moved: f64 = pairs().map(|(w0, w)| f64::from(w - w0).powi(2)).sum();
+    let size: f64 = pairs().map(|(w0, _)| f64::from(*w0).powi(2)).sum();
+    if size > 0.0 { (moved / size).sqrt() } else { 0.0 }
 }

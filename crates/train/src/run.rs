@@ -236,8 +236,11 @@ impl<'a> Run<'a> {
         );
     }
 
+    /// What follows an update: projections, and weights that follow from those that are trained.
     pub fn project(&mut self, at: At, rate: f64) {
-        self.setup.plan.project(&self.setup.device, &mut self.state.parameters, at, rate);
+        let Run { setup, state: State { parameters, start, .. }, .. } = self;
+        setup.plan.project(&setup.device, parameters, at, rate);
+        setup.plan.merge(&setup.device, start, parameters);
     }
 
     pub fn average(&mut self, at: At) {

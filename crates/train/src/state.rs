@@ -21,6 +21,9 @@ pub struct State {
     pub averages: Vec<Averaged>,
     /// The average of the weights that teaches, where one does.
     pub teacher: Option<Averaged>,
+    /// The exported weights that training started from, where the plan looks back at them; else
+    /// empty.
+    pub start: Vec<f32>,
     pub progress: Progress,
 }
 
@@ -148,6 +151,8 @@ impl State {
             ended: None,
         };
         let optimizer = heldout_optim::build(&setup.optimizer, &setup.plan.segments);
-        State { parameters, optimizer, averages, teacher, progress }
+        let kept = if plan.keeps_start() { setup.model.exported_len() } else { 0 };
+        let start = parameters[..kept].to_vec();
+        State { parameters, optimizer, averages, teacher, start, progress }
     }
 }

@@ -10,12 +10,14 @@
 //! folder before the ledger learns of it, and the ledger alone says what is still to be done.
 
 mod arms;
+mod baseline;
 mod conduct;
 mod plan;
 mod reference;
 mod trial;
 
 pub use arms::{Added, Designed, Planted, Question, Rates, design};
+pub use baseline::{Ngram, count_baseline};
 pub use conduct::{Analyst, Conducted, Ending, Limits, Stopping, WorkerEnd, Workers, conduct};
 pub use plan::TrialSpec;
 pub use trial::{Keep, Surroundings, TrialEnd, arm_recipe, run_trial};

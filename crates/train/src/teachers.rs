@@ -45,17 +45,8 @@ pub fn check(name: &str, tokenizer: &Tokenizer, context: usize) -> Result<ModelC
         let (technique, knob) = ("distillation".to_owned(), "teacher".to_owned());
         TrainError::from(SettingError::Unusable { technique, knob, reason, remedy })
     };
-    let (found, expected) = (own.vocabulary_size(), tokenizer.vocabulary_size());
-    let token = |tokenizer: &Tokenizer, id: u32| tokenizer.decode(&[id]);
-    let other = (0..expected as u32).find(|id| token(&own, *id) != token(tokenizer, *id));
-    if found != expected || other.is_some() {
-        let difference = match other {
-            Some(id) if found == expected => {
-                let (theirs, ours) = (token(&own, id), token(tokenizer, id));
-                format!("its token {id} is {theirs:?}, the run's {ours:?}")
-            }
-            _ => format!("it has {found} tokens, the run's {expected}"),
-        };
+    let expected = tokenizer.vocabulary_size();
+    if let Some(difference) = difference(&own, tokenizer, "the run's") {
         let reason = format!("{name} has another tokenizer: {difference}");
         let remedy = format!("set data.tokenizer = {name:?} to take the teacher's");
         return Err(unusable(reason, remedy));
@@ -70,6 +61,18 @@ pub fn check(name: &str, tokenizer: &Tokenizer, context: usize) -> Result<ModelC
         return Err(unusable(reason, remedy));
     }
     Ok(config)
+}
+
+/// In which way a tokenizer is not `expected`, which is called `whose`; `None` where they agree.
+pub fn difference(own: &Tokenizer, expected: &Tokenizer, whose: &str) -> Option<String> {
+    let (found, wanted) = (own.vocabulary_size(), expected.vocabulary_size());
+    if found != wanted {
+        return Some(format!("it has {found} tokens, {whose} {wanted}"));
+    }
+    let token = |tokenizer: &Tokenizer, id: u32| tokenizer.decode(&[id]);
+    let id = (0..wanted as u32).find(|id| token(own, *id) != token(expected, *id))?;
+    let (theirs, ours) = (token(own, id), token(expected, id));
+    Some(format!("its token {id} is {theirs:?}, {whose} {ours:?}"))
 }
 
 impl Teacher {

@@ -37,15 +37,21 @@ impl Validation {
     pub fn new(setup: &Setup) -> Result<Validation, TrainError> {
         let recipe = &setup.recipe;
         let (context, seed) = (recipe.model.context, recipe.run.seed);
-        let held_out = match recipe.evaluate.windows {
-            Some(count) => EvaluationWindows::sample(&setup.data.validation, context, count, seed)?,
-            None => EvaluationWindows::whole(&setup.data.validation, context)?,
-        };
+        let held_out = held_out_windows(setup, seed)?;
         let count = recipe.evaluate.train_windows;
         let train = EvaluationWindows::sample(&setup.data.train, context, count, seed)?;
         let rows = evaluation_rows(setup);
         Ok(Validation { train, held_out, rows })
     }
+}
+
+/// The windows of the held-out split that runs with this seed evaluate.
+pub fn held_out_windows(setup: &Setup, seed: u64) -> Result<EvaluationWindows, TrainError> {
+    let (split, context) = (&setup.data.validation, setup.recipe.model.context);
+    Ok(match setup.recipe.evaluate.windows {
+        Some(count) => EvaluationWindows::sample(split, context, count, seed)?,
+        None => EvaluationWindows::whole(split, context)?,
+    })
 }
 
 /// Buffers of evaluations beside those of training may take this much.

@@ -61,6 +61,34 @@ fn stopping_leaves_no_trace_with_any_instruction_set() {
     }
 }
 
+/// The marks of predictable tokens are found again after a stop, and cut with the batch.
+#[test]
+fn guided_token_dropout_leaves_no_trace() {
+    for (method, more) in [("zero", "run.memory=recompute"), ("replace", "regularize.r-drop=1")] {
+        let guided = format!(
+            "regularize.token-dropout={{ rate = {{ peak = 0.3, shape = \"linear\", end = 0.1 }}, \
+             method = \"{method}\", guide = \"predictable\" }}"
+        );
+        let settings = [&guided, more, "batch.micro=3"];
+        let whole = run("guided", &settings);
+        let receipt = whole.events.iter().find_map(|e| match e {
+            Event::Receipt(r) if r.technique == "token-dropout" => Some(r.clone()),
+            _ => None,
+        });
+        let receipt = receipt.expect("a receipt");
+        assert_eq!(receipt.measured["tokens.dropped_others"], 0.0);
+        assert!((receipt.measured["tokens.predictable"] - 0.5).abs() < 1e-3, "{receipt:?}");
+        let (easy, hard) = ("tokens.loss_predictable", "tokens.loss_others");
+        assert!(receipt.measured[easy] + 0.5 < receipt.measured[hard], "{receipt:?}");
+        let path = run_until("guided", &[&guided, more, "batch.micro=3"], 11);
+        go_on(&path).expect("it goes on");
+        assert_same_run(&whole.path, &path, &format!("guided, {method}"));
+        let uniform = guided.replace(", guide = \"predictable\"", "");
+        let uniform = run("uniform", &[&uniform, more, "batch.micro=3"]);
+        assert_ne!(losses(&whole.path), losses(&uniform.path), "{method}: guiding does something");
+    }
+}
+
 #[test]
 fn recomputed_activations_leave_no_trace() {
     let whole = run("whole", &[STATEFUL, &["run.memory=keep", "batch.micro=3"]].concat());

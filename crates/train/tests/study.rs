@@ -10,8 +10,8 @@ use heldout_record::study::{
     Arm, Look, Rule, Study, StudyDir, TrialEvent, TrialResult, Tuning, read_trials,
 };
 use heldout_train::study::{
-    Added, Analyst, Keep, Limits, Question, Rates, Stopping, Surroundings, TrialEnd, TrialSpec,
-    WorkerEnd, Workers, conduct, design, run_trial,
+    Added, Analyst, Keep, Limits, Ngram, Question, Rates, Stopping, Surroundings, TrialEnd,
+    TrialSpec, WorkerEnd, Workers, conduct, count_baseline, design, run_trial,
 };
 use heldout_train::{Control, TrainError};
 use support::{cache, recipe, run_path};
@@ -428,4 +428,48 @@ fn an_arm_that_explodes_is_a_result() {
     let TrialEvent::Failed(failed) = *event else { panic!("{event:?}") };
     assert_eq!(failed.reason, heldout_record::StopReason::Diverged);
     assert!(!failed.detail.is_empty());
+}
+
+#[test]
+fn n_grams_are_counted_once_and_every_trial_takes_them() {
+    let settings = ["evaluate.baseline=n-gram"];
+    let designed = design(&question(), &recipe(&settings), &cache(), &mut |_| {}).expect("made");
+    let folder = StudyDir::create(&run_path("study"), &designed.study, &designed.recipe);
+    let (folder, study) = (folder.expect("made"), designed.study);
+    let control = Control::new();
+    let count = |study: &Study, known| {
+        let counted = count_baseline(study, &designed.recipe, known, &cache(), &control);
+        counted.expect("counted")
+    };
+    let Ngram::Counted(baseline) = count(&study, None) else { panic!("it was not counted") };
+    // These evaluations see a sample that the seed chooses: a record for each.
+    assert_eq!(baseline.records.len(), 2);
+    assert!(baseline.figures.loss_test.is_finite());
+    assert!(matches!(count(&study, Some(&baseline)), Ngram::Known));
+    let more = Study { seeds: vec![1, 2, 3], ..study.clone() };
+    let Ngram::Counted(third) = count(&more, Some(&baseline)) else { panic!("one is missing") };
+    assert_eq!(third.records[..2], baseline.records);
+    assert_eq!((third.records.len(), &third.figures), (3, &baseline.figures));
+    // One that was marked shows that the trial took it; where the key is another, it counts.
+    let mut marked = baseline.clone();
+    marked.records[0].record.seconds = 12345.0;
+    folder.write_baseline(&marked).expect("written");
+    let cache = cache();
+    let around = Surroundings { cache: &cache, threads: 1, keep: Keep::Best, control: &control };
+    let recorded = |seed: u64| {
+        let arm = "reference".to_owned();
+        let spec = TrialSpec { arm, seed, rate_factor: 1.0, is_tuning: false };
+        run_trial(&folder, &study, &spec, &around, &mut ()).expect("it runs");
+        let events = heldout_record::read_metrics(&folder.run(&spec.name()).metrics());
+        events.expect("metrics").into_iter().find_map(|event| match event {
+            heldout_record::Event::Baseline(record) => Some(record),
+            _ => None,
+        })
+    };
+    assert_eq!(recorded(1).as_ref(), Some(&marked.records[0].record));
+    marked.records[1].key = "of other data".into();
+    folder.write_baseline(&marked).expect("written");
+    let own = recorded(2).expect("it counted for itself");
+    let seconds = marked.records[1].record.seconds;
+    assert_eq!(heldout_record::BaselineRecord { seconds, ..own }, marked.records[1].record);
 }

@@ -2,6 +2,7 @@
 
 pub mod analyst;
 pub mod board;
+pub mod existing;
 pub mod names;
 pub mod processes;
 pub mod result;

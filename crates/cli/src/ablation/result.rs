@@ -1,9 +1,10 @@
 //! The end of a study: the table of effects, the noise floor, what to know, and the next step.
 
 use heldout_record::study::{
-    ContrastKind, EffectRecord, StudyDir, StudyResult, TrialEvent, Verdict,
+    ContrastKind, EffectRecord, StudyDir, StudyResult, TrialEvent, TrialResult, Verdict,
 };
 use heldout_report::format;
+use heldout_report::study::beside;
 use std::collections::BTreeSet;
 use unicode_width::UnicodeWidthStr;
 
@@ -40,6 +41,19 @@ pub fn print(
                 reference.finished
             ),
         );
+    }
+    let trials: Vec<&TrialResult> = events
+        .iter()
+        .filter_map(|event| match event {
+            TrialEvent::Finished(trial) => Some(trial),
+            _ => None,
+        })
+        .collect();
+    if let Some(ngram) = &result.baseline {
+        let sentences = beside(&result.arms, &trials, ngram).sentences();
+        for (i, sentence) in sentences.into_iter().enumerate() {
+            row(if i == 0 { "baseline" } else { "" }, sentence.trim_end_matches('.').to_owned());
+        }
     }
     if let Some(noise) = &result.noise {
         row(

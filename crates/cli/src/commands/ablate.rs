@@ -4,16 +4,21 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use heldout_record::study::{Design, Standing, Study, StudyDir, StudyStatus, TrialEvent};
+use heldout_record::study::{
+    Design, NgramFigures, Standing, Study, StudyDir, StudyStatus, TrialEvent,
+};
 use heldout_report::study::{analyze, is_all_settled, planned_looks};
+use heldout_report::summary::plus_minus;
 use heldout_train::Control;
 use heldout_train::recipe::Amount;
 use heldout_train::study::{
-    Designed, Keep, Limits, Planted, Question, Rates, Stopping, conduct, design,
+    Designed, Keep, Limits, Ngram, Planted, Question, Rates, Stopping, conduct, count_baseline,
+    design,
 };
 
 use crate::ablation::analyst::Statistics;
 use crate::ablation::board::StudyBoard;
+use crate::ablation::existing::{self, Opened};
 use crate::ablation::processes::Processes;
 use crate::ablation::{names, result};
 use crate::console::{Console, Output};
@@ -36,7 +41,8 @@ Examples:
 
 All arms train from the same weights on the same batches, seed by seed, for the same number of
 steps; each keeps its best weights by validation, and the verdict is about a test split that chose
-nothing. Ctrl-C, kill or a budget end it at any time: the same command goes on.")]
+nothing. Ctrl-C, kill or a budget end it at any time: the same command goes on, and with more
+--seeds it extends the study: only what is missing is run.")]
 pub struct Options {
     #[command(flatten)]
     pub recipe: RecipeOptions,
@@ -46,10 +52,10 @@ pub struct Options {
     /// Techniques to put in, one by one: NAME or NAME=VALUE
     #[arg(long, value_name = "NAMES")]
     pub add: Vec<String>,
-    /// Replicates of each arm; settled effects need fewer
-    #[arg(long, value_name = "N", default_value_t = 5,
-          value_parser = clap::value_parser!(u64).range(2..=30))]
-    pub seeds: u64,
+    /// Replicates of each arm, settled effects need fewer; more than a study has extend it
+    /// [default: 5, or those of the study]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(2..=30))]
+    pub seeds: Option<u64>,
     /// Stop after this time, e.g. "30 min", with the pairs that are whole by then
     #[arg(long, value_name = "TIME")]
     pub budget: Option<String>,
@@ -146,12 +152,12 @@ pub fn run(options: Options, console: &Console) -> Result<i32, Failure> {
     readiness::check(&designed.reference)?;
     check_test(&designed)?;
     let threads = designed.reference.recipe.run.threads;
-    let (folder, mut study) = folder(&root, designed)?;
-    let _lock = folder.lock()?;
+    let Opened { folder, mut study, _lock } = existing::open(&root, designed, options.seeds)?;
     tell_plan(&folder, &study, console);
     interrupts.run_started();
     study.status = StudyStatus::Running;
     folder.write_study(&study)?;
+    let baseline = beat_this(&folder, &study, &control, console)?;
 
     let limits = Limits { workers: options.workers as usize, budget, keep: options.keep.keep() };
     let threads = threads.unwrap_or_else(heldout_kernels::default_threads);
@@ -166,7 +172,8 @@ pub fn run(options: Options, console: &Console) -> Result<i32, Failure> {
     board.finish();
     let ended = ended?;
     let standing = standing(ended.why, &study, &ended.events);
-    let result = analyze(&study, &ended.events, standing);
+    let mut result = analyze(&study, &ended.events, standing);
+    result.baseline = baseline;
     folder.write_result(&result)?;
     study.status = match ended.why {
         Stopping::Done => StudyStatus::Done,
@@ -184,7 +191,11 @@ pub fn run(options: Options, console: &Console) -> Result<i32, Failure> {
     Ok(if is_hopeless { DIVERGED } else { DONE })
 }
 
+/// Replicates of each arm where nobody says how many.
+const SEEDS: u64 = 5;
+
 fn question(options: &Options) -> Question {
+    let seeds = options.seeds.unwrap_or(SEEDS);
     Question {
         design: match options.design {
             DesignArgument::LeaveOneOut => Design::LeaveOneOut,
@@ -193,8 +204,8 @@ fn question(options: &Options) -> Question {
         },
         drop: names::dropped(&options.drop),
         add: names::added(&options.add),
-        seeds: options.seeds,
-        looks: planned_looks(options.seeds),
+        seeds,
+        looks: planned_looks(seeds),
         rope: options.rope,
         rates: if options.retune_rate { Rates::Retuned } else { Rates::Shared },
         planted: options
@@ -232,58 +243,42 @@ fn check_test(designed: &Designed) -> Result<(), Failure> {
     .next("give a larger share, such as --set data.test=0.2, or a file of its own"))
 }
 
-/// The study's folder: made now, or made by the same command before.
-fn folder(root: &Path, designed: Designed) -> Result<(StudyDir, Study), Failure> {
-    let Designed { mut study, recipe, .. } = designed;
-    if !StudyDir::is_study(root) {
-        study.name =
-            root.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
-        study.command_line = std::env::args().collect();
-        let folder = StudyDir::create(root, &study, &recipe)?;
-        return Ok((folder, study));
-    }
-    let (folder, found) = StudyDir::open(root)?;
-    let differences = differences(&found, &study);
-    if differences.is_empty() {
-        return Ok((folder, found));
-    }
-    let mut failure =
-        Failure::bad_input(format!("{} holds a study of another question", root.display()));
-    for difference in differences {
-        failure = failure.why(format!("  {difference}"));
-    }
-    Err(failure.next("choose another folder with --out, or repeat the command that began it"))
-}
-
-/// In what two designs differ, one line each.
-fn differences(found: &Study, asked: &Study) -> Vec<String> {
-    let mut lines = Vec::new();
-    let mut differ = |what: &str, found: String, asked: String| {
-        if found != asked {
-            lines.push(format!("{what}: {found} there, {asked} here"));
+/// The n-gram model that every arm has to beat: counted now, or before.
+fn beat_this(
+    folder: &StudyDir,
+    study: &Study,
+    control: &Control,
+    console: &Console,
+) -> Result<Option<NgramFigures>, Failure> {
+    let known = folder.read_baseline()?;
+    let live = Live::start(console, &[""], None);
+    live.phase("counting n-grams for a baseline ...");
+    let counted = folder.recipe_text().map_err(Failure::from).and_then(|recipe| {
+        Ok(count_baseline(study, &recipe, known.as_ref(), &places::cache(), control)?)
+    });
+    live.finish();
+    let known = match counted? {
+        Ngram::Counted(baseline) => {
+            folder.write_baseline(&baseline)?;
+            Some(*baseline)
         }
+        Ngram::Known => known,
+        Ngram::Skipped(reason) => {
+            console.note(&format!("note       {reason}"));
+            None
+        }
+        Ngram::Absent => None,
     };
-    let arms = |study: &Study| {
-        let arm = |arm: &heldout_record::study::Arm| match arm.settings.as_slice() {
-            [] => arm.name.clone(),
-            settings => format!("{} ({})", arm.name, settings.join(" ")),
-        };
-        study.arms.iter().map(arm).collect::<Vec<_>>().join(", ")
-    };
-    let seeds = |study: &Study| study.seeds.len().to_string();
-    let rates = |study: &Study| if study.tuning.is_some() { "tuned" } else { "shared" }.to_owned();
-    differ("design", found.design.word().into(), asked.design.word().into());
-    differ("arms", arms(found), arms(asked));
-    differ("seeds", seeds(found), seeds(asked));
-    differ("learning rates", rates(found), rates(asked));
-    differ("rope", found.rule.rope.to_string(), asked.rule.rope.to_string());
-    let short = |hash: &str| hash.chars().take(12).collect::<String>();
-    differ("text (by its hash)", short(&found.content_hash), short(&asked.content_hash));
-    differ("recipe (by its hash)", short(&found.recipe_hash), short(&asked.recipe_hash));
-    if lines.is_empty() && (found.seeds != asked.seeds || found.contrasts != asked.contrasts) {
-        lines.push("its seeds or its comparisons".to_owned());
+    let figures = known.map(|baseline| baseline.figures);
+    if let Some(ngram) = &figures {
+        console.note(&format!(
+            "baseline   n-gram (order {}, {}): {} on the test split, the loss to beat",
+            ngram.order,
+            ngram.smoothing,
+            plus_minus(ngram.loss_test, ngram.loss_test_se)
+        ));
     }
-    lines
+    Ok(figures)
 }
 
 /// What is about to happen, in a few lines.

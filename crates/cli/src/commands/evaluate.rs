@@ -1,4 +1,5 @@
-//! `heldout evaluate RUN [DATA]`: losses with their errors, on a run's own splits or other text.
+//! `heldout evaluate RUN [DATA]`: losses with their errors, on a run's own splits or other text, of
+//! one model or of several as an ensemble.
 
 use std::path::PathBuf;
 
@@ -9,7 +10,11 @@ use heldout_report::statistics::normal_interval;
 use heldout_report::summary::{perplexity, plus_minus};
 use heldout_report::{format, wrap};
 use heldout_train::session::Session;
-use heldout_train::{Evaluation, Reference, Split, evaluate_files_beside, evaluate_run};
+use heldout_train::{
+    Ensemble, EnsembleText, Evaluation, Member, MemberScore, Reference, Split, TextFiles,
+    evaluate_ensemble, evaluate_files_beside, evaluate_run,
+};
+use serde::Serialize;
 
 use crate::console::{Console, Output};
 use crate::device_options::DeviceOptions;
@@ -24,7 +29,9 @@ use crate::places;
 #[derive(Args)]
 #[command(after_help = "\
 Without DATA the run's own held-out split is scored, whole: for a run that evaluated all of it
-while training the result equals the recorded best.")]
+while training the result equals the recorded best.
+
+With --with the probabilities of all models are averaged, and each is scored on RUN's windows.")]
 pub struct Options {
     /// The folder of a run, a checkpoint, or a model in Hugging Face layout
     #[arg(value_name = "RUN", value_hint = clap::ValueHint::DirPath)]
@@ -32,6 +39,9 @@ pub struct Options {
     /// Text to score instead of the run's own: files, folders or globs
     #[arg(value_name = "DATA")]
     pub data: Vec<String>,
+    /// Another model whose probabilities are averaged with RUN's; may be given several times
+    #[arg(long, value_name = "RUN", value_hint = clap::ValueHint::DirPath)]
+    pub with: Vec<PathBuf>,
     /// Which of the run's own splits
     #[arg(long, conflicts_with = "data", default_value = "validation")]
     pub split: SplitArgument,
@@ -54,18 +64,32 @@ pub enum SplitArgument {
     Test,
 }
 
-/// Scores, and prints the figures.
-pub fn run(options: Options, console: &Console) -> Result<i32, Failure> {
-    let device = options.device.device(&options.run)?;
-    let evaluation = if options.data.is_empty() {
-        let run = RunDir::open(&options.run).map_err(|error| {
-            Failure::from(error).next("give the folder of a run, or text to score after the model")
-        })?;
-        let split = match options.split {
+impl SplitArgument {
+    fn split(self) -> Split {
+        match self {
             SplitArgument::Train => Split::Train,
             SplitArgument::Validation => Split::Validation,
             SplitArgument::Test => Split::Test,
-        };
+        }
+    }
+}
+
+impl Options {
+    fn open_run(&self) -> Result<RunDir, Failure> {
+        RunDir::open(&self.run).map_err(|error| {
+            Failure::from(error).next("give the folder of a run, or text to score after the model")
+        })
+    }
+}
+
+/// Scores, and prints the figures.
+pub fn run(options: Options, console: &Console) -> Result<i32, Failure> {
+    if !options.with.is_empty() {
+        return ensemble(&options, console);
+    }
+    let device = options.device.device(&options.run)?;
+    let evaluation = if options.data.is_empty() {
+        let (run, split) = (options.open_run()?, options.split.split());
         Interrupts::install(console, Vec::new())?;
         let live = Live::start(console, &[""], None);
         let mut preparing = |progress| live.phase(&facts::progress(&progress));
@@ -86,20 +110,95 @@ pub fn run(options: Options, console: &Console) -> Result<i32, Failure> {
     Ok(DONE)
 }
 
+/// What `--json` says of an ensemble.
+#[derive(Serialize)]
+struct EnsembleJson<'a> {
+    #[serde(flatten)]
+    ensemble: &'a Ensemble,
+    /// 95% interval of `better`.
+    better_interval: [f64; 2],
+}
+
+/// Scores several models as one, and each by itself.
+fn ensemble(options: &Options, console: &Console) -> Result<i32, Failure> {
+    let member = |path: &PathBuf| -> Result<Member, Failure> {
+        Ok(Member { path: path.clone(), device: options.device.device(path)? })
+    };
+    let paths = || std::iter::once(&options.run).chain(&options.with);
+    let members = paths().map(member).collect::<Result<Vec<_>, _>>()?;
+    let (run, cache) = (options.data.is_empty().then(|| options.open_run()), places::cache());
+    let run = run.transpose()?;
+    let text = match &run {
+        Some(run) => EnsembleText::Split { run, split: options.split.split(), cache: &cache },
+        None => EnsembleText::Files(TextFiles {
+            files: &options.data,
+            field: options.field.as_deref(),
+            boundary: &options.boundary,
+        }),
+    };
+    Interrupts::install(console, Vec::new())?;
+    let live = Live::start(console, &[""], None);
+    let mut preparing = |progress| live.phase(&facts::progress(&progress));
+    let count = members.len();
+    let mut beginning = |index: usize| live.phase(&format!("model {} of {count}", index + 1));
+    let ensemble = evaluate_ensemble(&members, &text, &mut preparing, &mut beginning)?;
+    live.finish();
+    let interval = normal_interval(ensemble.better, ensemble.better_se, 0.95);
+    let better_interval = [interval.low, interval.high];
+    match console.output {
+        Output::Json => {
+            console.out_json(&EnsembleJson { ensemble: &ensemble, better_interval })?;
+        }
+        Output::Text => print_ensemble(&ensemble, better_interval, console)?,
+    }
+    Ok(DONE)
+}
+
+fn print_ensemble(e: &Ensemble, interval: [f64; 2], console: &Console) -> Result<(), Failure> {
+    let row = |label: &str, text: String| (label.to_owned(), text);
+    let of_loss = normal_interval(e.loss, e.loss_se, 0.95);
+    let [low, high] = [of_loss.low, of_loss.high].map(format::nats);
+    let mut rows = vec![
+        row("data", size(&e.data, e.tokens, e.windows)),
+        row("ensemble", format!("mean of the probabilities of {} models", e.members.len())),
+        row("loss", format!("{} nats/token, 95%: {low} to {high}", plus_minus(e.loss, e.loss_se))),
+        row("perplexity", perplexity(e.perplexity)),
+        row("bits/byte", format::fixed(e.bits_per_byte, 4)),
+    ];
+    for (index, MemberScore { path, evaluation }) in e.members.iter().enumerate() {
+        let label = if index == 0 { "each alone" } else { "" };
+        rows.push(row(
+            label,
+            format!("{}  {path}", plus_minus(evaluation.loss, evaluation.loss_se)),
+        ));
+    }
+    rows.push(row("their mean", format::nats(e.loss_members)));
+    let ([low, high], best) = (interval.map(format::nats), &e.best);
+    let size = format::nats(e.better.abs());
+    let verdict = match interval {
+        [low, _] if low > 0.0 => format!("the ensemble is {size} nats better than {best}"),
+        [_, high] if high < 0.0 => format!("the ensemble is {size} nats worse than {best}"),
+        _ => format!("no difference from {best} can be told"),
+    };
+    let verdict = format!("{verdict}, the best of them here (95%: {low} to {high} nats better)");
+    rows.push(row("verdict", verdict));
+    print_table(&rows, console)
+}
+
+/// What was scored, and how much of it.
+fn size(data: &str, tokens: u64, windows: usize) -> String {
+    let (tokens, windows) = (format::count(tokens), format::count(windows as u64));
+    wrap::truncate(&format!("{data}: {tokens} tokens in {windows} windows"), 400)
+}
+
 fn print(e: &Evaluation, console: &Console) -> Result<(), Failure> {
     let interval = normal_interval(e.loss, e.loss_se, 0.95);
     let ends = [interval.low, interval.high];
     let row = |label: &str, text: String| (label.to_owned(), text);
     let [low, high] = ends.map(format::nats);
     let [perplexity_low, perplexity_high] = ends.map(|loss| perplexity(loss.exp()));
-    let size = format!(
-        "{}: {} tokens in {} windows",
-        e.data,
-        format::count(e.tokens),
-        format::count(e.windows as u64)
-    );
     let mut rows = vec![
-        row("data", wrap::truncate(&size, 400)),
+        row("data", size(&e.data, e.tokens, e.windows)),
         row("loss", format!("{} nats/token, 95%: {low} to {high}", plus_minus(e.loss, e.loss_se))),
         row(
             "perplexity",

@@ -1,7 +1,7 @@
 //! `heldout explain NAME`: one card, whole.
 
 use clap::Args;
-use heldout_base::card::{Card, Default_, Knob, Schedulable, Search};
+use heldout_base::card::{Card, Default_, Kind, Knob, Schedulable, Search};
 use heldout_base::nearest::nearest;
 use heldout_base::schedule::short_number;
 use heldout_report::wrap::wrap;
@@ -80,7 +80,11 @@ fn print_card(card: &Card, console: &Console) -> Result<(), Failure> {
     }
     if let Some(example) = example(card) {
         console.out("")?;
-        labelled("recipe", &example, console)?;
+        let heading = match card.kind {
+            Kind::Evaluation => "command",
+            _ => "recipe",
+        };
+        labelled(heading, &example, console)?;
     }
     Ok(())
 }
@@ -155,7 +159,6 @@ fn searched(search: Search) -> String {
 
 /// How the entry is written in a recipe.
 fn example(card: &Card) -> Option<String> {
-    use heldout_base::card::Kind;
     let knob = card.knobs.first();
     Some(match card.kind {
         Kind::Technique => {
@@ -172,6 +175,7 @@ fn example(card: &Card) -> Option<String> {
         Kind::Schedule => format!("[schedule] shape = \"{}\"", card.name),
         Kind::Model => format!("[model] family = \"{}\"", card.name),
         Kind::Tokenizer => format!("[data] tokenizer = \"{}\"", card.name),
+        Kind::Evaluation => "heldout evaluate RUN --with RUN2 --with RUN3".to_owned(),
     })
 }
 

@@ -30,6 +30,8 @@ pub enum KindArgument {
     Models,
     #[value(alias = "tokenizer")]
     Tokenizers,
+    #[value(alias = "evaluation")]
+    Evaluations,
 }
 
 impl KindArgument {
@@ -40,6 +42,7 @@ impl KindArgument {
             KindArgument::Schedules => Kind::Schedule,
             KindArgument::Models => Kind::Model,
             KindArgument::Tokenizers => Kind::Tokenizer,
+            KindArgument::Evaluations => Kind::Evaluation,
         }
     }
 }
@@ -63,6 +66,11 @@ pub fn run(options: Options, console: &Console) -> Result<i32, Failure> {
         let heading = format!("{} ({})", registry::plural(*kind), cards.len());
         console.out_line(&Line::of(heading, Paint::Strong))?;
         print_cards(&cards, console)?;
+    }
+    if kinds == [Kind::Technique] {
+        // Who looks for it looks here.
+        let more = "Averaging the probabilities of several models needs no recipe:";
+        console.note(&format!("\n{more} `heldout explain ensembling`."));
     }
     console.note("\n`heldout explain NAME` says more about one of them.");
     Ok(DONE)

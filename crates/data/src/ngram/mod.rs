@@ -13,9 +13,11 @@
 
 mod counts;
 mod model;
+mod predictable;
 
 pub use counts::{Appended, NgramCounts};
 pub use model::{Discounts, NgramModel};
+pub use predictable::Predictable;
 
 /// The highest order that can be asked for.
 pub const ORDER_MOST: usize = 16;

@@ -5,6 +5,7 @@ use std::arch::x86_64::*;
 
 use super::Accumulate;
 use super::pack;
+use super::round::Route;
 use super::tile::{Emulate, Kernels, Tile};
 
 const LANES: usize = 16;
@@ -96,16 +97,22 @@ unsafe fn product<const R: usize, const V: usize, D: Dot>(tile: &Tile) {
     // SAFETY: the caller answers for all accesses within rows, depth and `cols`.
     unsafe {
         let mask = _cvtu32_mask16(0xffff >> (LANES * V - tile.cols));
-        for r in 0..R {
-            _mm_prefetch::<_MM_HINT_T0>(tile.c.add(r * tile.ldc).cast());
+        let aligned = (tile.c.addr() | (4 * tile.ldc)).is_multiple_of(64);
+        let streamed = tile.route == Route::PastTheCache && aligned && tile.cols == V * LANES;
+        if !streamed {
+            for r in 0..R {
+                _mm_prefetch::<_MM_HINT_T0>(tile.c.add(r * tile.ldc).cast());
+            }
         }
         let mut start = [_mm512_setzero_ps(); V];
         if !tile.bias.is_null() {
             start = load_columns::<V>(tile.bias.cast(), mask).map(|v| _mm512_castsi512_ps(v));
         }
         let mut sums = [start; R];
-        let (mut a, mut b) = (tile.a, tile.b);
+        let (mut a, mut b, mut ahead) = (tile.a, tile.b, tile.ahead);
         for _ in 0..tile.depth {
+            _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
+            ahead = ahead.wrapping_byte_add(tile.ahead_step);
             let columns = load_columns::<V>(b, mask);
             for (r, sums) in sums.iter_mut().enumerate() {
                 let row = _mm512_set1_epi32(*a.add(r * tile.a_row) as i32);
@@ -124,7 +131,11 @@ unsafe fn product<const R: usize, const V: usize, D: Dot>(tile: &Tile) {
                 if tile.accumulate == Accumulate::Add {
                     value = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, at), value);
                 }
-                _mm512_mask_storeu_ps(at, mask, value);
+                if streamed {
+                    _mm512_stream_ps(at, value);
+                } else {
+                    _mm512_mask_storeu_ps(at, mask, value);
+                }
             }
         }
     }

@@ -14,7 +14,8 @@ use std::ops::Range;
 use super::buffer::{LOCAL, SHARED};
 use super::finish::{Block, Finish};
 use super::pack::{Panel, Rows, emulate};
-use super::tile::{Emulate, Kernels, Left, Tile};
+use super::round::Route;
+use super::tile::{Emulate, Kernels, Left, Tile, TileKernel};
 use super::{Accumulate, Mat};
 use crate::device::{Device, Isa};
 use crate::values::Storage;
@@ -23,6 +24,12 @@ use crate::values::Storage;
 const DEPTH: usize = 384;
 /// Most units of the shared operand that are packed at a time: 8 MiB of the third-level cache.
 const SHARED_UNITS: usize = 2 << 20;
+/// Most units of packed columns that stay in the second-level cache beside the rows: 512 KiB.
+const NEAR_UNITS: usize = 128 << 10;
+/// More values of c than a cache keeps until they are read again.
+const FAR: usize = 4 << 20;
+/// Bytes between rows that compete for the same sets of the first-level cache.
+const SAME_SET: usize = 4096;
 /// Values of the largest tile.
 const TILE: usize = 14 * 32;
 /// Most full tiles in a task, by rows and by columns.
@@ -119,7 +126,9 @@ impl Product<'_> {
                     let out = local.room(units);
                     self.pack_left(out, part.rows.clone(), part.block)
                 };
-                self.tiles(&part, left, shared.at(number * stride));
+                // After the last block another task begins with the first.
+                let next = shared.at((number + 1) % blocks * stride);
+                self.tiles(&part, left, (shared.at(number * stride), next));
             }
         });
     }
@@ -178,48 +187,121 @@ impl Product<'_> {
                         let units = self.left_units(TASK_TILES * self.kernels.rows);
                         self.left_at(shared.at(place * units), block)
                     };
-                    self.tiles(&Part { rows, cols: cols.clone(), block }, left, local);
+                    let part = Part { rows, cols: cols.clone(), block };
+                    self.tiles(&part, left, (local, local));
                 }
             }
         });
     }
 
-    /// All tiles of a part, from a's block and the packed columns; the epilogue at K's end.
-    fn tiles(&self, part: &Part, left: Left, columns: *const u32) {
-        let depth = self.depth_of(part.block).len().div_ceil(self.kernels.pair);
+    /// All tiles of a part, from a's block and the packed columns (and those that are needed
+    /// next); the epilogue at K's end.
+    ///
+    /// Panels of columns stay in the first-level cache while the rows go by, and each tile asks
+    /// for its share of the next panel: one that comes from the third level, or from memory, is
+    /// otherwise waited for. Where the rows of c compete for the same sets, c is written along
+    /// its rows instead, over as many panels as the second level holds.
+    fn tiles(&self, part: &Part, left: Left, (columns, next): (*const u32, *const u32)) {
         let width = self.kernels.cols();
-        let accumulate = if part.block > 0 { Accumulate::Add } else { self.accumulate };
+        let panel = width * self.block_units();
+        let group = if self.rows_compete() { (NEAR_UNITS / panel.max(1)).max(1) } else { 1 };
+        let finish = (part.block + 1 == self.blocks()).then_some(&self.finish);
         let mut scratch = [0.0f32; TILE];
-        for (number, col) in part.cols.clone().step_by(width).enumerate() {
-            let cols = width.min(part.cols.end - col);
-            let b = columns.wrapping_add(number * width * self.block_units());
+        let mut tile = self.tile(part);
+        for cols in steps(part.cols.clone(), group * width) {
+            let first = columns.wrapping_add((cols.start - part.cols.start) / width * panel);
+            let after = first.wrapping_add(group * panel);
+            tile.ahead = if cols.end < part.cols.end { after } else { next };
             let mut row = part.rows.start;
             while row < part.rows.end {
                 let (height, kernels) = self.kernels.next(part.rows.end - row);
-                let (a, a_row, a_step) = left.tile(row - part.rows.start);
-                let (c, ldc) = match self.narrow {
-                    None => (self.c.wrapping_add(row * self.ldc + col), self.ldc),
-                    Some(_) => (scratch.as_mut_ptr(), width),
-                };
-                let b_step = width;
-                let bias =
-                    if part.block == 0 { self.finish.bias_at(col) } else { std::ptr::null() };
-                let tile =
-                    Tile { depth, a, a_row, a_step, b, b_step, c, ldc, cols, bias, accumulate };
-                // SAFETY: the tile lies inside a, the packed columns and c, and c's part is
-                // this task's; the device has the instructions of its kernels.
-                unsafe { kernels[usize::from(cols > self.kernels.lanes)](&tile) };
-                if part.block + 1 == self.blocks() {
-                    let out = self.narrow.map(|all| all.wrapping_add(row * self.ldc + col));
-                    let (offset, stride) = (row * self.ldc + col, self.ldc);
-                    let block = Block { c, offset, ldc, stride, rows: height, col, cols, out };
-                    // SAFETY: as above.
-                    unsafe { self.finish.activate(&block) };
+                (tile.a, tile.a_row, tile.a_step) = left.tile(row - part.rows.start);
+                tile.b = first;
+                for cols in steps(cols.clone(), width) {
+                    let offset = row * self.ldc + cols.start;
+                    (tile.c, tile.ldc) = match self.narrow {
+                        None => (self.c.wrapping_add(offset), self.ldc),
+                        Some(_) => (scratch.as_mut_ptr(), width),
+                    };
+                    tile.cols = cols.len();
+                    if part.block == 0 {
+                        tile.bias = self.finish.bias_at(cols.start);
+                    }
+                    // SAFETY: the tile lies inside a, the packed columns and c, and c's part is
+                    // this task's.
+                    unsafe { self.finished(&tile, kernels, finish, (offset, height, cols.start)) };
+                    tile.ahead = tile.ahead.wrapping_byte_add(tile.depth * tile.ahead_step);
+                    tile.b = tile.b.wrapping_add(panel);
                 }
                 row += height;
             }
         }
         self.finish.publish();
+        tile.route.publish();
+    }
+
+    /// What the tiles of a part have in common.
+    fn tile(&self, part: &Part) -> Tile {
+        let tiles = part.rows.len().div_ceil(self.kernels.rows).max(1);
+        Tile {
+            depth: self.depth_of(part.block).len().div_ceil(self.kernels.pair),
+            a: std::ptr::null(),
+            a_row: 0,
+            a_step: 0,
+            b: std::ptr::null(),
+            b_step: self.kernels.cols(),
+            c: self.c,
+            ldc: self.ldc,
+            cols: 0,
+            bias: std::ptr::null(),
+            accumulate: if part.block > 0 { Accumulate::Add } else { self.accumulate },
+            ahead: std::ptr::null(),
+            ahead_step: 4 * self.kernels.cols() / tiles,
+            route: self.route(part.block),
+        }
+    }
+
+    /// Computes a tile of so many rows, `offset` values from the start of c and from column `col`
+    /// on, and the epilogue at K's end.
+    ///
+    /// # Safety
+    /// The tile must lie inside a, the packed columns and c, and c's part must be this task's.
+    #[inline(always)]
+    unsafe fn finished(
+        &self,
+        tile: &Tile,
+        kernels: &[TileKernel; 2],
+        finish: Option<&Finish>,
+        (offset, rows, col): (usize, usize, usize),
+    ) {
+        let kernel = kernels[usize::from(tile.cols > self.kernels.lanes)];
+        let stride = self.ldc;
+        if let Some(finish) = finish {
+            finish.expect(offset, stride, rows);
+        }
+        // SAFETY: the caller's promise; the device has the instructions of its kernels.
+        unsafe { kernel(tile) };
+        if let Some(finish) = finish {
+            let out = self.narrow.map(|all| all.wrapping_add(offset));
+            let &Tile { c, ldc, cols, .. } = tile;
+            let block = Block { c, offset, ldc, stride, rows, col, cols, out };
+            // SAFETY: as above.
+            unsafe { finish.activate(&block) };
+        }
+    }
+
+    /// How the values of a block of K are written: past the cache where they are final and more
+    /// than it keeps.
+    fn route(&self, block: usize) -> Route {
+        let last = block + 1 == self.blocks() && self.narrow.is_none();
+        let far = self.a.rows * self.b.cols > FAR;
+        if last && far && self.finish.is_plain() { Route::PastTheCache } else { Route::Cached }
+    }
+
+    /// Whether rows of c are so far apart that those of a tile compete in the cache.
+    fn rows_compete(&self) -> bool {
+        let bytes = if self.narrow.is_some() { 2 } else { 4 };
+        (self.ldc * bytes).is_multiple_of(SAME_SET)
     }
 
     /// Number of blocks of K; one, though empty, if K is 0.
@@ -374,8 +456,8 @@ impl Product<'_> {
         }
     }
 
-    /// Calls `body` with ranges that cover `0..tiles`: long ones first, short ones at the end,
-    /// so that threads finish together.
+    /// Calls `body` with ranges that cover `0..tiles`: long ones at both ends, short ones in the
+    /// middle, where threads meet, so that they finish together.
     fn for_each_range(&self, device: &Device, tiles: usize, body: &(dyn Fn(Range<usize>) + Sync)) {
         let threads = device.threads();
         let work = self.a.rows * self.b.cols * self.a.cols;
@@ -383,21 +465,30 @@ impl Product<'_> {
             steps(0..tiles, TASK_TILES).for_each(body);
             return;
         }
-        let length = |left: usize| (left / (2 * threads)).clamp(2, TASK_TILES).min(left);
-        let mut tasks = 0;
-        let mut left = tiles;
-        while left > 0 {
-            left -= length(left);
-            tasks += 1;
-        }
-        device.pool().run(tasks, &|task| {
-            let mut start = 0;
-            for _ in 0..task {
-                start += length(tiles - start);
-            }
-            body(start..start + length(tiles - start));
+        // Two halves, the second a mirror image: threads meet in the middle.
+        let length = |left: usize| (left / threads).clamp(2, TASK_TILES).min(left);
+        let halves = [tiles - tiles / 2, tiles / 2];
+        let tasks = halves.map(|half| runs(half, length).count());
+        device.pool().run(tasks[0] + tasks[1], &|task| {
+            let mirrored = tasks[0] + tasks[1] - 1 - task;
+            let range = if task < tasks[0] {
+                runs(halves[0], length).nth(task)
+            } else {
+                runs(halves[1], length).nth(mirrored).map(|run| tiles - run.end..tiles - run.start)
+            };
+            body(range.expect("as many runs as tasks"));
         });
     }
+}
+
+/// Cuts `0..len` into runs; `length` says how long the next one is when so much is left.
+fn runs(len: usize, length: impl Fn(usize) -> usize) -> impl Iterator<Item = Range<usize>> {
+    let mut start = 0;
+    std::iter::from_fn(move || {
+        let run = start..start + length(len - start);
+        start = run.end;
+        (!run.is_empty()).then_some(run)
+    })
 }
 
 /// How many of `lines` lines and `blocks` blocks, of `units` each, to pack at a time.

@@ -103,7 +103,7 @@ impl<'a> Finish<'a> {
     /// As [`Finish::apply`].
     #[inline]
     pub unsafe fn activate(&self, block: &Block) {
-        if self.activation == Activation::None && self.pre.is_none() && block.out.is_none() {
+        if self.is_plain() && block.out.is_none() {
             return;
         }
         // SAFETY: passed on.
@@ -127,13 +127,34 @@ impl<'a> Finish<'a> {
         }
     }
 
+    /// Whether c is left as it is, or in need of no more than a bias.
+    pub fn is_plain(&self) -> bool {
+        self.activation == Activation::None && self.pre.is_none()
+    }
+
+    /// Asks for the memory that a block's values before the activation go to, `offset` values
+    /// from the start of the result: it arrives while they are computed.
+    #[inline]
+    pub fn expect(&self, offset: usize, stride: usize, rows: usize) {
+        #[cfg(target_arch = "x86_64")]
+        if self.route == Route::Cached {
+            match self.pre {
+                None => {}
+                Some(Kept::Halves(pre)) => ask(pre.wrapping_add(offset), stride, rows),
+                Some(Kept::Floats(pre)) => {
+                    let pre = pre.wrapping_add(offset);
+                    ask(pre, stride, rows);
+                    ask(pre.wrapping_add(16), stride, rows);
+                }
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = (offset, stride, rows);
+    }
+
     /// Makes what was streamed past the cache visible to other threads, before a task ends.
     pub fn publish(&self) {
-        #[cfg(target_arch = "x86_64")]
-        if self.route == Route::PastTheCache {
-            // SAFETY: SSE is part of x86-64.
-            unsafe { std::arch::x86_64::_mm_sfence() };
-        }
+        self.route.publish();
     }
 
     /// # Safety
@@ -161,6 +182,16 @@ impl<'a> Finish<'a> {
                 block.rows_to(out, Route::Cached).run(self.isa);
             }
         }
+    }
+}
+
+/// Asks for the line at each of the rows `stride` values apart.
+#[cfg(target_arch = "x86_64")]
+fn ask<T>(start: *const T, stride: usize, rows: usize) {
+    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+    for row in 0..rows {
+        // SAFETY: a prefetch is harmless anywhere, and SSE is part of x86-64.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(row * stride).cast()) };
     }
 }
 
@@ -201,6 +232,13 @@ impl Block {
 #[inline(always)]
 fn map(row: &mut [f32], f: &impl Fn(f32) -> f32) {
     let (pieces, tail) = row.as_chunks_mut::<LANES>();
+    for piece in pieces {
+        for x in piece {
+            *x = f(*x);
+        }
+    }
+    // A row of a tile is half as long.
+    let (pieces, tail) = tail.as_chunks_mut::<{ LANES / 2 }>();
     for piece in pieces {
         for x in piece {
             *x = f(*x);

@@ -16,7 +16,7 @@ mod widen;
 
 use self::blocked::Product;
 use self::finish::Finish;
-pub(crate) use self::round::round_in_place;
+pub(crate) use self::round::{round_in_place, round_into};
 use self::tile::kernels;
 use crate::device::{Device, Precision};
 use crate::math::Activation;

@@ -22,6 +22,17 @@ pub(super) enum Route {
     PastTheCache,
 }
 
+impl Route {
+    /// Makes what was streamed past the cache visible to other threads, before a task ends.
+    pub fn publish(self) {
+        #[cfg(target_arch = "x86_64")]
+        if self == Route::PastTheCache {
+            // SAFETY: SSE is part of x86-64.
+            unsafe { std::arch::x86_64::_mm_sfence() };
+        }
+    }
+}
+
 /// Rows of f32 to be written as bf16, or as they are.
 pub(super) struct Rows<T> {
     pub from: *const f32,
@@ -31,6 +42,15 @@ pub(super) struct Rows<T> {
     pub rows: usize,
     pub cols: usize,
     pub route: Route,
+}
+
+/// to ← from, rounded to bf16.
+pub(crate) fn round_into(isa: Isa, from: &[f32], to: &mut [u16]) {
+    assert_eq!(from.len(), to.len(), "values to be rounded");
+    let (rows, cols, route) = (1, from.len(), Route::Cached);
+    let (from, to, from_stride, to_stride) = (from.as_ptr(), to.as_mut_ptr(), 0, 0);
+    // SAFETY: one row, as long as both slices, of which one is borrowed exclusively.
+    unsafe { Rows { from, from_stride, to, to_stride, rows, cols, route }.run(isa) };
 }
 
 /// Rounds values to bf16, which take the first half of their place.
@@ -204,8 +224,11 @@ mod tests {
                 let from = values(len, 3);
                 let mut place = from.clone();
                 round_in_place(device.isa(), &mut place);
+                let mut elsewhere = vec![0; len];
+                round_into(device.isa(), &from, &mut elsewhere);
                 let expected: Vec<u16> = from.iter().map(|x| to_bf16(*x)).collect();
                 assert_eq!(as_halves(&place)[..len], expected, "{}", device.describe());
+                assert_eq!(elsewhere, expected, "{}", device.describe());
             }
         }
     }

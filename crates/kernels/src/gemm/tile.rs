@@ -2,6 +2,7 @@
 
 use super::Accumulate;
 use super::pack::Packers;
+use super::round::Route;
 #[cfg(target_arch = "x86_64")]
 use crate::device::Device;
 use crate::device::{Isa, Precision};
@@ -29,6 +30,12 @@ pub(super) struct Tile {
     pub bias: *const f32,
     /// Whether c = a·b or c + a·b.
     pub accumulate: Accumulate,
+    /// What later tiles read: with each unit along K the line at `ahead` is asked for, which then
+    /// goes on by `ahead_step` bytes. Any address will do.
+    pub ahead: *const u32,
+    pub ahead_step: usize,
+    /// How c is written.
+    pub route: Route,
 }
 
 /// Rows of a for some units of K, as tiles read them.

@@ -149,6 +149,9 @@ pub(crate) fn forward<T: Element>(
 /// y ← kept·output, one head of one row.
 #[inline]
 fn write_head<T: Element>(engine: Engine, y: &mut [T], output: &[f32], kept: f32) {
+    if kept == 1.0 {
+        return T::store(engine.isa, output, y);
+    }
     dispatch(
         engine.isa,
         #[inline(always)]

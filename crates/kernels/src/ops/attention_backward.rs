@@ -102,15 +102,7 @@ fn store<T: Element>(
         #[allow(unsafe_code)]
         // SAFETY: this head's columns of this sequence belong to one task.
         let to = unsafe { dqkv.range(at..at + width) };
-        dispatch(
-            isa,
-            #[inline(always)]
-            || {
-                for (to, from) in to.iter_mut().zip(from) {
-                    *to = T::of(*from);
-                }
-            },
-        );
+        T::store(isa, from, to);
     }
 }
 

@@ -8,6 +8,7 @@
 use crate::ops::HeadShape;
 use crate::ops::attention::QUERIES;
 use crate::ops::tile::{self, Engine, Units};
+use crate::simd::dispatch;
 use crate::values::Element;
 
 /// One sequence's rows of the fused tensor.
@@ -74,10 +75,36 @@ impl<'a, T: Element> Rows<'a, T> {
 /// Rows between the one in use and the one asked for.
 const AHEAD: usize = 16;
 
+/// Values that are copied together.
+const PIECE: usize = 16;
+
+/// Whole pieces, in line: rows are too short for a call of the library.
+#[inline(always)]
+fn copy_pieces<T: Element>(from: &[T], to: &mut [f32]) {
+    for (from, to) in from.as_chunks::<PIECE>().0.iter().zip(to.as_chunks_mut::<PIECE>().0) {
+        for (from, to) in from.iter().zip(to) {
+            *to = from.get();
+        }
+    }
+}
+
 /// `[count, along(width)]`: values paired along the row; an odd last one is paired with 0.
 pub(crate) fn as_rows<T: Element>(engine: Engine, from: Rows<T>, to: &mut [f32]) {
     let units = engine.units.along(from.width);
-    for (index, to) in to[..from.count * units].chunks_exact_mut(units).enumerate() {
+    let rows = to[..from.count * units].chunks_exact_mut(units).enumerate();
+    if engine.units == Units::F32 && from.width.is_multiple_of(PIECE) {
+        return dispatch(
+            engine.isa,
+            #[inline(always)]
+            || {
+                for (index, to) in rows {
+                    from.prefetch(index + AHEAD);
+                    copy_pieces(from.row(index), to);
+                }
+            },
+        );
+    }
+    for (index, to) in rows {
         from.prefetch(index + AHEAD);
         tile::pack_along(engine, from.row(index), to);
     }

@@ -22,11 +22,21 @@ pub(crate) struct Sites {
     pub tokens: Option<Site>,
 }
 
-impl Sites {
+/// What the rows of an embedding are.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    /// `[N]`
+    pub ids: &'a [u32],
+    /// `[N]`: where it is 0, noise over whole token vectors leaves the row alone; `None`: nowhere.
+    pub marks: Option<&'a [u32]>,
+}
+
+impl Rows<'_> {
     /// What the token vector of a row is multiplied with; `None` where nothing is.
     #[inline(always)]
-    fn token_factor(&self, row: usize) -> Option<f32> {
-        self.tokens.map(|site| site.row(row).at(0))
+    fn factor(&self, tokens: Option<Site>, row: usize) -> Option<f32> {
+        let is_open = self.marks.is_none_or(|marks| marks[row] != 0);
+        tokens.filter(|_| is_open).map(|site| site.row(row).at(0))
     }
 }
 
@@ -39,7 +49,7 @@ pub(crate) struct Positions<'a> {
     pub seq_len: usize,
 }
 
-/// y `[N, C]` from `tokens` `[V, C]` and ids `[N]`.
+/// y `[N, C]` from `tokens` `[V, C]` and the ids of `rows`.
 ///
 /// # Panics
 /// If an id or a position is outside its table.
@@ -47,11 +57,12 @@ pub(crate) fn forward(
     device: &Device,
     y: &mut [f32],
     tokens: &[f32],
-    ids: &[u32],
+    rows: Rows,
     positions: Option<Positions>,
     cols: usize,
     sites: Sites,
 ) {
+    let ids = rows.ids;
     assert_eq!(y.len(), ids.len() * cols, "embedding: output size");
     let vocabulary = tokens.len() / cols;
     let worst = ids.iter().copied().max().unwrap_or(0);
@@ -62,18 +73,18 @@ pub(crate) fn forward(
     }
     let isa = device.isa();
     let y = Disjoint::new(y);
-    parallel::ranges(device, ids.len(), parallel::grain_of(cols), |rows| {
+    parallel::ranges(device, ids.len(), parallel::grain_of(cols), |span| {
         #[allow(unsafe_code)]
         // SAFETY: the ranges of `ranges` are disjoint.
-        let y = unsafe { y.range(rows.start * cols..rows.end * cols) };
+        let y = unsafe { y.range(span.start * cols..span.end * cols) };
         dispatch(
             isa,
             #[inline(always)]
             || {
-                for (row, y) in rows.zip(y.chunks_exact_mut(cols)) {
+                for (row, y) in span.zip(y.chunks_exact_mut(cols)) {
                     let id = ids[row] as usize;
                     y.copy_from_slice(&tokens[id * cols..(id + 1) * cols]);
-                    if let Some(factor) = sites.token_factor(row) {
+                    if let Some(factor) = rows.factor(sites.tokens, row) {
                         y.iter_mut().for_each(|y| *y *= factor);
                     }
                     if let Some(positions) = positions {
@@ -115,25 +126,24 @@ pub(crate) fn backward_tokens(
     device: &Device,
     dtokens: &mut [f32],
     dy: &[f32],
-    ids: &[u32],
+    rows: Rows,
     cols: usize,
     tokens: Option<Site>,
 ) {
     let isa = device.isa();
-    let sites = Sites { tokens, ..Sites::default() };
     let table = Disjoint::new(dtokens);
     parallel::ranges(device, cols, 64, |span: Range<usize>| {
         dispatch(
             isa,
             #[inline(always)]
             || {
-                for (row, &id) in ids.iter().enumerate() {
+                for (row, &id) in rows.ids.iter().enumerate() {
                     let id = id as usize;
                     #[allow(unsafe_code)]
                     // SAFETY: every task writes its own columns only.
                     let sums = unsafe { table.range(id * cols + span.start..id * cols + span.end) };
                     let dy = &dy[row * cols + span.start..row * cols + span.end];
-                    match sites.token_factor(row) {
+                    match rows.factor(tokens, row) {
                         None => sums.iter_mut().zip(dy).for_each(|(sum, dy)| *sum += dy),
                         Some(factor) => {
                             sums.iter_mut().zip(dy).for_each(|(sum, dy)| *sum += factor * dy);
@@ -187,14 +197,16 @@ mod tests {
     fn reference(
         tokens: &[f64],
         positions: &[f64],
-        ids: &[u32],
+        rows: Rows,
         cols: usize,
         sites: Sites,
     ) -> Vec<f64> {
         let mut y = Vec::new();
-        for (row, &id) in ids.iter().enumerate() {
+        for (row, &id) in rows.ids.iter().enumerate() {
             let position = FIRST + row % SEQ_LEN;
-            let kept = sites.tokens.map_or(1.0, |site| site.row(row).at(0));
+            let is_open = rows.marks.is_none_or(|marks| marks[row] != 0);
+            let site = if is_open { sites.tokens } else { None };
+            let kept = site.map_or(1.0, |site| site.row(row).at(0));
             let mut added = vec![0.0; cols];
             if let Some(uniform) = sites.uniform {
                 uniform.add(row, &mut added);
@@ -212,6 +224,7 @@ mod tests {
     #[test]
     fn agrees_with_the_reference() {
         let ids: Vec<u32> = (0..40).map(|i| i * i % 7).collect();
+        let marks: Vec<u32> = (0..40).map(|i| u32::from(i % 3 > 0)).collect();
         for device in devices() {
             for cols in [1, 5, 200] {
                 for output in sites(Sharing::Element, SEQ_LEN) {
@@ -219,7 +232,10 @@ mod tests {
                         for uniform in [None, Some(0.5)] {
                             let noise = uniform.map(|amplitude| Uniform { amplitude, stream: 9 });
                             let uniform = UniformSite::new(noise, Some(NOISE), SEQ_LEN);
-                            check(&device, &ids, cols, Sites { output, uniform, tokens });
+                            for marks in [None, tokens.map(|_| &marks[..])] {
+                                let rows = Rows { ids: &ids, marks };
+                                check(&device, rows, cols, Sites { output, uniform, tokens });
+                            }
                         }
                     }
                 }
@@ -227,27 +243,27 @@ mod tests {
         }
     }
 
-    fn check(device: &Device, ids: &[u32], cols: usize, sites: Sites) {
+    fn check(device: &Device, rows: Rows, cols: usize, sites: Sites) {
         let (tokens, table) = (values(7 * cols, 1), values(12 * cols, 2));
-        let mut y = vec![0.0; ids.len() * cols];
+        let mut y = vec![0.0; rows.ids.len() * cols];
         let positions = Positions { table: &table, first: FIRST, seq_len: SEQ_LEN };
-        forward(device, &mut y, &tokens, ids, Some(positions), cols, sites);
+        forward(device, &mut y, &tokens, rows, Some(positions), cols, sites);
         let (tokens64, table64) = (wide(&tokens), wide(&table));
         let what = format!("embedding {cols} {}", device.describe());
-        assert_close(&what, &y, &reference(&tokens64, &table64, ids, cols, sites), 1e-6);
+        assert_close(&what, &y, &reference(&tokens64, &table64, rows, cols, sites), 1e-6);
         let upstream = values(y.len(), 3);
         let mut dy = upstream.clone();
         if let Some(site) = sites.output {
             backward_dropout(device, &mut dy, cols, site);
         }
         let (mut dtokens, mut dtable) = (vec![0.0; tokens.len()], vec![0.0; table.len()]);
-        backward_tokens(device, &mut dtokens, &dy, ids, cols, sites.tokens);
+        backward_tokens(device, &mut dtokens, &dy, rows, cols, sites.tokens);
         backward_positions(device, &mut dtable, FIRST, &dy, cols, SEQ_LEN);
         assert_slopes(&what, &dtokens, &tokens, &upstream, 20, |t| {
-            reference(t, &table64, ids, cols, sites)
+            reference(t, &table64, rows, cols, sites)
         });
         assert_slopes(&what, &dtable, &table, &upstream, 20, |t| {
-            reference(&tokens64, t, ids, cols, sites)
+            reference(&tokens64, t, rows, cols, sites)
         });
     }
 
@@ -256,6 +272,7 @@ mod tests {
     fn an_unknown_token_is_refused() {
         let sites = Sites::default();
         let device = &devices()[0];
-        forward(device, &mut [0.0; 2], &[0.0; 14], &[7], None, 2, sites);
+        let rows = Rows { ids: &[7], marks: None };
+        forward(device, &mut [0.0; 2], &[0.0; 14], rows, None, 2, sites);
     }
 }

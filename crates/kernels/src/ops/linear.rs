@@ -161,6 +161,9 @@ fn chunk<T: Element>(
     }
 }
 
+/// Columns at a time that are written together.
+const PIECE: usize = 256;
+
 /// dy *= derivative(pre) and sums += dy, row by row.
 #[inline(always)]
 fn scaled<T: Element>(
@@ -186,12 +189,18 @@ fn scaled_by<T: Element, P: Element>(
         isa,
         #[inline(always)]
         || {
+            let mut gradients = [0.0; PIECE];
             let cols = sums.len();
             for (dy, pre) in dy.chunks_exact_mut(cols).zip(pre.chunks_exact(cols)) {
-                for ((dy, pre), sum) in dy.iter_mut().zip(pre).zip(sums.iter_mut()) {
-                    let gradient = dy.get() * derivative(pre.get());
-                    *dy = T::of(gradient);
-                    *sum += gradient;
+                let pieces = dy.chunks_mut(PIECE).zip(pre.chunks(PIECE));
+                for ((dy, pre), sums) in pieces.zip(sums.chunks_mut(PIECE)) {
+                    let gradients = &mut gradients[..dy.len()];
+                    let values = dy.iter().zip(pre).zip(sums);
+                    for (((dy, pre), sum), gradient) in values.zip(gradients.iter_mut()) {
+                        *gradient = dy.get() * derivative(pre.get());
+                        *sum += *gradient;
+                    }
+                    T::store(isa, gradients, dy);
                 }
             }
         },

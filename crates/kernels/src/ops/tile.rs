@@ -146,6 +146,12 @@ fn pair(low: f32, high: f32) -> f32 {
     f32::from_bits(rounded(high) << 16 | rounded(low))
 }
 
+/// Two bf16 as a pair, the lower half first.
+#[inline(always)]
+fn joined(low: u16, high: u16) -> f32 {
+    f32::from_bits(u32::from(high) << 16 | u32::from(low))
+}
+
 /// Asks for the cache lines of a row that will be read soon: rows of a head lie in pages of
 /// their own, which the processor does not foresee.
 #[inline(always)]
@@ -163,6 +169,21 @@ pub(crate) fn prefetch<T>(row: &[T]) {
 /// to ← units along `from`: values, or pairs of neighbours; an odd last one is paired with 0.
 pub(crate) fn pack_along<T: Element>(engine: Engine, from: &[T], to: &mut [f32]) {
     assert_eq!(to.len(), engine.units.along(from.len()), "units of a row");
+    if let (Some(from), true) = (T::halves(from), engine.units != Units::F32) {
+        return dispatch(
+            engine.isa,
+            #[inline(always)]
+            || {
+                let (pairs, rest) = from.as_chunks::<2>();
+                for (to, [low, high]) in to.iter_mut().zip(pairs) {
+                    *to = joined(*low, *high);
+                }
+                if let ([low], Some(to)) = (rest, to.last_mut()) {
+                    *to = joined(*low, 0);
+                }
+            },
+        );
+    }
     match (engine.units, T::floats(from)) {
         (Units::F32, Some(from)) => to.copy_from_slice(from),
         (Units::F32, None) => to.iter_mut().zip(from).for_each(|(to, from)| *to = from.get()),
@@ -189,6 +210,17 @@ pub(crate) fn pack_along<T: Element>(engine: Engine, from: &[T], to: &mut [f32])
 pub(crate) fn pack_across<T: Element>(engine: Engine, low: &[T], high: &[T], to: &mut [f32]) {
     assert!(low.len() == to.len() && high.len() == to.len(), "pairs of two rows");
     assert_ne!(engine.units, Units::F32, "f32 units are not paired");
+    if let (Some(low), Some(high)) = (T::halves(low), T::halves(high)) {
+        return dispatch(
+            engine.isa,
+            #[inline(always)]
+            || {
+                for ((to, low), high) in to.iter_mut().zip(low).zip(high) {
+                    *to = joined(*low, *high);
+                }
+            },
+        );
+    }
     match (engine.units, T::floats(low), T::floats(high)) {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: `Engine::of` found native pairs.

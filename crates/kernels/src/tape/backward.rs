@@ -78,14 +78,14 @@ impl Pass<'_> {
         }
         let Tape { arena, tensors, .. } = &mut *self.tape;
         arena.give(node.saved);
-        node.op.give(arena);
+        node.op.give_back(arena);
         if let Some(value) = tensors[node.out.0].value.take() {
             value.give(arena);
         }
     }
 
     fn backward_embedding(&mut self, node: &Node, mut dy: Values) {
-        let Op::Embedding { tokens, ids, positions, sites } = &node.op else { return };
+        let Op::Embedding { tokens, ids, marks, positions, sites } = &node.op else { return };
         let (cols, seq_len) = (tokens.cols, self.seq_len);
         let device = &self.tape.device;
         let gradients = self.gradients.as_mut().expect("training");
@@ -97,7 +97,8 @@ impl Pass<'_> {
             embedding::backward_positions(device, table, first, dy.as_floats(), cols, seq_len);
         }
         let table = gradients.add(*tokens);
-        embedding::backward_tokens(device, table, dy.as_floats(), ids, cols, sites.tokens);
+        let rows = embedding::Rows { ids, marks: marks.as_deref() };
+        embedding::backward_tokens(device, table, dy.as_floats(), rows, cols, sites.tokens);
         dy.give(&mut self.tape.arena);
     }
 

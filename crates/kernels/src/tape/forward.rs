@@ -31,7 +31,7 @@ impl Pass<'_> {
             self.tape.nodes.push(node);
         } else {
             self.tape.arena.give(node.saved);
-            node.op.give(&mut self.tape.arena);
+            node.op.give_back(&mut self.tape.arena);
         }
         out
     }
@@ -119,7 +119,7 @@ impl Pass<'_> {
         let of = |weight: Weight| weight.of(parameters);
         let y = values.view_mut();
         match &node.op {
-            Op::Embedding { tokens, ids, positions, sites } => {
+            Op::Embedding { tokens, ids, marks, positions, sites } => {
                 let positions = positions.map(|(table, first)| embedding::Positions {
                     table: of(table),
                     first,
@@ -127,7 +127,8 @@ impl Pass<'_> {
                 });
                 let table = of(*tokens);
                 let y = values.as_floats_mut();
-                embedding::forward(device, y, table, ids, positions, cols, *sites);
+                let rows = embedding::Rows { ids, marks: marks.as_deref() };
+                embedding::forward(device, y, table, rows, positions, cols, *sites);
             }
             Op::Norm { kind, gain, bias, epsilon } => {
                 let (gain, bias) = (of(*gain), bias.map(of));

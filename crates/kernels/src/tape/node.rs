@@ -76,6 +76,8 @@ pub(crate) enum Op {
     Embedding {
         tokens: Weight,
         ids: Vec<u32>,
+        /// Which of them noise over whole tokens acts on; `None` for all.
+        marks: Option<Vec<u32>>,
         positions: Option<(Weight, usize)>,
         sites: embedding::Sites,
     },
@@ -125,18 +127,6 @@ pub(crate) enum Op {
 }
 
 impl Op {
-    /// Gives back what the op has borrowed from the arena.
-    pub fn give(self, arena: &mut Arena) {
-        match self {
-            Op::Embedding { ids, .. }
-            | Op::Attention { lengths: Some(ids), .. }
-            | Op::Rows { rows: ids } => {
-                arena.give_ids(ids);
-            }
-            _ => {}
-        }
-    }
-
     /// What a profile calls the forward and the backward pass.
     pub fn names(&self) -> (&'static str, &'static str) {
         match self {
@@ -150,6 +140,20 @@ impl Op {
             Op::Dropout { .. } => ("dropout", "dropout backward"),
             Op::Residual { .. } => ("residual", "residual backward"),
             Op::Rows { .. } => ("rows", "rows backward"),
+        }
+    }
+
+    /// Returns what it holds beside its tensors.
+    pub fn give_back(self, arena: &mut Arena) {
+        match self {
+            Op::Embedding { ids, marks, .. } => {
+                arena.give_ids(ids);
+                marks.into_iter().for_each(|marks| arena.give_ids(marks));
+            }
+            Op::Attention { lengths: Some(ids), .. } | Op::Rows { rows: ids } => {
+                arena.give_ids(ids);
+            }
+            _ => {}
         }
     }
 

@@ -53,3 +53,8 @@ fit("erfc: e^(z^2) erfc(z) / t in t = 1/(1 + 0.35 z)",
     lambda t: exp(((1 / t - 1) / p)**2) * erfc((1 / t - 1) / p) / t,
     lambda t: t / (exp(((1 / t - 1) / p)**2) * erfc((1 / t - 1) / p)),
     9, 1 / (1 + p * 10), 1, points=120)
+# Of src/normal.rs, r in turns within 1/8, s = r^2.
+turns = lambda s: 2 * mp.pi * sqrt(s)
+fit("sin(2 pi r) / r in r^2", lambda s: mp.sin(turns(s)) / sqrt(s), lambda s: sqrt(s), 3,
+    mpf("1e-12"), mpf(1) / 64)
+fit("cos(2 pi r) in r^2", lambda s: mp.cos(turns(s)), lambda s: mpf(1), 4, 0, mpf(1) / 64)

@@ -91,6 +91,7 @@ impl Little {
             tokens: at(2, row),
             uniform: Some(Uniform { amplitude: p, stream: 10 }),
             output: at(1, element),
+            marks: None,
         };
         let x = pass.embedding(self.tokens, ids, positions, SEQ_LEN, noise);
         let h = pass.norm(x, Norm::Layer, self.gains[0], Some(self.biases[0]), 1e-5);

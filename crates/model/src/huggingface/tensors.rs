@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use heldout_base::nearest::nearest;
 use heldout_kernels::{Parameter, Role};
 
-use crate::model::is_head_ahead;
+use crate::extra::is_extra;
 use crate::{Family, Head, Model, ModelConfig, ModelError, Tied};
 
 /// How a tensor lies in the file, relative to our `[out, in]`.
@@ -34,7 +34,7 @@ pub type FileTensor = (Vec<usize>, Vec<f32>);
 /// All tensors of an export, in the order of the flat vector. A tied head is not written, as in
 /// transformers' own files.
 pub fn tensors(model: &Model) -> Vec<TensorPlan> {
-    let exported = model.layout().parameters.iter().filter(|p| !is_head_ahead(&p.name));
+    let exported = model.layout().parameters.iter().filter(|p| !is_extra(&p.name));
     exported.map(|parameter| plan(&model.config, parameter)).collect()
 }
 

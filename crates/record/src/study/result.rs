@@ -1,7 +1,7 @@
 //! `result.json`: what a study found, as of its last look.
 
 use crate::number;
-use crate::study::{ContrastKind, Design};
+use crate::study::{ContrastKind, Design, NgramFigures};
 use serde::{Deserialize, Serialize};
 
 /// What a study found. Losses and effects in nats per token.
@@ -25,6 +25,9 @@ pub struct StudyResult {
     pub arms: Vec<ArmSummary>,
     /// What was compared, in the study's order.
     pub effects: Vec<EffectRecord>,
+    /// The n-gram model that every arm has to beat, where one was counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<NgramFigures>,
     /// How much of a difference is noise; absent for fewer than two seeds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub noise: Option<NoiseFloor>,

@@ -20,7 +20,8 @@ const CARD: Card = Card {
               their own.",
     paper: "Vaswani et al. 2017, arXiv:1706.03762, section 6.1; Utans 1996",
     when_to_use: "Runs whose end is open: it follows the last evaluations, where swa must know the \
-                  horizon.",
+                  horizon. It averages weights of one run; ensembling averages probabilities of \
+                  several.",
     when_to_avoid: "Large models in little memory: each of the sets is kept, in checkpoints too.",
     cost: "`count` + 1 more sets of weights in memory and in each checkpoint; longer evaluations.",
     knobs: &[

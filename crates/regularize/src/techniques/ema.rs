@@ -19,7 +19,8 @@ const CARD: Card = Card {
     stage: Stage::Average,
     purpose: "Keeps a running average of the weights, which is evaluated and saved on its own.",
     paper: "Polyak & Juditsky 1992; Tarvainen & Valpola 2017, arXiv:1703.01780",
-    when_to_use: "Constant or slowly falling rates; gains 0.01 to 0.02 nats for little.",
+    when_to_use: "Constant or slowly falling rates; gains 0.01 to 0.02 nats for little. Several \
+                  models' probabilities are averaged by ensembling, at the price of each.",
     when_to_avoid: "Runs shorter than 1/(1−decay) steps: the average is still of early weights.",
     cost: "One more set of weights; one pass over it in each step; evaluations take twice as long.",
     knobs: &[

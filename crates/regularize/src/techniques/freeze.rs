@@ -83,7 +83,7 @@ impl Technique for Freeze {
                 return Err(no_effect(&CARD, "top", &reason, "train fewer of them"));
             }
             Frozen::Below { .. } => "top",
-            Frozen::Parts(_) => "on",
+            Frozen::Parts(_) | Frozen::AllButAdapters => "on",
         };
         let (reason, remedy) = match count {
             0 => ("this model has no such tensor", "name kinds of tensors that the model has"),

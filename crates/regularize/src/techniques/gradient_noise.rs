@@ -22,7 +22,8 @@ const CARD: Card = Card {
     when_to_use: "Full or very large batches, whose gradient has little noise of its own.",
     when_to_avoid: "The paper's η of 0.01 to 1 in a large model: the noise's norm is \
                     σ·√parameters, and clipping by norm then leaves little of the gradient.",
-    cost: "A normal number per parameter and step: about 26 ns of one core (AMD EPYC).",
+    cost: "A normal number per parameter and step: about 0.7 ns of one core with \
+           AVX-512, 1.6 ns with AVX2.",
     knobs: &[
         searched(
             scheduled("eta", "variance at the first step", "η.", (0.0, 1e3)),

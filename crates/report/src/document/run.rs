@@ -127,6 +127,17 @@ impl RunPart {
         self.recipe.iter().find(|line| line.key == key).map(|line| line.value.as_str())
     }
 
+    /// Evaluations for a table of about `most` rows: one in so many, counted from the first, and
+    /// the best and the last in any case. The first value is one in how many.
+    pub fn evaluations_shown(&self, most: usize) -> (usize, Vec<&EvaluationRecord>) {
+        let every = self.evaluations.len().div_ceil(most).max(1);
+        let ends = [&self.best, &self.last].map(|end| end.as_ref().map(|e| e.step));
+        let is_shown =
+            |(i, e): &(usize, &EvaluationRecord)| i % every == 0 || ends.contains(&Some(e.step));
+        let shown = self.evaluations.iter().enumerate().filter(is_shown);
+        (every, shown.map(|(_, evaluation)| evaluation).collect())
+    }
+
     /// The hash that stands for all of the run's data.
     pub fn content_hash(&self) -> Option<&str> {
         let files = &self.manifest.as_ref()?.data;

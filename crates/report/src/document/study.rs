@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use heldout_record::study::{
-    ArmSummary, ContrastKind, EffectRecord, Look, Standing, Study, StudyDir, StudyResult,
-    TrialEvent, TrialFailed, TrialResult, Verdict, read_trials,
+    ArmSummary, ContrastKind, EffectRecord, Look, NgramFigures, Standing, Study, StudyDir,
+    StudyResult, TrialEvent, TrialFailed, TrialResult, Verdict, read_trials,
 };
-use heldout_record::{EvaluationRecord, RecipeLine, RecordError, read_metrics};
+use heldout_record::{BaselineRecord, EvaluationRecord, RecipeLine, RecordError, read_metrics};
 use serde::Serialize;
 
 use super::capitalized;
 use crate::format;
 use crate::statistics::paired_t;
+use crate::study::{Beside, beside, level_of};
 use crate::summary::RunSummary;
 
 /// A study as read from disk.
@@ -27,6 +28,8 @@ pub struct StudySource {
     pub trials: Vec<TrialEvent>,
     /// The evaluations of each trial whose run could be read, by the trial's name.
     pub evaluations: BTreeMap<String, Vec<EvaluationRecord>>,
+    /// The n-gram model to beat: counted for the study, or by its first trial for itself.
+    pub ngram: Option<NgramFigures>,
     /// Runs that could not be read, in sentences.
     pub problems: Vec<String>,
 }
@@ -39,6 +42,8 @@ pub struct StudyPart {
     pub study: Study,
     /// Absent before the first look at the evidence.
     pub result: Option<StudyResult>,
+    /// The arms beside the n-gram model of the same tokens, where there is one.
+    pub baseline: Option<Beside>,
     pub recipe: Vec<RecipeLine>,
     /// Trials with a result, those that tuned a learning rate included.
     pub trials: Vec<TrialResult>,
@@ -80,10 +85,12 @@ impl StudySource {
         let trials = read_trials(&folder.trials())?;
         let result = folder.result().exists().then(|| folder.read_result()).transpose()?;
         let (mut evaluations, mut problems) = (BTreeMap::new(), Vec::new());
+        let mut ngram = folder.read_baseline()?.map(|baseline| baseline.figures);
         for trial in trials.iter().filter_map(finished) {
             match read_metrics(&folder.run(&trial.trial).metrics()) {
                 Ok(events) => {
                     let summary = RunSummary::from_events(&events);
+                    ngram = ngram.or_else(|| summary.baseline.as_ref().map(figures));
                     evaluations.insert(trial.trial.clone(), summary.evaluations);
                 }
                 Err(error) => problems.push(error.to_string()),
@@ -91,7 +98,19 @@ impl StudySource {
         }
         let recipe = folder.recipe_lines();
         let path = path.display().to_string();
-        Ok(StudySource { path, study, result, recipe, trials, evaluations, problems })
+        Ok(StudySource { path, study, result, recipe, trials, evaluations, ngram, problems })
+    }
+}
+
+/// A trial's own n-gram model, which knows nothing of the test split.
+fn figures(record: &BaselineRecord) -> NgramFigures {
+    NgramFigures {
+        smoothing: record.smoothing.clone(),
+        order: record.order,
+        loss_valid: record.loss_whole.unwrap_or(record.loss_valid),
+        loss_valid_se: record.loss_whole_se.unwrap_or(record.loss_valid_se),
+        loss_test: f64::NAN,
+        loss_test_se: f64::NAN,
     }
 }
 
@@ -132,7 +151,11 @@ impl StudyPart {
             let runs = of_arm.filter_map(|trial| source.evaluations.get(&trial.trial));
             curve(&arm.name, &runs.map(Vec::as_slice).collect::<Vec<_>>())
         });
+        let arms = source.result.as_ref().map_or(&[][..], |result| &result.arms);
+        let of_arms: Vec<&TrialResult> = trials.iter().collect();
+        let baseline = source.ngram.as_ref().map(|ngram| beside(arms, &of_arms, ngram));
         StudyPart {
+            baseline,
             path: source.path.clone(),
             curves: curves.filter(|curve| !curve.points.is_empty()).collect(),
             caveats: caveats(source),
@@ -211,6 +234,7 @@ impl StudyPart {
             format::count(result.trials_finished),
             result.trials_failed,
         ));
+        lead.extend(self.baseline.iter().flat_map(Beside::sentences));
         lead
     }
 }
@@ -220,6 +244,21 @@ pub(crate) fn test_loss(arm: &ArmSummary) -> String {
     match arm.loss_test_sd.is_finite() {
         true => crate::summary::plus_minus(arm.loss_test, arm.loss_test_sd),
         false => format::nats(arm.loss_test),
+    }
+}
+
+/// The chance of a false claim that is accepted.
+pub(crate) fn level(study: &Study) -> String {
+    let (plan, all) = (study.rule.level, level_of(study));
+    match study.extensions.is_empty() {
+        true => format::share(plan),
+        false => format!(
+            "{}; {} with the extension from {} to {} seeds",
+            format::share(plan),
+            format::share(all),
+            study.seeds_first(),
+            study.seeds.len()
+        ),
     }
 }
 

@@ -56,15 +56,9 @@ pub fn losses(run: &RunPart) -> Markup {
 }
 
 fn evaluations(run: &RunPart) -> Markup {
-    let every = run.evaluations.len().div_ceil(ROWS_MOST).max(1);
     let best = run.best.as_ref().map(|best| best.step);
-    let last = run.last.as_ref().map(|last| last.step);
-    let shown = run
-        .evaluations
-        .iter()
-        .enumerate()
-        .filter(|(i, e)| i % every == 0 || Some(e.step) == best || Some(e.step) == last);
-    let rows = shown.map(|(_, e)| {
+    let (every, shown) = run.evaluations_shown(ROWS_MOST);
+    let rows = shown.into_iter().map(|e| {
         let star = if Some(e.step) == best { " ★ best" } else { "" };
         vec![
             cell(format!("{}{star}", format::count(e.step))),

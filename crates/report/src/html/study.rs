@@ -7,8 +7,10 @@ use super::Section;
 use super::chart::{Chart, Curve, Point};
 use super::forest::{Bar, BarStyle, Forest, ForestRow};
 use super::table::{Column, cell, facts, figures_of, folded, prose, table};
-use crate::document::{ArmPoint, StudyPart, test_loss};
+use crate::document::{ArmPoint, StudyPart, level, test_loss};
 use crate::format::{self, interval, known, probability, signed};
+use crate::study::{ArmBeside, Beside};
+use crate::summary::{perplexity, plus_minus};
 
 /// A page about a study.
 pub fn sections(study: &StudyPart) -> Vec<Section> {
@@ -168,21 +170,29 @@ fn arms(study: &StudyPart) -> Markup {
         ("differs by", text),
         ("seeds", number),
         ("test", number),
+        ("perplexity", number),
         ("validation", number),
-        ("training sample", number),
+        ("training", number),
         ("gap", number),
-        ("time of a trial", number),
+        ("time", number),
     ];
+    if study.baseline.is_some() {
+        head.push(("beats n-gram by", number));
+    }
     if is_tuned {
         head.push(("rate", number));
     }
     let rows = result.arms.iter().map(|arm| {
         let mut cells = arm_row(study, arm);
+        if let Some(beside) = &study.baseline {
+            cells.push(ahead(beside.of(&arm.name)));
+        }
         if is_tuned {
             cells.push(cell(format!("× {}", format::rate(arm.rate_factor))));
         }
         cells
     });
+    let rows = rows.chain(study.baseline.as_ref().map(|beside| ngram_row(beside, head.len())));
     html! {
         (table("Means over seeds, in nats per token; ± is the standard deviation over seeds",
             &head, rows))
@@ -209,11 +219,38 @@ fn arm_row(study: &StudyPart, arm: &ArmSummary) -> Vec<Markup> {
         html! { code { (settings) } },
         cell(seeds),
         cell(known(arm.loss_test, test_loss(arm))),
+        cell(known(arm.loss_test, perplexity(arm.loss_test.exp()))),
         cell(known(arm.loss_valid, format::nats(arm.loss_valid))),
         cell(known(arm.loss_train, format::nats(arm.loss_train))),
         cell(known(arm.gap, format::nats(arm.gap))),
         cell(known(arm.seconds, format::duration(arm.seconds))),
     ]
+}
+
+/// How far an arm is ahead of the n-gram model, marked where it is not clearly so.
+fn ahead(arm: Option<&ArmBeside>) -> Markup {
+    let Some(ArmBeside { standing, .. }) = arm else { return cell("–") };
+    let text = known(standing.better, signed(standing.better));
+    match standing.is_better() {
+        true => cell(text),
+        false => html! { span.bad { (text) } },
+    }
+}
+
+/// The n-gram model below the arms, in a table of so many columns.
+fn ngram_row(beside: &Beside, columns: usize) -> Vec<Markup> {
+    let ngram = &beside.ngram;
+    let test = plus_minus(ngram.loss_test, ngram.loss_test_se);
+    let mut cells = vec![
+        cell("n-gram"),
+        cell(format!("order {}, counted", ngram.order)),
+        cell("–"),
+        cell(known(ngram.loss_test, test)),
+        cell(known(ngram.loss_test, perplexity(ngram.loss_test.exp()))),
+        cell(plus_minus(ngram.loss_valid, ngram.loss_valid_se)),
+    ];
+    cells.resize(columns, cell("–"));
+    cells
 }
 
 fn curves(study: &StudyPart) -> Markup {
@@ -290,7 +327,7 @@ fn design(study: &StudyPart) -> Markup {
         ("design", design.design.word().to_owned()),
         ("seeds", seeds.join(", ")),
         ("looks after", format!("{} seeds", looks.join(", "))),
-        ("level", format::share(rule.level)),
+        ("level", level(design)),
         ("effects that count", format!("from {} nats on", format::nats(rule.rope))),
         ("split", design.split.clone()),
     ];
@@ -329,8 +366,8 @@ fn trials(study: &StudyPart) -> Markup {
         vec![
             cell(format!("{}{tuning}", trial.trial)),
             cell(trial.seed.to_string()),
-            cell(crate::summary::plus_minus(trial.loss_test, trial.loss_test_se)),
-            cell(crate::summary::plus_minus(trial.loss_valid, trial.loss_valid_se)),
+            cell(plus_minus(trial.loss_test, trial.loss_test_se)),
+            cell(plus_minus(trial.loss_valid, trial.loss_valid_se)),
             cell(format::nats(trial.gap)),
             cell(format::count(trial.best_step)),
             cell(format::count(trial.steps)),

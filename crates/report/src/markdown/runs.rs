@@ -41,16 +41,11 @@ pub(super) fn one(page: &mut Page, run: &RunPart) {
 }
 
 fn evaluations(page: &mut Page, run: &RunPart) {
-    let every = run.evaluations.len().div_ceil(ROWS_MOST).max(1);
     let best = run.best.as_ref().map(|best| best.step);
-    let last = run.last.as_ref().map(|last| last.step);
-    let shown = run
-        .evaluations
-        .iter()
-        .enumerate()
-        .filter(|(i, e)| (i + 1) % every == 0 || Some(e.step) == best || Some(e.step) == last);
+    let (_, shown) = run.evaluations_shown(ROWS_MOST);
     let rows: Vec<Vec<String>> = shown
-        .map(|(_, e)| {
+        .into_iter()
+        .map(|e| {
             let star = if Some(e.step) == best { "best" } else { "" };
             vec![
                 format::count(e.step),

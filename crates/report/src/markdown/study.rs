@@ -3,9 +3,9 @@
 use heldout_record::study::{EffectEstimate, EffectRecord};
 
 use super::{Align, Page};
-use crate::document::{StudyPart, test_loss};
+use crate::document::{StudyPart, level, test_loss};
 use crate::format::{self, known};
-use crate::summary::plus_minus;
+use crate::summary::{perplexity, plus_minus};
 
 pub(super) fn write(page: &mut Page, study: &StudyPart) {
     let effects = study.effects();
@@ -79,33 +79,59 @@ fn arms(page: &mut Page, study: &StudyPart) {
         ("seeds", right),
         ("failed", right),
         ("test", right),
+        ("perplexity", right),
         ("validation", right),
         ("training sample", right),
         ("gap", right),
         ("time of a trial", right),
+        ("beats n-gram by", right),
     ];
+    let head = &head[..head.len() - usize::from(study.baseline.is_none())];
     let settings = |name: &str| {
         let arm = study.study.arms.iter().find(|arm| arm.name == name);
         arm.map(|arm| arm.settings.join(" ")).unwrap_or_default()
     };
-    let rows: Vec<Vec<String>> = result
+    let ahead = |arm: &str| {
+        let found = study.baseline.as_ref().and_then(|beside| beside.of(arm));
+        found.map_or("–".to_owned(), |arm| match arm.standing.is_better() {
+            true => format::signed(arm.standing.better),
+            false if arm.standing.better < 0.0 => format::signed(arm.standing.better),
+            false => format!("{} (not clearly)", format::signed(arm.standing.better)),
+        })
+    };
+    let mut rows: Vec<Vec<String>> = result
         .arms
         .iter()
         .map(|arm| {
-            vec![
+            let mut cells = vec![
                 arm.name.clone(),
                 settings(&arm.name),
                 arm.finished.to_string(),
                 arm.failed.to_string(),
                 known(arm.loss_test, test_loss(arm)),
+                known(arm.loss_test, perplexity(arm.loss_test.exp())),
                 known(arm.loss_valid, format::nats(arm.loss_valid)),
                 known(arm.loss_train, format::nats(arm.loss_train)),
                 known(arm.gap, format::nats(arm.gap)),
                 known(arm.seconds, format::duration(arm.seconds)),
-            ]
+                ahead(&arm.name),
+            ];
+            cells.truncate(head.len());
+            cells
         })
         .collect();
-    page.table(&head, &rows);
+    if let Some(beside) = &study.baseline {
+        let ngram = &beside.ngram;
+        let test = plus_minus(ngram.loss_test, ngram.loss_test_se);
+        let mut row = vec!["n-gram".to_owned(), format!("order {}, counted", ngram.order)];
+        row.resize(4, "–".to_owned());
+        row.push(known(ngram.loss_test, test));
+        row.push(known(ngram.loss_test, perplexity(ngram.loss_test.exp())));
+        row.push(plus_minus(ngram.loss_valid, ngram.loss_valid_se));
+        row.resize(head.len(), "–".to_owned());
+        rows.push(row);
+    }
+    page.table(head, &rows);
 }
 
 fn trials(page: &mut Page, study: &StudyPart) {
@@ -145,6 +171,7 @@ fn design(page: &mut Page, study: &StudyPart) {
     let mut facts = vec![
         ("design", design.design.word().to_owned()),
         ("seeds", seeds.join(", ")),
+        ("level", level(design)),
         ("split", design.split.clone()),
     ];
     facts.extend(study.provenance());

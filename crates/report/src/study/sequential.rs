@@ -10,17 +10,26 @@
 //! - Over contrasts: Holm's step-down correction (1979) of these p-values. They only fall as looks
 //!   are added, so what was once rejected stays rejected.
 //!
+//! A study may be extended when its plan is carried out. Its level is spent by then, so that more
+//! seeds cost more: the looks beyond the first plan are at the numbers of seeds in [`INTERIM`] and
+//! at no other, the first of them with a share of ½, the next with ¼, and so on. Which of them are
+//! made may depend on everything seen so far: they and their shares were fixed before the first
+//! seed, and Bonferroni's inequality takes in those that were never made. The chance of any false
+//! claim in an extended study is therefore at most 0.05·(1 + ½ + ¼ + …) < 0.10; [`level_of`] says
+//! it, and so does every report. What the first plan rejected stays rejected.
+//!
 //! The p-value of a look is that of the paired t-test, exact for normal differences. An effect is
 //! also settled when two one-sided tests at the same look's level place it within the region of
 //! practical equivalence (Schuirmann 1987), or when one side of it never gives a result.
 
-use heldout_record::study::{Contrast, Finding, Look, Study, TrialEvent};
+use heldout_record::study::{Contrast, Extension, Finding, Look, Study, TrialEvent};
 
 use super::trials::{Trials, seeds_done};
 use crate::statistics::{estimate, paired_t, student_cdf};
 
-/// Fewer differences than this have no spread worth a look.
-const INTERIM: [u64; 6] = [3, 5, 8, 12, 17, 23];
+/// Where looks may be; fewer differences than the first have no spread worth one, and no study has
+/// more seeds than the last.
+const INTERIM: [u64; 7] = [3, 5, 8, 12, 17, 23, 30];
 
 /// After how many of `seeds` seeds to look: early ones where at least two more would be saved, and
 /// always the last.
@@ -28,16 +37,49 @@ pub fn planned_looks(seeds: u64) -> Vec<u64> {
     INTERIM.into_iter().filter(|n| n + 2 <= seeds).chain([seeds]).collect()
 }
 
-/// The share of the level that is spent when `seeds` of `all` have been looked at: (n/N)².
-pub fn spent_by(seeds: u64, all: u64) -> f64 {
-    if seeds >= all { 1.0 } else { (seeds as f64 / all as f64).powi(2) }
+/// Numbers of seeds to which a study of `seeds` can be extended.
+pub fn extensions_of(seeds: u64) -> impl Iterator<Item = u64> {
+    INTERIM.into_iter().filter(move |n| *n > seeds)
 }
 
-/// What a plan without unplanned looks has spent before its last one.
-pub(super) fn spent_before_the_last(study: &Study) -> f64 {
+/// The study with more seeds, up to one of [`extensions_of`] its own: its first plan and its looks
+/// stay as they are.
+///
+/// # Panics
+/// If the number is none of these.
+pub fn extended(study: &Study, to: u64, time: String, command_line: Vec<String>) -> Study {
+    let from = study.seeds.len() as u64;
+    assert!(extensions_of(from).any(|n| n == to), "{from} seeds cannot become {to}");
+    let mut study = study.clone();
+    let first = study.seeds.first().copied().unwrap_or(1);
+    study.seeds = (first..first + to).collect();
+    study.extensions.push(Extension { from, to, time, command_line });
+    let new = extensions_of(from).filter(|n| *n <= to);
+    study.rule.looks.extend(new);
+    study
+}
+
+/// The share of the first plan's level that is spent when `seeds` have been looked at: (n/N)² up
+/// to its N; then ½ more at the first look beyond, ¼ at the next, and so on.
+pub fn spent_by(study: &Study, seeds: u64) -> f64 {
+    let first = study.seeds_first();
+    if seeds < first {
+        return (seeds as f64 / first as f64).powi(2);
+    }
+    let beyond = extensions_of(first).filter(|n| *n <= seeds).count();
+    2.0 - 0.5f64.powi(beyond as i32)
+}
+
+/// The chance of any false claim that the whole study accepts, extensions included.
+pub fn level_of(study: &Study) -> f64 {
+    study.rule.level * spent_by(study, study.seeds.len() as u64)
+}
+
+/// What the last look of a plan without unplanned ones spends.
+pub(super) fn share_of_the_last(study: &Study) -> f64 {
     let all = study.seeds.len() as u64;
     let earlier = study.rule.looks.iter().filter(|n| **n < all).max();
-    earlier.map_or(0.0, |n| spent_by(*n, all))
+    spent_by(study, all) - earlier.map_or(0.0, |n| spent_by(study, *n))
 }
 
 fn looks(events: &[TrialEvent]) -> impl Iterator<Item = &Look> {
@@ -58,7 +100,7 @@ pub fn look_due(study: &Study, events: &[TrialEvent]) -> Option<u64> {
 /// Looks at the first `seeds` seeds: computes what is to be added to the ledger.
 pub fn look(study: &Study, events: &[TrialEvent], seeds: u64) -> Look {
     let spent: f64 = looks(events).map(|look| look.share).sum();
-    let share = (spent_by(seeds, study.seeds.len() as u64) - spent).max(0.0);
+    let share = (spent_by(study, seeds) - spent).max(0.0);
     let trials = Trials::new(events);
     let among = &study.seeds[..(seeds as usize).min(study.seeds.len())];
     let open: Vec<&Contrast> =

@@ -171,6 +171,98 @@ fn a_real_effect_is_found_and_only_that_one() {
     assert!(claimed.is_empty() && seeds < 30, "{seeds} seeds");
 }
 
+/// A study with as many seeds more as there are up to `to`.
+fn more(study: &Study, to: u64) -> Study {
+    extended(study, to, String::new(), Vec::new())
+}
+
+#[test]
+fn an_extension_keeps_the_first_plan_and_pays_for_its_looks() {
+    assert_eq!(extensions_of(5).collect::<Vec<_>>(), [8, 12, 17, 23, 30]);
+    assert_eq!(extensions_of(30).count(), 0);
+    let plan = study(2, 5);
+    let longer = more(&more(&plan, 8), 17);
+    assert_eq!((longer.seeds_first(), longer.seeds.len()), (5, 17));
+    assert_eq!(longer.rule.looks, [3, 5, 8, 12, 17]);
+    assert_eq!(longer.rule.looks, more(&plan, 17).rule.looks, "in one step or in two");
+    assert!((level_of(&plan) - 0.05).abs() < 1e-12);
+    assert!((level_of(&longer) - 0.05 * 1.875).abs() < 1e-12);
+    // Carried out in one go or with a pause, it spends the same.
+    let loss = |arm: usize, seed: u64| Some(noise(3, arm, seed, 0.01));
+    let shares = |events: &[TrialEvent]| -> Vec<f64> {
+        let share = |e: &TrialEvent| match e {
+            TrialEvent::Looked(look) => Some(look.share),
+            _ => None,
+        };
+        events.iter().filter_map(share).collect()
+    };
+    assert_eq!(shares(&carry_out(&longer, &loss)), [0.36, 0.64, 0.5, 0.25, 0.125]);
+    // A budget that ends an extension between its looks finds nothing that was not paid for.
+    let between = look(&more(&plan, 8), &carry_out(&plan, &loss), 6);
+    assert_eq!(between.share, 0.0);
+    let result = analyze(&longer, &carry_out(&longer, &loss), Standing::Complete);
+    let note = result.notes.iter().find(|note| note.contains("extended to 17")).expect("a note");
+    assert!(note.contains("planned with 5 seeds") && note.contains("at most 9.38%"), "{note}");
+}
+
+#[test]
+fn what_was_claimed_stays_claimed_and_its_arms_need_no_more_seeds() {
+    let plan = study(2, 5);
+    let loss = |arm: usize, seed: u64| {
+        let lost = if arm == 1 { 0.2 } else { 0.0 };
+        Some(noise(4, arm, seed, 0.01) + lost)
+    };
+    let mut events = carry_out(&plan, &loss);
+    let before = analyze(&plan, &events, Standing::Complete);
+    assert_eq!(before.effects[0].verdict, Verdict::Helps);
+    let longer = more(&plan, 8);
+    let wanted = arms_wanted(&longer, &events, 5);
+    let names: Vec<&str> = wanted.iter().map(|arm| arm.name.as_str()).collect();
+    assert_eq!(names, ["reference", "no-t1"]);
+    for seed in 6..=8 {
+        events.push(finished("reference", seed, loss(0, seed).expect("a loss")));
+        events.push(finished("no-t1", seed, loss(2, seed).expect("a loss")));
+    }
+    assert_eq!(look_due(&longer, &events), Some(8));
+    let look_at = look(&longer, &events, 8);
+    events.push(TrialEvent::Looked(look_at));
+    let after = analyze(&longer, &events, Standing::Complete);
+    assert_eq!(after.effects[0].verdict, Verdict::Helps);
+    assert_eq!((after.effects[0].pairs, after.effects[1].pairs), (before.effects[0].pairs, 8));
+    assert!(after.effects[0].p_corrected <= before.effects[0].p_corrected);
+}
+
+/// Whoever asks for more seeds wherever nothing was found, up to 30, still claims no more than the
+/// report says.
+#[test]
+fn extending_until_something_is_found_claims_no_more_than_is_told() {
+    const STUDIES: u64 = 400;
+    let mut wrong = 0;
+    for number in 0..STUDIES {
+        let mut asked = study(2, 5);
+        loop {
+            let (claimed, _) = claims(&asked, number, 0.01, 0.0);
+            wrong += u64::from(!claimed.is_empty());
+            let Some(to) = extensions_of(asked.seeds.len() as u64).next() else { break };
+            if !claimed.is_empty() {
+                break;
+            }
+            asked = more(&asked, to);
+        }
+    }
+    let level = level_of(&more(&study(2, 5), 30));
+    let most = level + 3.0 * (level * (1.0 - level) / STUDIES as f64).sqrt();
+    assert!(wrong as f64 <= most * STUDIES as f64, "{wrong} of {STUDIES}");
+    // A rule that never claims anything would pass, too.
+    assert!(wrong as f64 >= 0.01 * STUDIES as f64, "{wrong} of {STUDIES}");
+    println!("{wrong} of {STUDIES} claimed, at most {level:.4} of them are told");
+    // More seeds do find what five could not.
+    let found =
+        |study: &Study| (0..100).filter(|n| claims(study, *n, 0.01, 0.015).0 == [0]).count();
+    let (five, twelve) = (found(&study(2, 5)), found(&more(&study(2, 5), 12)));
+    assert!(twelve > five + 20, "{five} and {twelve} of 100");
+}
+
 #[test]
 fn stopping_by_the_clock_and_going_on_spends_no_more() {
     // A budget ends the study after four seeds; it is looked at, and goes on later.

@@ -4,6 +4,7 @@ use heldout_record::study::{
     ContrastKind, Design, EffectRecord, Standing, Study, StudyResult, Verdict,
 };
 
+use super::sequential::{extensions_of, level_of};
 use crate::format;
 
 /// What an effect's verdict means.
@@ -90,6 +91,17 @@ pub fn notes(study: &Study, standing: Standing, done: usize) -> Vec<String> {
         )),
         Standing::Running | Standing::Complete => {}
     }
+    if let Some(last) = study.extensions.last() {
+        notes.push(format!(
+            "it was planned with {} and extended to {}: the level was spent by then, so that the \
+             extension's p are doubled (and doubled again at each further look), and the chance \
+             of any false claim in the whole study is at most {}, not {}",
+            plural(study.seeds_first() as usize, "seed"),
+            last.to,
+            format::share(level_of(study)),
+            format::share(study.rule.level)
+        ));
+    }
     notes.extend(study.notes.iter().cloned());
     notes
 }
@@ -126,10 +138,12 @@ pub fn next(study: &Study, result: &StudyResult) -> String {
         let detectable = result.noise.map_or(String::new(), |noise| {
             format!("; this study finds effects of about {} nats", format::nats(noise.detectable))
         });
-        return format!(
-            "more seeds would settle {} (--seeds, in a new folder){detectable}",
-            open.name
+        let more = extensions_of(study.seeds.len() as u64).next();
+        let how = more.map_or_else(
+            || "--seed, in a new folder".to_owned(),
+            |seeds| format!("--seeds {seeds} extends this study"),
         );
+        return format!("more seeds would settle {} ({how}){detectable}", open.name);
     }
     let costly = of(Verdict::NoEffect).max_by(|a, b| a.seconds.total_cmp(&b.seconds));
     if let Some(idle) = costly.filter(|e| e.kind != ContrastKind::Added) {

@@ -14,7 +14,7 @@ use heldout_record::{EvaluationRecord, Event, RecordError, RunDir, StopReason, r
 use super::plan::TrialSpec;
 use crate::control::{Control, Observer};
 use crate::error::TrainError;
-use crate::evaluate::{Split, evaluate_run};
+use crate::evaluate::{Split, evaluate_run_alone};
 use crate::job::prepare_job;
 use crate::launch::{Outcome, resume, train};
 use crate::recipe::Recipe;
@@ -144,7 +144,8 @@ fn attempt(
     let mut recipe = arm_recipe(&text, arm, spec.rate_factor)?;
     recipe.set(&format!("run.seed={}", spec.seed + arm.seed_offset))?;
     recipe.set(&format!("run.threads={}", around.threads))?;
-    let job = prepare_job(&recipe, around.cache, &mut quiet)?;
+    let mut job = prepare_job(&recipe, around.cache, &mut quiet)?;
+    job.baselines = folder.read_baseline()?.map(|baseline| baseline.records).unwrap_or_default();
     clear(&run)?;
     let run = RunDir::create(&run.root)?;
     train(job, run, study.command_line.clone(), observer, around.control)
@@ -186,7 +187,7 @@ fn finished(
         true => (f64::NAN, f64::NAN),
         false => {
             let device = device(run, around.threads)?;
-            let test = evaluate_run(run, Split::Test, around.cache, device, &mut |_| {})?;
+            let test = evaluate_run_alone(run, Split::Test, around.cache, device)?;
             (test.loss, test.loss_se)
         }
     };

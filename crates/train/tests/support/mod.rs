@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use heldout_base::rng::{Random, streams};
 use heldout_record::weights::WeightFile;
 use heldout_record::{Event, RunDir};
-use heldout_regularize::{Entry, Settings, Value, find};
+use heldout_regularize::{Entry, Settings, Value, assemble, find};
 use heldout_train::recipe::Recipe;
 use heldout_train::{Control, Job, Observer, Outcome, TrainError, prepare_job, resume, train};
 
@@ -95,8 +95,15 @@ checkpoint = "10 steps"
 keep = 3
 "#;
 
+/// What comes with a model that a run starts from.
+const WITH_MODEL: [&str; 5] = ["tokenizer", "layers", "heads", "width", "weight-tying"];
+
 pub fn recipe(settings: &[&str]) -> Recipe {
-    let mut recipe = Recipe::parse(TINY, "tiny.toml").expect("the tiny recipe is TOML");
+    let begins_trained = settings.iter().any(|setting| setting.starts_with("model.from="));
+    let comes = |line: &&str| WITH_MODEL.iter().any(|name| line.starts_with(name));
+    let lines = TINY.lines().filter(|line| !begins_trained || !comes(line));
+    let text = lines.collect::<Vec<_>>().join("\n");
+    let mut recipe = Recipe::parse(&text, "tiny.toml").expect("the tiny recipe is TOML");
     recipe.set_data(&[corpus().display().to_string()]).expect("a path");
     for setting in settings {
         recipe.set(setting).unwrap_or_else(|e| panic!("{e}"));
@@ -244,9 +251,23 @@ pub fn example(entry: &Entry) -> String {
     format!("regularize.{}={text}", entry.name())
 }
 
+/// Whether the technique looks back at the weights of a trained model.
+pub fn needs_start(entry: &Entry) -> bool {
+    let settings = entry.example_settings();
+    assemble([(entry.name(), &settings)]).expect("an example is allowed").plan.keeps_start()
+}
+
+/// A setting that starts from a trained model.
+pub fn from_trained() -> String {
+    static TRAINED: OnceLock<PathBuf> = OnceLock::new();
+    let path = TRAINED.get_or_init(|| run("trained", &[]).path);
+    format!("model.from={}", path.display())
+}
+
 /// The example, behind that of a technique without which it does nothing.
 pub fn settings_of(entry: &Entry) -> Vec<String> {
     let technique = (entry.build)(&entry.example_settings()).expect("an example builds");
     let companion = technique.companion().map(|name| find(name).expect("registered"));
-    companion.into_iter().chain([entry]).map(example).collect()
+    let own = companion.into_iter().chain([entry]).map(example);
+    needs_start(entry).then(from_trained).into_iter().chain(own).collect()
 }
