@@ -70,6 +70,8 @@ pub mod streams {
     pub const TEST: Stream = Stream(13);
     /// Noise on the gradient; the index is the place in the flat vector.
     pub const GRADIENT_NOISE: Stream = Stream(14);
+    /// Which tokens are masked and what they become; `step` is the epoch.
+    pub const MASKING: Stream = Stream(42);
     /// Which inputs of low-rank adapters a step leaves out.
     pub const ADAPTER_INPUTS: Stream = Stream(24);
     /// Which weights a step reads as they were before training.

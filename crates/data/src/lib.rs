@@ -19,6 +19,7 @@ pub mod grammar;
 mod inputs;
 pub mod labelled;
 mod map;
+pub mod masking;
 pub mod ngram;
 mod prefetch;
 mod prepare;

@@ -52,6 +52,24 @@ impl<'a> Accumulator<'a> {
         (a, b)
     }
 
+    /// As [`Accumulator::write_or_add`], with the gradient of a bias that goes with the weight, to
+    /// be added to.
+    pub fn write_or_add_biased(
+        &mut self,
+        weight: Weight,
+        bias: Option<Weight>,
+    ) -> (&mut [f32], Accumulate, Option<&mut [f32]>) {
+        let Some(bias) = bias else {
+            let (values, into) = self.write_or_add(weight);
+            return (values, into, None);
+        };
+        let into = self.write_or_add(weight).1;
+        self.take(&bias.range(), Accumulate::Add);
+        let both = self.all.get_disjoint_mut([weight.range(), bias.range()]);
+        let [values, bias] = both.expect("a weight and its bias do not overlap");
+        (values, into, Some(bias))
+    }
+
     /// No more gradients come: those that nothing was written to are zero.
     pub fn finish(&mut self) {
         for range in self.unwritten.drain(..) {

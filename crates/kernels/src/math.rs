@@ -115,6 +115,13 @@ pub fn tanh(x: f32) -> f32 {
     (exponential / (exponential + 2.0)).copysign(x)
 }
 
+/// 1 − tanh² x.
+#[inline(always)]
+pub fn tanh_derivative(x: f32) -> f32 {
+    let y = tanh(x);
+    (1.0 - y) * (1.0 + y)
+}
+
 /// 1 / (1 + e⁻ˣ), to 1.5e-7 (0 below −88.8).
 #[inline(always)]
 pub fn sigmoid(x: f32) -> f32 {
@@ -245,6 +252,8 @@ pub enum Activation {
     Silu,
     /// [`relu`].
     Relu,
+    /// [`tanh`].
+    Tanh,
 }
 
 impl Activation {
@@ -257,6 +266,7 @@ impl Activation {
             Activation::GeluErf => gelu_erf(x),
             Activation::Silu => silu(x),
             Activation::Relu => relu(x),
+            Activation::Tanh => tanh(x),
         }
     }
 
@@ -269,6 +279,7 @@ impl Activation {
             Activation::GeluErf => gelu_erf_derivative(x),
             Activation::Silu => silu_derivative(x),
             Activation::Relu => f32::from(u8::from(x > 0.0)),
+            Activation::Tanh => tanh_derivative(x),
         }
     }
 }

@@ -5,13 +5,14 @@
 //! step of the same shape allocates nothing ([`Tape::allocations`]).
 //!
 //! Some ops work in the memory of an input that nobody needs afterwards: [`Pass::residual`] in
-//! that of its branch, [`Pass::rotary`] in that of its argument. Such a [`Var`] has no value from
-//! then on.
+//! that of its branch, [`Pass::rotary`] and [`Pass::dropout`] in that of their argument. Such a
+//! [`Var`] has no value from then on.
 
 mod backward;
 mod forward;
 mod node;
 mod recompute;
+mod wide;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -20,7 +21,9 @@ use crate::accumulator::Accumulator;
 use crate::arena::{Arena, Buffer};
 use crate::device::{Device, Precision};
 use crate::math::Activation;
+use crate::ops::attention::Reach;
 use crate::ops::attention_cached::KvLayer;
+use crate::ops::class_loss::ClassLoss;
 use crate::ops::cross_entropy::joint::Joint;
 use crate::ops::cross_entropy::{LossReport, LossSpec};
 use crate::ops::dropout::{Dropout, NoiseKey, Site};
@@ -417,13 +420,32 @@ impl<'a> Pass<'a> {
 
     /// Causal attention, scale 1/√D: `[N, H·D]` from `qkv` `[N, (H+2K)·D]`.
     pub fn attention(&mut self, qkv: Var, shape: HeadShape, noise: AttentionNoise) -> Var {
+        self.attention_within(qkv, shape, Reach::Causal, noise)
+    }
+
+    /// As [`Pass::attention`], over the keys in `reach`.
+    ///
+    /// # Panics
+    /// If a length is 0 or larger than T.
+    pub fn attention_within(
+        &mut self,
+        qkv: Var,
+        shape: HeadShape,
+        reach: Reach,
+        noise: AttentionNoise,
+    ) -> Var {
         self.assert_heads(qkv, shape);
+        reach.assert_fits(shape);
+        let lengths = match reach {
+            Reach::Causal => None,
+            Reach::Whole { lengths } => Some(self.tape.arena.take_ids(lengths)),
+        };
         let out = self.tensor(shape.rows(), shape.heads * shape.head_width, self.like(qkv));
         let sites = attention::Sites {
             probabilities: self.site(noise.probabilities),
             heads: self.site(noise.heads),
         };
-        self.record(Op::Attention { shape, sites }, qkv, out)
+        self.record(Op::Attention { shape, sites, lengths }, qkv, out)
     }
 
     /// x + scale·dropout(branch), `[N, C]`. Takes over the memory of `branch`.
@@ -447,10 +469,18 @@ impl<'a> Pass<'a> {
         forward::attention_cached(self, qkv, shape, cache)
     }
 
-    /// The rows `rows` of x, in that order. Evaluation only.
+    /// The rows `rows` of x, in that order, as f32: `[R, C]` from `[N, C]`. A row may be taken more
+    /// than once.
+    ///
+    /// # Panics
+    /// If a row is outside x.
     pub fn rows(&mut self, x: Var, rows: &[u32]) -> Var {
-        self.assert_evaluating("rows");
-        forward::rows(self, x, rows)
+        let (count, cols) = self.shape(x);
+        let worst = rows.iter().copied().max().unwrap_or(0);
+        assert!((worst as usize) < count, "rows: row {worst} of {count}");
+        let rows = self.tape.arena.take_ids(rows);
+        let out = self.tensor(rows.len(), cols, Storages::default());
+        self.record(Op::Rows { rows }, x, out)
     }
 
     /// x·headᵀ: `[N, V]`. Evaluation only; training uses [`Pass::cross_entropy`].
@@ -472,7 +502,7 @@ impl<'a> Pass<'a> {
         let (rows, cols) = self.shape(x);
         assert_eq!(targets.len(), rows, "cross_entropy: one target per row");
         assert_eq!(head.cols, cols, "cross_entropy: width of the head");
-        forward::cross_entropy(self, x, head, targets, (spec, &Joint::default()))
+        forward::cross_entropy(self, x, (head, None), targets, (spec, &Joint::default()))
     }
 
     /// As [`Pass::cross_entropy`], where a row's loss takes more than its own logits: x is
@@ -489,7 +519,17 @@ impl<'a> Pass<'a> {
         let (rows, cols) = self.shape(x);
         assert_eq!(targets.len() * joint.copies(), rows, "joint_cross_entropy: rows per target");
         assert_eq!(head.cols, cols, "joint_cross_entropy: width of the head");
-        forward::cross_entropy(self, x, head, targets, (spec, joint))
+        forward::cross_entropy(self, x, (head, None), targets, (spec, joint))
+    }
+
+    /// The loss of one class per row: logits `[copies·N, K]` against `targets` `[N]`, some of which
+    /// may be [`crate::IGNORE`]; see [`ClassLoss`]. In training sets the logits' gradient, for
+    /// [`Pass::backward`] to start from.
+    ///
+    /// # Panics
+    /// If sizes disagree, or a target is not below K.
+    pub fn class_loss(&mut self, logits: Var, targets: &[u32], loss: &ClassLoss) -> LossReport {
+        forward::class_loss(self, logits, targets, loss)
     }
 
     /// Plain negative log-likelihood of each target of the last [`Pass::cross_entropy`], nats;

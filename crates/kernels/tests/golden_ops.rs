@@ -95,6 +95,7 @@ fn linear_maps() {
         ("linear_gelu_erf", Activation::GeluErf),
         ("linear_silu", Activation::Silu),
         ("linear_relu", Activation::Relu),
+        ("linear_tanh", Activation::Tanh),
     ] {
         Case::new(name).check(&["x", "weight", "bias"], |pass, w| {
             let x = lookup(pass, w[0]);
@@ -119,6 +120,21 @@ fn attention() {
         Case::new(name).check(&["x"], |pass, w| {
             let x = lookup(pass, w[0]);
             pass.attention(x, shape, AttentionNoise::default())
+        });
+    }
+}
+
+#[test]
+fn attention_over_whole_sequences() {
+    let shapes = [("attention_padded", [3, 71, 2, 6]), ("attention_whole", [1, 140, 1, 16])];
+    for (name, [batch, seq_len, heads, head_width]) in shapes {
+        let shape = HeadShape { batch, seq_len, heads, kv_heads: heads, head_width };
+        let case = Case::new(name);
+        let lengths = case.ids("lengths");
+        case.check(&["x"], |pass, w| {
+            let x = lookup(pass, w[0]);
+            let reach = Reach::Whole { lengths: &lengths };
+            pass.attention_within(x, shape, reach, AttentionNoise::default())
         });
     }
 }
@@ -163,6 +179,7 @@ fn cross_entropy() {
         ("cross_entropy_likeliest", Smoothing::Likeliest { epsilon: 0.2, k: 5 }, 0.0, 0.0),
         ("cross_entropy_z", Smoothing::None, 0.05, 0.0),
         ("cross_entropy_confidence", Smoothing::Uniform { epsilon: 0.1 }, 0.0, 0.4),
+        ("cross_entropy_bias", Smoothing::None, 0.0, 0.0),
     ] {
         loss_case(name, &LossSpec { smoothing, z_loss, confidence, scale: 1.0 });
     }
@@ -176,7 +193,11 @@ fn loss_case(name: &str, spec: &LossSpec) {
     let mut layout = Layout::default();
     let x = layout.push("x", &case.shape("x"), Role::Embedding);
     let head = layout.push("head", &case.shape("head"), Role::Head);
-    let parameters = [case.floats("x"), case.floats("head")].concat();
+    let mut parameters = [case.floats("x"), case.floats("head")].concat();
+    let bias = (name == "cross_entropy_bias").then(|| {
+        parameters.extend(case.floats("bias"));
+        layout.push("bias", &case.shape("bias"), Role::Bias)
+    });
     for isa in [Isa::Portable, Isa::Avx2, Isa::Avx512] {
         let Ok(device) = Device::cpu_with_isa(2, Precision::F32, isa) else { continue };
         let mut tape = Tape::new(Arc::new(device));
@@ -185,7 +206,13 @@ fn loss_case(name: &str, spec: &LossSpec) {
         let kind = PassKind::Train { gradients: &mut gradients, noise };
         let mut pass = tape.pass(&parameters, kind);
         let rows = lookup(&mut pass, x);
-        let report = pass.cross_entropy(rows, head, &targets, spec);
+        let report = match bias {
+            None => pass.cross_entropy(rows, head, &targets, spec),
+            bias => {
+                let joint = Joint::default();
+                pass.biased_cross_entropy(rows, (head, bias), &targets, spec, &joint)
+            }
+        };
         assert_eq!(report.targets, 10);
         case.close("y", &[report.objective_sum as f32], isa);
         let plain: f64 = pass.token_nll().iter().map(|&nll| nll as f64).sum();
@@ -197,5 +224,8 @@ fn loss_case(name: &str, spec: &LossSpec) {
         drop(pass);
         case.close("d.x", x.of(&gradients), isa);
         case.close("d.head", head.of(&gradients), isa);
+        if let Some(bias) = bias {
+            case.close("d.bias", bias.of(&gradients), isa);
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ModelError;
+use crate::{Head, ModelError};
 
 /// Which architecture the blocks follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,6 +12,50 @@ pub enum Family {
     Gpt2,
     /// Touvron et al. 2023: rotary positions, RMSNorm, SwiGLU, grouped key/value heads, no biases.
     Llama,
+    /// Devlin et al. 2019 and its [`Variant`]s: every position reads the whole sequence; learned
+    /// positions, LayerNorm after each branch, biases, GELU.
+    Bert,
+}
+
+/// Which of the encoders that follow BERT.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Variant {
+    /// Devlin et al. 2019, arXiv:1810.04805.
+    #[default]
+    Bert,
+    /// Liu et al. 2019, arXiv:1907.11692: positions begin after the padding token's id.
+    Roberta,
+    /// Sanh et al. 2019, arXiv:1910.01108: no segments, no pooler.
+    Distilbert,
+}
+
+impl Variant {
+    /// The name, as in config.json's `model_type`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Variant::Bert => "bert",
+            Variant::Roberta => "roberta",
+            Variant::Distilbert => "distilbert",
+        }
+    }
+}
+
+/// What encoders choose besides; nothing for the other families.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Encoder {
+    pub variant: Variant,
+    /// Segments that a token can belong to; 0 where there are none.
+    pub segments: usize,
+    /// Row of the position table that the first token takes: 0, but RoBERTa's padding id + 1.
+    pub first_position: usize,
+}
+
+impl Encoder {
+    fn is_default(&self) -> bool {
+        *self == Encoder::default()
+    }
 }
 
 /// Whether the output projection is the input embedding (Press & Wolf 2017).
@@ -86,6 +130,12 @@ pub struct ModelConfig {
     pub activation: Activation,
     /// Standard deviation of the initial weights; the residual projections get it over √(2L).
     pub init_std: f32,
+    /// What the final hidden states are turned into.
+    #[serde(default, skip_serializing_if = "Head::is_language_model")]
+    pub head: Head,
+    /// Of the BERT family alone.
+    #[serde(default, skip_serializing_if = "Encoder::is_default")]
+    pub encoder: Encoder,
 }
 
 /// More layers than this would run into the next noise site's random stream.
@@ -118,6 +168,40 @@ impl ModelConfig {
             qk_norm: QkNorm::No,
             activation: Activation::GeluTanh,
             init_std: 0.02,
+            head: Head::LanguageModel,
+            encoder: Encoder::default(),
+        }
+    }
+
+    /// An encoder with the usual choices: F = 4C, GELU, ε = 1e-12, two segments for BERT, one for
+    /// RoBERTa, whose padding token has id 1.
+    pub fn bert(
+        variant: Variant,
+        vocabulary: usize,
+        context: usize,
+        layers: usize,
+        heads: usize,
+        width: usize,
+    ) -> ModelConfig {
+        let (segments, first_position) = match variant {
+            Variant::Bert => (2, 0),
+            Variant::Roberta => (1, 2),
+            Variant::Distilbert => (0, 0),
+        };
+        ModelConfig {
+            family: Family::Bert,
+            norm_epsilon: 1e-12,
+            activation: Activation::GeluErf,
+            encoder: Encoder { variant, segments, first_position },
+            ..ModelConfig::gpt2(vocabulary, context, layers, heads, width)
+        }
+    }
+
+    /// An error unless the model predicts each token from those before it alone.
+    pub fn require_causal(&self) -> Result<(), ModelError> {
+        match self.family {
+            Family::Gpt2 | Family::Llama => Ok(()),
+            Family::Bert => Err(ModelError::NotCausal { variant: self.encoder.variant.name() }),
         }
     }
 
@@ -144,9 +228,11 @@ impl ModelConfig {
     pub fn validate(&self) -> Result<(), ModelError> {
         self.validate_sizes()?;
         self.validate_numbers()?;
+        self.head.validate(self.family)?;
         match self.family {
             Family::Gpt2 => self.validate_gpt2()?,
             Family::Llama => self.validate_llama()?,
+            Family::Bert => self.validate_bert()?,
         }
         let parameters = self.checked_parameter_count();
         match parameters {
@@ -170,14 +256,21 @@ impl ModelConfig {
             (Family::Gpt2, _) => "gpt2",
             (Family::Llama, QkNorm::No) => "llama",
             (Family::Llama, QkNorm::Yes) => "llama with QK-norm",
+            (Family::Bert, _) => self.encoder.variant.name(),
         };
         let heads = match self.kv_heads == self.heads {
             true => format!("{} heads", self.heads),
             false => format!("{} heads over {} key/value heads", self.heads, self.kv_heads),
         };
-        let tied = if self.tied == Tied::Yes { "tied" } else { "untied" };
+        let head = match self.head {
+            Head::LanguageModel if self.tied == Tied::Yes => "tied".to_string(),
+            Head::LanguageModel => "untied".to_string(),
+            Head::Classification { labels } => format!("a head of {labels} labels"),
+            Head::Span => "a head of spans".to_string(),
+            Head::Features => "no head".to_string(),
+        };
         format!(
-            "{family}, {} layers, {heads}, width {}, context {}, vocabulary {} ({tied}), {:.2}M \
+            "{family}, {} layers, {heads}, width {}, context {}, vocabulary {} ({head}), {:.2}M \
              parameters",
             self.layers,
             self.width,
@@ -255,6 +348,43 @@ impl ModelConfig {
         Ok(())
     }
 
+    fn validate_bert(&self) -> Result<(), ModelError> {
+        self.require_width_multiple_of_heads()?;
+        let even = self.head_width * self.heads == self.width && self.kv_heads == self.heads;
+        if !even || self.qk_norm == QkNorm::Yes {
+            let reason = "an encoder's heads share the width evenly, keys and values as queries";
+            let next = "set kv_heads to heads, head_width to width / heads, qk_norm to \"no\"";
+            return Err(setting("heads", self.heads, reason, next));
+        }
+        if self.tied == Tied::No {
+            let reason = "an encoder's output projection is its token table";
+            return Err(setting("tied", "no", reason, "set tied to \"yes\""));
+        }
+        let Encoder { variant, segments, first_position } = self.encoder;
+        let exact = match variant {
+            Variant::Bert => segments > 0 && first_position == 0,
+            Variant::Roberta => segments > 0 && first_position > 0,
+            Variant::Distilbert => segments == 0 && first_position == 0,
+        };
+        let small = segments < u32::MAX as usize && first_position < u32::MAX as usize;
+        if !exact || !small {
+            let found = format!("{segments} segments, positions from {first_position}");
+            let next = "BERT has segments and positions from 0, RoBERTa segments and positions \
+                        from its padding id + 1, DistilBERT no segments and positions from 0";
+            return Err(setting("encoder", found, format!("not {}", variant.name()), next));
+        }
+        // A head's dropout takes the two streams behind the blocks'.
+        if self.layers > LAYERS_MAX - 2 {
+            let next = format!("choose at most {}", LAYERS_MAX - 2);
+            return Err(setting("layers", self.layers, "too many layers", next));
+        }
+        if variant == Variant::Distilbert && self.norm_epsilon != 1e-12 {
+            let reason = "DistilBERT's is fixed";
+            return Err(setting("norm_epsilon", self.norm_epsilon, reason, "set it to 1e-12"));
+        }
+        Ok(())
+    }
+
     fn validate_llama(&self) -> Result<(), ModelError> {
         // LlamaConfig of transformers insists on this even when head_dim is given; Qwen3 does not.
         if self.qk_norm == QkNorm::No {
@@ -305,7 +435,7 @@ impl ModelConfig {
     }
 }
 
-fn setting(
+pub(crate) fn setting(
     key: &'static str,
     found: impl ToString,
     reason: impl Into<String>,

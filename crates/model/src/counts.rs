@@ -2,7 +2,8 @@
 
 use heldout_kernels::{Activations, Precision};
 
-use crate::{Family, ModelConfig, QkNorm, Tied};
+use crate::bert::Bert;
+use crate::{Family, Head, ModelConfig, QkNorm, Tied};
 
 impl ModelConfig {
     /// Number of trainable parameters; a tied head counts once.
@@ -20,15 +21,22 @@ impl ModelConfig {
             [self.vocabulary, self.context, self.width, self.hidden].map(|size| size as u128);
         let vectors_block = match self.family {
             // ln_1, ln_2 and the biases of c_attn, attn.c_proj, c_fc and mlp.c_proj.
-            Family::Gpt2 => 4 * c + 3 * c + c + f + c,
+            Family::Gpt2 | Family::Bert => 4 * c + 3 * c + c + f + c,
             Family::Llama if self.qk_norm == QkNorm::Yes => 2 * c + 2 * self.head_width as u128,
             Family::Llama => 2 * c,
         };
         let outside_blocks = match self.family {
             Family::Gpt2 => v.checked_mul(c)?.checked_add(t.checked_mul(c)? + 2 * c)?,
             Family::Llama => v.checked_mul(c)?.checked_add(c)?,
+            Family::Bert => Bert::outer_parameter_count(self)?,
         };
-        let head = if self.tied == Tied::No { v.checked_mul(c)? } else { 0 };
+        let head = match (self.head, self.tied) {
+            _ if self.family == Family::Bert => 0, // counted above
+            (Head::LanguageModel, Tied::Yes) => 0,
+            (Head::LanguageModel, Tied::No) => v.checked_mul(c)?,
+            (Head::Classification { labels }, _) => (labels as u128).checked_mul(c)?,
+            (Head::Span | Head::Features, _) => 2 * c,
+        };
         let block = self.matrix_parameters_block()?.checked_add(vectors_block)?;
         block.checked_mul(self.layers as u128)?.checked_add(outside_blocks)?.checked_add(head)
     }
@@ -40,19 +48,24 @@ impl ModelConfig {
                 .map(|size| size as u128);
         let qkv_and_out = heads.checked_add(kv_heads)?.checked_mul(2 * d)?.checked_mul(c)?;
         let feed_forward_matrices = match self.family {
-            Family::Gpt2 => 2,
+            Family::Gpt2 | Family::Bert => 2,
             Family::Llama => 3,
         };
         qkv_and_out.checked_add(c.checked_mul(f)?.checked_mul(feed_forward_matrices)?)
     }
 
     /// Floating-point operations of a training step for each token of full windows: 6 for each
-    /// weight of a matrix product (forward, input gradient, weight gradient), and causal attention.
+    /// weight of a matrix product (forward, input gradient, weight gradient), and attention.
     pub fn flops_per_token(&self) -> f64 {
         let block = self.matrix_parameters_block().expect("a validated configuration") as f64;
-        let head = self.vocabulary as f64 * self.width as f64;
-        // A token attends to T/2 tokens on average; two products of 2·D·T/2 operations a head.
-        let attention = 2.0 * self.context as f64 * (self.heads * self.head_width) as f64;
+        // Any other head sees one row a sequence, or few columns: nothing beside the blocks.
+        let head = match self.head {
+            Head::LanguageModel => self.vocabulary as f64 * self.width as f64,
+            Head::Classification { .. } | Head::Span | Head::Features => 0.0,
+        };
+        // A token attends to T/2 tokens on average, an encoder's to all T; two products of 2·D·T/2 operations a head.
+        let reach = if self.family == Family::Bert { 2.0 } else { 1.0 };
+        let attention = reach * 2.0 * self.context as f64 * (self.heads * self.head_width) as f64;
         let layers = self.layers as f64;
         6.0 * (layers * block + head) + 3.0 * layers * attention
     }
@@ -84,6 +97,8 @@ impl ModelConfig {
         let (kept, in_flight) = match self.family {
             // The feed-forward layer before and after its activation.
             Family::Gpt2 => (shared + 2 * f, f + qkv),
+            // Norms stay in f32: each takes its width twice in bf16.
+            Family::Bert => (shared + 2 * c + 2 * f, f + qkv),
             // Gate and up, and their product; QK-norm keeps its input, too.
             Family::Llama if self.qk_norm == QkNorm::Yes => (shared + 3 * f + qkv, 3 * f + 2 * qkv),
             Family::Llama => (shared + 3 * f, 3 * f + qkv),
@@ -97,7 +112,12 @@ impl ModelConfig {
         // The embedding, the final norm, and gradients of the residual stream.
         let row = blocks + narrow * in_flight + WIDE * 5 * c;
         let tokens = batch * seq_len;
-        let logits = heldout_kernels::logits_values(tokens, self.vocabulary);
+        let logits = match self.head {
+            Head::LanguageModel => heldout_kernels::logits_values(tokens, self.vocabulary),
+            Head::Classification { labels } => 2 * batch * labels,
+            Head::Span => 4 * tokens,
+            Head::Features => 0,
+        };
         tokens * row + WIDE * logits
     }
 }

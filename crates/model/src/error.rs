@@ -47,6 +47,14 @@ pub enum ModelError {
     )]
     EmptyPrompt,
 
+    /// A model that reads what it would have to predict.
+    #[error(
+        "this model is an encoder ({variant}): every token reads those that follow, so it neither \
+         generates text nor learns to predict the next token; take gpt2 or llama for that, or \
+         fine-tune it on labels"
+    )]
+    NotCausal { variant: &'static str },
+
     /// A token id outside the vocabulary.
     #[error(
         "token {position} has id {id}, but the model's vocabulary has {vocabulary} entries: the \

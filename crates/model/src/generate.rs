@@ -142,6 +142,7 @@ fn penalized<'l>(logits: &'l [f32], seen: &[u32], penalty: f32) -> Cow<'l, [f32]
 }
 
 fn check_prompt(model: &Model, prompt: &[u32]) -> Result<(), ModelError> {
+    model.config.require_causal()?;
     if prompt.is_empty() {
         return Err(ModelError::EmptyPrompt);
     }

@@ -1,16 +1,19 @@
-//! Decoder-only language models on the kernels: configuration, layout, forward, loss, generation
+//! Language models and encoders on the kernels: configuration, layout, forward, loss, generation
 //! and the mapping to Hugging Face's files.
 //!
 //! Letters used throughout: B sequences, T positions, N = B·T rows, L layers, C width, H query
 //! heads, K key/value heads, D head width, F hidden width, V vocabulary.
 
+mod bert;
 mod cards;
 mod config;
 mod counts;
+mod encoder;
 mod error;
 pub mod extra;
 pub mod generate;
 mod gpt2;
+mod head;
 pub mod huggingface;
 mod initialize;
 mod llama;
@@ -20,9 +23,10 @@ pub mod sampling;
 mod window;
 
 pub use cards::CARDS;
-pub use config::{Activation, Family, ModelConfig, QkNorm, Tied};
+pub use config::{Activation, Encoder, Family, ModelConfig, QkNorm, Tied, Variant};
 pub use error::ModelError;
 pub use extra::{Adapted, Adapters, Extra};
+pub use head::{ClassObjective, Head, Sequences};
 pub use model::{Model, Objective, Tokens};
 pub use noise::{NoiseRates, Site, neftune_amplitude};
 pub use window::KvCache;

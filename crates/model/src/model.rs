@@ -1,28 +1,30 @@
 //! A model: its configuration, its layout, and the passes that can be run over it.
 
 use heldout_kernels::{
-    IGNORE, Joint, Layout, LossReport, LossSpec, Parameter, Pass, Role, Var, Weight,
+    Activation, IGNORE, Joint, Layout, LossReport, LossSpec, Parameter, Pass, Role, Var, Weight,
 };
 
+use crate::bert::Bert;
 use crate::extra::{Extra, is_extra, push_adapters};
 use crate::gpt2::Gpt2;
 use crate::llama::Llama;
 use crate::noise::{Noise, NoiseRates};
 use crate::window::{KvCache, Window};
-use crate::{Family, ModelConfig, ModelError, Tied};
+use crate::{Family, Head, ModelConfig, ModelError, Sequences, Tied};
 
 /// A model without its weights, which are one flat vector that the caller owns.
 pub struct Model {
     pub config: ModelConfig,
     layout: Layout,
-    network: Network,
+    pub(crate) network: Network,
     /// Besides what is exported.
     extra: Extra,
 }
 
-enum Network {
+pub(crate) enum Network {
     Gpt2(Gpt2),
     Llama(Llama),
+    Bert(Bert),
 }
 
 /// A batch: `batch` sequences of `seq_len` tokens, one after the other, and what follows each.
@@ -50,10 +52,14 @@ impl Model {
     pub fn for_training(config: ModelConfig, extra: &Extra) -> Result<Model, ModelError> {
         config.validate()?;
         let ahead = extra.heads_ahead;
+        if ahead > 0 {
+            config.require_causal()?;
+        }
         let mut layout = Layout::default();
         let network = match config.family {
             Family::Gpt2 => Network::Gpt2(Gpt2::new(&config, &mut layout, ahead)),
             Family::Llama => Network::Llama(Llama::new(&config, &mut layout, ahead)),
+            Family::Bert => Network::Bert(Bert::new(&config, &mut layout)),
         };
         if let Some(adapters) = extra.adapters {
             push_adapters(&mut layout, adapters);
@@ -96,7 +102,8 @@ impl Model {
 
     /// As [`Model::loss`], with all that an objective may hold besides. Twins draw their noise as
     /// the sequences 2s and 2s + 1, so the pass's key counts sequences twice. Reported are the
-    /// objective with the heads ahead in it, and the plain loss of the next token alone.
+    /// objective with the heads ahead in it, and the plain loss of the next token alone. For an
+    /// encoder targets are what is masked: see [`Model::masked`].
     pub fn objective(
         &self,
         pass: &mut Pass,
@@ -104,6 +111,13 @@ impl Model {
         noise: &NoiseRates,
         objective: &Objective,
     ) -> LossReport {
+        let targets = batch.targets;
+        if self.config.family == Family::Bert {
+            let (ids, batch, seq_len) = (batch.ids, batch.batch, batch.seq_len);
+            let lengths = vec![seq_len as u32; batch];
+            let whole = Sequences { ids, lengths: &lengths, segments: None, batch, seq_len };
+            return self.masked(pass, whole, targets, noise, objective);
+        }
         let Objective { spec, joint, ahead, marks } = objective;
         let copies = joint.copies();
         let doubled = (copies > 1).then(|| twice(batch.ids, batch.seq_len));
@@ -112,7 +126,8 @@ impl Model {
         let marks = marks_doubled.as_deref().or(*marks);
         let noise = Noise::of_pass(pass, noise, self.config.layers);
         let (rows, seq_len) = (batch.batch * copies, batch.seq_len);
-        let mut window = Window { ids, batch: rows, seq_len, noise, marks, cache: None };
+        let full = Window::full(ids, rows, seq_len, noise);
+        let mut window = Window { marks, ..full };
         let trunk = self.trunk(pass, &mut window); // [copies·N, C]
         let mut sum_ahead = 0.0;
         if *ahead > 0.0 && pass.is_training() {
@@ -126,6 +141,7 @@ impl Model {
                     Network::Llama(llama) => {
                         llama.ahead(&self.config, pass, &mut window, trunk, head)
                     }
+                    Network::Bert(_) => unreachable!("an encoder has no heads ahead"),
                 };
                 let x = self.finish(pass, x);
                 let targets = doubled.as_deref().unwrap_or(&targets);
@@ -151,12 +167,17 @@ impl Model {
         noise: &NoiseRates,
     ) -> Var {
         let noise = Noise::of_pass(pass, noise, self.config.layers);
-        self.forward(pass, Window { ids, batch, seq_len, noise, marks: None, cache: None })
+        self.forward(pass, Window::full(ids, batch, seq_len, noise))
     }
 
     /// Logits of whole windows, in an evaluation pass: [N, V].
     pub fn logits(&self, pass: &mut Pass, ids: &[u32], batch: usize, seq_len: usize) -> Var {
         let x = self.hidden(pass, ids, batch, seq_len, &NoiseRates::default()); // [N, C]
+        if let Network::Bert(bert) = &self.network {
+            let x = bert.masked(&self.config, pass, x);
+            let (head, bias) = bert.projection();
+            return pass.linear(x, head, bias, Activation::None, None);
+        }
         pass.logits(x, self.head())
     }
 
@@ -164,25 +185,27 @@ impl Model {
     /// Evaluation passes only.
     ///
     /// # Panics
-    /// If the cache has no room for `ids`.
+    /// If the cache has no room for `ids`, or the model is an encoder.
     pub fn forward_cached(&self, pass: &mut Pass, ids: &[u32], cache: &mut KvCache) -> Var {
         let batch = cache.batch();
         let seq_len = ids.len() / batch;
         let room = cache.capacity() - cache.len();
         assert!(seq_len <= room, "{seq_len} tokens do not fit into a cache with room for {room}");
         let noise = Noise::none(self.config.layers);
-        let window = Window { ids, batch, seq_len, noise, marks: None, cache: Some(cache) };
-        let x = self.forward(pass, window);
+        assert!(self.config.family != Family::Bert, "an encoder continues nothing");
+        let full = Window::full(ids, batch, seq_len, noise);
+        let x = self.forward(pass, Window { cache: Some(cache), ..full });
         let last: Vec<u32> = (1..=batch).map(|b| (b * seq_len - 1) as u32).collect();
         let x = pass.rows(x, &last); // [B, C]
         pass.logits(x, self.head())
     }
 
-    /// The output projection: [V, C].
+    /// The output projection: [V, C] of a language model, [K, C] of a head of K labels.
     pub fn head(&self) -> Weight {
         match &self.network {
             Network::Gpt2(gpt2) => gpt2.lm_head,
             Network::Llama(llama) => llama.lm_head,
+            Network::Bert(bert) => bert.projection().0,
         }
     }
 
@@ -191,7 +214,7 @@ impl Model {
         self.finish(pass, x)
     }
 
-    fn trunk(&self, pass: &mut Pass, window: &mut Window) -> Var {
+    pub(crate) fn trunk(&self, pass: &mut Pass, window: &mut Window) -> Var {
         let (b, t) = (window.batch, window.seq_len);
         assert!(b * t > 0 && window.ids.len() == b * t, "{} ids for {b}×{t}", window.ids.len());
         let end = window.first_position() + t;
@@ -199,13 +222,16 @@ impl Model {
         match &self.network {
             Network::Gpt2(gpt2) => gpt2.trunk(&self.config, pass, window),
             Network::Llama(llama) => llama.trunk(&self.config, pass, window),
+            Network::Bert(bert) => bert.trunk(&self.config, pass, window),
         }
     }
 
-    fn finish(&self, pass: &mut Pass, x: Var) -> Var {
+    pub(crate) fn finish(&self, pass: &mut Pass, x: Var) -> Var {
         match &self.network {
             Network::Gpt2(gpt2) => gpt2.finish(&self.config, pass, x),
             Network::Llama(llama) => llama.finish(&self.config, pass, x),
+            // Each block ends in a norm.
+            Network::Bert(_) => x,
         }
     }
 }
@@ -238,10 +264,18 @@ fn shifted(targets: &[u32], seq_len: usize, places: usize) -> Vec<u32> {
     sequences.collect()
 }
 
-/// The head's weight: the embedding itself when tied, else a matrix of its own at the end.
+/// The head's weight. A language model's is the embedding itself when tied, else a matrix of its
+/// own at the end; any other head has its own.
 pub(crate) fn push_head(config: &ModelConfig, layout: &mut Layout, embedding: Weight) -> Weight {
-    match config.tied {
-        Tied::Yes => embedding,
-        Tied::No => layout.push("lm_head.weight", &[config.vocabulary, config.width], Role::Head),
+    let width = config.width;
+    match (config.head, config.tied) {
+        (Head::LanguageModel, Tied::Yes) => embedding,
+        (Head::LanguageModel, Tied::No) => {
+            layout.push("lm_head.weight", &[config.vocabulary, width], Role::Head)
+        }
+        (Head::Classification { labels }, _) => {
+            layout.push("score.weight", &[labels, width], Role::Head)
+        }
+        (Head::Span | Head::Features, _) => unreachable!("a validated configuration"),
     }
 }

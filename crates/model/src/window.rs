@@ -2,8 +2,8 @@
 
 use heldout_kernels::{HeadShape, KvLayer, Pass, Var};
 
-use crate::ModelConfig;
 use crate::noise::Noise;
+use crate::{ModelConfig, Sequences};
 
 /// Keys and values of the tokens seen so far, for every layer.
 pub struct KvCache {
@@ -65,10 +65,36 @@ pub(crate) struct Window<'a> {
     pub batch: usize,
     pub seq_len: usize,
     pub noise: Noise,
+    /// Tokens of each sequence, for encoders; None where all are full.
+    pub lengths: Option<&'a [u32]>,
+    /// B·T numbers of segments, for encoders; None where all are 0.
+    pub segments: Option<&'a [u32]>,
     /// See [`crate::Objective`].
     pub marks: Option<&'a [u32]>,
     /// None runs over whole windows from position 0.
     pub cache: Option<&'a mut KvCache>,
+}
+
+impl<'a> Window<'a> {
+    /// Whole windows from position 0 on, without padding.
+    pub fn full(ids: &'a [u32], batch: usize, seq_len: usize, noise: Noise) -> Window<'a> {
+        Window {
+            ids,
+            batch,
+            seq_len,
+            noise,
+            lengths: None,
+            segments: None,
+            marks: None,
+            cache: None,
+        }
+    }
+
+    /// Padded sequences.
+    pub fn of_sequences(sequences: &Sequences<'a>, noise: Noise) -> Window<'a> {
+        let Sequences { ids, lengths, segments, batch, seq_len } = *sequences;
+        Window { lengths: Some(lengths), segments, ..Window::full(ids, batch, seq_len, noise) }
+    }
 }
 
 impl Window<'_> {

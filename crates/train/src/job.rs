@@ -45,6 +45,9 @@ pub fn prepare_job(
     let machine = this_machine(&draft);
     let from = draft.model.from.as_ref();
     let from = from.map(|f| session::read_config(Path::new(&f.value))).transpose()?;
+    if let Some(config) = &from {
+        config.require_causal()?; // the only task so far is to predict the next token
+    }
     let corpus = corpus_facts(&draft);
     let (data_recipe, origins) = recipe::data(&draft, &corpus)?;
     let data = prepare(&prepare_spec(&data_recipe, seed(&draft))?, cache, progress)?;

@@ -261,6 +261,7 @@ impl Run<'_> {
         let family = match config.family {
             heldout_model::Family::Gpt2 => "gpt2",
             heldout_model::Family::Llama => "llama",
+            heldout_model::Family::Bert => config.encoder.variant.name(),
         };
         let started = Started {
             run: self.folder.name(),

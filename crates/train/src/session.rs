@@ -26,7 +26,9 @@ impl Session {
     /// `model.safetensors` and `tokenizer.json`.
     pub fn open(path: &Path, device: Arc<Device>) -> Result<Session, TrainError> {
         let folder = model_folder(path)?;
-        let model = Model::new(read_config(&folder)?)?;
+        let config = read_config(&folder)?;
+        config.require_causal()?;
+        let model = Model::new(config)?;
         let weights = read_model(&folder, &model)?;
         let tokenizer = Tokenizer::load(&folder.join("tokenizer.json"))?;
         let (found, expected) = (tokenizer.vocabulary_size(), model.config.vocabulary);

@@ -39,6 +39,7 @@ pub const ROLE: &str = "teacher";
 pub fn check(name: &str, tokenizer: &Tokenizer, context: usize) -> Result<ModelConfig, TrainError> {
     let folder = model_folder(Path::new(name))?;
     let config = read_config(&folder)?;
+    config.require_causal()?;
     let own = Tokenizer::load(&folder.join("tokenizer.json"))?;
     let unusable = |reason: String, remedy: String| {
         let (technique, knob) = ("distillation".to_owned(), "teacher".to_owned());

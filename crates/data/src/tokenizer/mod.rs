@@ -6,6 +6,7 @@
 
 mod bpe;
 mod cards;
+mod framed;
 mod json;
 mod merges;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use cards::CARDS;
+pub use framed::{Framed, Framer, Origin};
 
 /// Stands between documents, and ends generated text.
 pub const END_OF_TEXT: &str = "<|endoftext|>";

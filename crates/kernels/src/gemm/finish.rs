@@ -4,7 +4,7 @@
 use super::Epilogue;
 use super::round::{Route, Rows};
 use crate::device::Isa;
-use crate::math::{Activation, fused, gelu_erf, gelu_tanh, relu, silu};
+use crate::math::{Activation, fused, gelu_erf, gelu_tanh, relu, silu, tanh};
 use crate::simd::dispatch;
 use crate::values::ViewMut;
 
@@ -122,6 +122,7 @@ impl<'a> Finish<'a> {
                 Activation::GeluErf => self.map(block, gelu_erf),
                 Activation::Silu => self.map(block, silu),
                 Activation::Relu => self.map(block, relu),
+                Activation::Tanh => self.map(block, tanh),
             }
         }
     }

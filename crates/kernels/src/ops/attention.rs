@@ -1,6 +1,7 @@
-//! Causal attention with grouped key/value heads, fused: T×T is never stored.
+//! Attention, causal or over whole sequences, with grouped key/value heads, fused: T×T is never stored.
 //!
-//! For each head: S = q·kᵀ/√D over keys not after the query, P = softmax(S), y = dropout(P)·v.
+//! For each head: S = q·kᵀ/√D over the keys that a query sees ([`Reach`]), P = softmax(S),
+//! y = dropout(P)·v.
 //! A strip of queries meets the keys block by block with a running maximum and sum (online
 //! softmax, Milakov & Gimelshein 2018; Dao et al. 2022). Only the log-sum-exp of each query is
 //! kept; backward recomputes P from it. Scores lie transposed, a row of queries per key, so that
@@ -25,6 +26,47 @@ pub(crate) const QUERIES: usize = 64;
 pub(crate) const KEYS: usize = 128;
 /// Queries that are treated alike near the diagonal, and lanes of a loop.
 pub(crate) const LANES: usize = 16;
+
+/// Which keys a query attends to.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Reach<'a> {
+    /// Those not after it.
+    #[default]
+    Causal,
+    /// All of its sequence, before or after it.
+    Whole {
+        /// Positions in use of each sequence, `[B]`, from its first one on; the rest is padding,
+        /// which nothing attends to and whose own result is 0.
+        lengths: &'a [u32],
+    },
+}
+
+impl Reach<'_> {
+    /// Positions in use of one sequence of `seq_len`.
+    pub(crate) fn length(&self, sequence: usize, seq_len: usize) -> usize {
+        match self {
+            Reach::Causal => seq_len,
+            Reach::Whole { lengths } => lengths[sequence] as usize,
+        }
+    }
+
+    /// Keys that every query of one sequence sees; `None` where that depends on the query.
+    pub(crate) fn keys(&self, sequence: usize) -> Option<usize> {
+        match self {
+            Reach::Causal => None,
+            Reach::Whole { lengths } => Some(lengths[sequence] as usize),
+        }
+    }
+
+    /// # Panics
+    /// If there is not one length between 1 and T for each sequence.
+    pub(crate) fn assert_fits(&self, shape: HeadShape) {
+        let Reach::Whole { lengths } = self else { return };
+        assert_eq!(lengths.len(), shape.batch, "attention: one length a sequence");
+        let fits = |length: &u32| (1..=shape.seq_len).contains(&(*length as usize));
+        assert!(lengths.iter().all(fits), "attention: lengths {lengths:?} in {shape:?}");
+    }
+}
 
 /// The noise of attention.
 #[derive(Clone, Copy, Debug)]
@@ -51,11 +93,12 @@ pub(crate) fn forward<T: Element>(
     y: &mut [T],
     logsumexp: &mut [f32],
     qkv: &[T],
-    shape: HeadShape,
+    (shape, reach): (HeadShape, Reach),
     sites: Sites,
     scratch: &mut [f32],
 ) {
     shape.assert_whole();
+    reach.assert_fits(shape);
     let (rows, width, seq_len) = (shape.rows(), shape.head_width, shape.seq_len);
     assert_eq!(qkv.len(), rows * shape.cols(), "attention: size of qkv");
     assert_eq!(y.len(), rows * shape.heads * width, "attention: size of y");
@@ -66,11 +109,12 @@ pub(crate) fn forward<T: Element>(
     parallel::with_scratch(device, items, scratch, |item, scratch| {
         let (sequence, kv_head) = (item / shape.kv_heads, item % shape.kv_heads);
         let first = sequence * seq_len;
+        let length = reach.length(sequence, seq_len);
         let heads = Heads { qkv: &qkv[first * shape.cols()..], shape };
         let (keys, rest) = scratch.split_at_mut((seq_len + 1) * width);
         let (values, rest) = rest.split_at_mut((seq_len + 1) * width);
-        as_rows(engine, heads.rows(heads.key(kv_head), 0, seq_len), keys);
-        as_columns(engine, heads.rows(heads.value(kv_head), 0, seq_len), values);
+        as_rows(engine, heads.rows(heads.key(kv_head), 0, length), keys);
+        as_columns(engine, heads.rows(heads.value(kv_head), 0, length), values);
         let attended = Attended { engine, keys, values, width, past: 0 };
         for head in kv_head * shape.group()..(kv_head + 1) * shape.group() {
             let row = sequence * shape.heads + head;
@@ -78,9 +122,10 @@ pub(crate) fn forward<T: Element>(
             #[allow(unsafe_code)]
             // SAFETY: (sequence, head) is this item's alone.
             let lse = unsafe { logsumexp.range(row * seq_len..(row + 1) * seq_len) };
-            for start in (0..seq_len).step_by(QUERIES) {
-                let count = QUERIES.min(seq_len - start);
-                let strip = Strip { start, count, heads: &heads, head, row };
+            for start in (0..length).step_by(QUERIES) {
+                let count = QUERIES.min(length - start);
+                let keys = reach.keys(sequence);
+                let strip = Strip { start, count, keys, heads: &heads, head, row };
                 let outputs = attend(&attended, &strip, sites.probabilities, rest, lse);
                 for (query, output) in outputs.chunks_exact(width).enumerate() {
                     let at = ((first + start + query) * shape.heads + head) * width;
@@ -89,6 +134,13 @@ pub(crate) fn forward<T: Element>(
                     let y = unsafe { y.range(at..at + width) };
                     write_head(engine, y, output, kept);
                 }
+            }
+            lse[length..].fill(0.0);
+            for padded in length..seq_len {
+                let at = ((first + padded) * shape.heads + head) * width;
+                #[allow(unsafe_code)]
+                // SAFETY: as above.
+                unsafe { y.range(at..at + width) }.fill(T::of(0.0));
             }
         }
     });
@@ -125,6 +177,8 @@ pub(crate) struct Attended<'a> {
 pub(crate) struct Strip<'a, T = f32> {
     pub start: usize,
     pub count: usize,
+    /// Keys that every query sees; `None` where each sees those up to its own.
+    pub keys: Option<usize>,
     pub heads: &'a Heads<'a, T>,
     pub head: usize,
     /// sequence · H + head, for masks.
@@ -147,8 +201,15 @@ impl<T: Element> Strip<'_, T> {
     /// What lies where in the block of keys from `first_key` on, `past` keys preceding the first
     /// query.
     pub fn block(&self, past: usize, first_key: usize) -> Block {
-        let keys = KEYS.min(past + self.start + self.count - first_key);
-        Block { keys, first_key, before: past + self.start, lanes: self.lanes() }
+        let keys = KEYS.min(self.reach(past) - first_key);
+        // Where all keys are seen, all precede the queries.
+        let before = self.keys.unwrap_or(past + self.start);
+        Block { keys, first_key, before, lanes: self.lanes() }
+    }
+
+    /// Keys that some query of the strip sees, `past` keys preceding the first query.
+    pub fn reach(&self, past: usize) -> usize {
+        self.keys.unwrap_or(past + self.start + self.count)
     }
 }
 
@@ -292,7 +353,7 @@ pub(crate) fn attend<'s, T: Element>(
         sums: [0.0; QUERIES],
         shrink: [1.0; QUERIES],
     };
-    let reach = past + strip.start + strip.count;
+    let reach = strip.reach(past);
     let factors = strip.factors(site);
     for first_key in (0..reach).step_by(KEYS) {
         let block = strip.block(past, first_key);

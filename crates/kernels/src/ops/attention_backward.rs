@@ -7,7 +7,7 @@
 
 use crate::device::{Device, Isa};
 use crate::math::fused::{Exponential, Fused, Separate};
-use crate::ops::attention::{Block, KEYS, QUERIES, Sites, Strip, masked_exp, pair_rows};
+use crate::ops::attention::{Block, KEYS, QUERIES, Reach, Sites, Strip, masked_exp, pair_rows};
 use crate::ops::attention_forms::{Heads, Rows, as_columns, as_rows, transposed};
 use crate::ops::dropout::{FactorLanes, Site};
 use crate::ops::tile::{self, Engine, Into, Left, Right, Size, Units};
@@ -42,7 +42,7 @@ pub(crate) fn backward<T: Element>(
     dqkv: &mut [T],
     dy: &[T],
     saved: Saved<T>,
-    shape: HeadShape,
+    (shape, reach): (HeadShape, Reach),
     sites: Sites,
     scratch: &mut [f32],
 ) {
@@ -56,13 +56,16 @@ pub(crate) fn backward<T: Element>(
         let (sequence, kv_head) = (item / shape.kv_heads, item % shape.kv_heads);
         let first = sequence * seq_len;
         let heads = Heads { qkv: &saved.qkv[first * shape.cols()..], shape };
-        let mut work = Work::new(engine, &heads, kv_head, scratch);
+        let length = reach.length(sequence, seq_len);
+        let mut work = Work::new(engine, &heads, kv_head, length, scratch);
         for head in kv_head * shape.group()..(kv_head + 1) * shape.group() {
             let kept = sites.heads.map_or(1.0, |site| site.sequence(sequence, head));
             let row = sequence * shape.heads + head;
-            for start in (0..seq_len).step_by(QUERIES) {
-                let count = QUERIES.min(seq_len - start);
-                let strip = Strip { start, count, heads: &heads, head, row };
+            let column = heads.query(head);
+            for start in (0..length).step_by(QUERIES) {
+                let count = QUERIES.min(length - start);
+                let keys = reach.keys(sequence);
+                let strip = Strip { start, count, keys, heads: &heads, head, row };
                 if kept == 0.0 {
                     work.dq[..count * width].fill(0.0);
                 } else {
@@ -72,8 +75,11 @@ pub(crate) fn backward<T: Element>(
                     work.load(&strip, outputs, lse);
                     work.strip(&strip, sites.probabilities);
                 }
-                let column = heads.query(head);
                 store(engine.isa, &dqkv, &work.dq[..count * width], first + start, column, shape);
+            }
+            for padded in length..seq_len {
+                work.dq[..width].fill(0.0);
+                store(engine.isa, &dqkv, &work.dq[..width], first + padded, column, shape);
             }
         }
         store(engine.isa, &dqkv, &work.dk[..seq_len * width], first, heads.key(kv_head), shape);
@@ -146,6 +152,7 @@ impl<'a> Work<'a> {
         engine: Engine,
         heads: &Heads<T>,
         kv_head: usize,
+        length: usize,
         scratch: &'a mut [f32],
     ) -> Work<'a> {
         let (keys, width) = (heads.shape.seq_len, heads.shape.head_width);
@@ -156,9 +163,9 @@ impl<'a> Work<'a> {
         let ds_columns = cut(QUERIES * KEYS / 2);
         let [q_turned, dy_turned, q_columns, dy_columns, dy, dq, staging] =
             std::array::from_fn(|_| cut(QUERIES * width));
-        let k = heads.rows(heads.key(kv_head), 0, keys);
+        let k = heads.rows(heads.key(kv_head), 0, length);
         as_rows(engine, k, k_rows);
-        as_rows(engine, heads.rows(heads.value(kv_head), 0, keys), v_rows);
+        as_rows(engine, heads.rows(heads.value(kv_head), 0, length), v_rows);
         if engine.units != Units::F32 {
             as_columns(engine, k, k_columns);
         }
@@ -224,7 +231,7 @@ impl<'a> Work<'a> {
     fn strip<T: Element>(&mut self, strip: &Strip<T>, site: Option<Site>) {
         let (engine, width) = (self.engine, self.width);
         let factors = strip.factors(site);
-        for first_key in (0..strip.start + strip.count).step_by(KEYS) {
+        for first_key in (0..strip.reach(0)).step_by(KEYS) {
             let block = strip.block(0, first_key);
             let at = first_key * engine.units.along(width);
             block.scores(engine, self.p, &self.k_rows[at..], self.q_turned, width);
@@ -352,8 +359,8 @@ mod tests {
     use crate::ops::dropout::Sharing;
     use crate::testing::{assert_close, assert_slopes, devices, isas, sites, values, wide};
 
-    /// The specification: softmax over the keys not after the query, dropout, weighted values.
-    fn reference(qkv: &[f64], shape: HeadShape, sites: Sites) -> Vec<f64> {
+    /// The specification: softmax over the keys in reach, dropout, weighted values.
+    fn reference(qkv: &[f64], shape: HeadShape, reach: Reach, sites: Sites) -> Vec<f64> {
         let HeadShape { batch, seq_len, heads, kv_heads, head_width } = shape;
         let mut y = vec![0.0; batch * seq_len * heads * head_width];
         for (sequence, head) in (0..batch).flat_map(|b| (0..heads).map(move |h| (b, h))) {
@@ -363,14 +370,15 @@ mod tests {
             };
             let kv_head = head / shape.group();
             let kept = sites.heads.map_or(1.0, |site| site.sequence(sequence, head));
-            for query in 0..seq_len {
+            for query in 0..reach.length(sequence, seq_len) {
                 let q = at(query, head);
                 let score = |key: usize| -> f64 {
                     let k = at(key, heads + kv_head);
                     let dot: f64 = q.iter().zip(k).map(|(q, k)| q * k).sum();
                     (dot / (head_width as f64).sqrt()).exp()
                 };
-                let scores: Vec<f64> = (0..=query).map(score).collect();
+                let scores: Vec<f64> =
+                    (0..reach.keys(sequence).unwrap_or(query + 1)).map(score).collect();
                 let total: f64 = scores.iter().sum();
                 let row = (sequence * heads + head) * seq_len + query;
                 let start = (sequence * seq_len + query) * heads * head_width + head * head_width;
@@ -398,8 +406,29 @@ mod tests {
                     for (probabilities, heads) in
                         sites(sharing, seq_len).into_iter().zip(sites(Sharing::Element, seq_len))
                     {
-                        check(&device, shape, Sites { probabilities, heads }, 12);
+                        check(&device, shape, Reach::Causal, Sites { probabilities, heads }, 12);
                     }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn whole_sequences_agree_with_the_reference() {
+        for device in devices() {
+            for (lengths, heads, kv_heads, head_width) in [
+                ([1, 1], 1, 1, 1),
+                ([13, 5], 2, 2, 3),
+                ([40, 61], 4, 2, 5),
+                ([97, 64], 3, 1, 18),
+                ([131, 129], 1, 1, 70),
+            ] {
+                let seq_len = lengths[0].max(lengths[1]) as usize;
+                let shape = HeadShape { batch: 2, seq_len, heads, kv_heads, head_width };
+                let both = sites(Sharing::Element, seq_len);
+                for (probabilities, heads) in both.into_iter().zip(both) {
+                    let reach = Reach::Whole { lengths: &lengths };
+                    check(&device, shape, reach, Sites { probabilities, heads }, 12);
                 }
             }
         }
@@ -411,7 +440,10 @@ mod tests {
             HeadShape { batch: 1, seq_len: 2 * KEYS + 30, heads: 1, kv_heads: 1, head_width: 4 };
         let probabilities = sites(Sharing::Element, shape.seq_len)[1];
         for device in devices() {
-            check(&device, shape, Sites { probabilities, heads: None }, 4);
+            let sites = Sites { probabilities, heads: None };
+            check(&device, shape, Reach::Causal, sites, 4);
+            let lengths = [2 * KEYS as u32 + 21];
+            check(&device, shape, Reach::Whole { lengths: &lengths }, sites, 4);
         }
     }
 
@@ -424,37 +456,46 @@ mod tests {
                 let shape = HeadShape { batch: 2, seq_len, heads: 2, kv_heads: 1, head_width };
                 let probabilities = sites(Sharing::Element, seq_len)[1];
                 let sites = Sites { probabilities, heads: None };
-                let (_, y, dqkv) = run(&short, shape, sites);
-                let (_, exact_y, exact_dqkv) = run(&long, shape, sites);
-                let what = format!("{shape:?} {}", short.describe());
-                assert_close(&what, &y, &wide(&exact_y), 1.5e-2);
-                assert_close(&what, &dqkv, &wide(&exact_dqkv), 1.5e-2);
-                assert!(seq_len == 1 || y != exact_y, "{what}: nothing was rounded");
+                let lengths = [seq_len as u32, seq_len.div_ceil(2) as u32];
+                for reach in [Reach::Causal, Reach::Whole { lengths: &lengths }] {
+                    let (_, y, dqkv) = run(&short, shape, reach, sites);
+                    let (_, exact_y, exact_dqkv) = run(&long, shape, reach, sites);
+                    let what = format!("{shape:?} {reach:?} {}", short.describe());
+                    assert_close(&what, &y, &wide(&exact_y), 1.5e-2);
+                    assert_close(&what, &dqkv, &wide(&exact_dqkv), 1.5e-2);
+                    assert!(seq_len == 1 || y != exact_y, "{what}: nothing was rounded");
+                }
             }
         }
     }
 
-    fn check(device: &Device, shape: HeadShape, sites: Sites, samples: usize) {
-        let (qkv, y, dqkv) = run(device, shape, sites);
-        let what = format!("attention {shape:?} {}", device.describe());
-        assert_close(&what, &y, &reference(&wide(&qkv), shape, sites), 3e-6);
+    fn check(device: &Device, shape: HeadShape, reach: Reach, sites: Sites, samples: usize) {
+        let (qkv, y, dqkv) = run(device, shape, reach, sites);
+        let what = format!("attention {shape:?} {reach:?} {}", device.describe());
+        assert_close(&what, &y, &reference(&wide(&qkv), shape, reach, sites), 3e-6);
         let dy = values(y.len(), 2);
-        assert_slopes(&what, &dqkv, &qkv, &dy, samples, |qkv| reference(qkv, shape, sites));
+        assert_slopes(&what, &dqkv, &qkv, &dy, samples, |qkv| reference(qkv, shape, reach, sites));
     }
 
     /// Input, output, and the input's gradient.
-    fn run(device: &Device, shape: HeadShape, sites: Sites) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+    fn run(
+        device: &Device,
+        shape: HeadShape,
+        reach: Reach,
+        sites: Sites,
+    ) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
         let qkv = values(shape.rows() * shape.cols(), 1);
-        let mut y = vec![0.0; shape.rows() * shape.heads * shape.head_width];
+        let mut y = vec![f32::NAN; shape.rows() * shape.heads * shape.head_width];
         let mut logsumexp = vec![0.0; shape.rows() * shape.heads];
         // Whatever earlier work left in the scratch must not matter.
         let mut scratch = vec![f32::NAN; forward_scratch(device, shape)];
-        attention::forward(device, &mut y, &mut logsumexp, &qkv, shape, sites, &mut scratch);
+        let place = (shape, reach);
+        attention::forward(device, &mut y, &mut logsumexp, &qkv, place, sites, &mut scratch);
         let dy = values(y.len(), 2);
         let mut dqkv = vec![f32::NAN; qkv.len()];
         let saved = Saved { qkv: &qkv, y: &y, logsumexp: &logsumexp };
         let mut scratch = vec![f32::NAN; backward_scratch(device, shape)];
-        backward(device, &mut dqkv, &dy, saved, shape, sites, &mut scratch);
+        backward(device, &mut dqkv, &dy, saved, place, sites, &mut scratch);
         (qkv, y, dqkv)
     }
 }

@@ -181,7 +181,8 @@ fn many(
     }
     let attended = Attended { engine, keys: key_rows, values: value_columns, width, past };
     for start in (0..seq_len).step_by(QUERIES) {
-        let strip = Strip { start, count: QUERIES.min(seq_len - start), heads, head, row: 0 };
+        let count = QUERIES.min(seq_len - start);
+        let strip = Strip { start, count, keys: None, heads, head, row: 0 };
         let outputs = attend(&attended, &strip, None, rest, lse);
         for (query, output) in outputs.chunks_exact(width).enumerate() {
             put(head, start + query, output);
@@ -207,7 +208,8 @@ mod tests {
                 let mut lse = vec![0.0; shape.rows() * shape.heads];
                 let mut scratch = vec![0.0; forward_scratch(&device, shape)];
                 let sites = Sites { probabilities: None, heads: None };
-                attention::forward(&device, &mut whole, &mut lse, &qkv, shape, sites, &mut scratch);
+                let place = (shape, attention::Reach::Causal);
+                attention::forward(&device, &mut whole, &mut lse, &qkv, place, sites, &mut scratch);
                 let mut cache = KvLayer::new(2, seq_len + 3, kv_heads, 6);
                 let mut start = 0;
                 for &piece in &pieces {

@@ -5,6 +5,7 @@
 //! With Z = log Σ exp z the loss of a row is Σ q·(Z − z) + λ·Z² − β·H for a target distribution q
 //! and the entropy H = Z − Σ p·z of p = exp(z − Z).
 
+mod bias;
 pub(crate) mod joint;
 
 use crate::arena::{Arena, Buffer};
@@ -52,6 +53,18 @@ pub enum Smoothing {
     },
 }
 
+impl Smoothing {
+    /// The mass that is moved away from the target.
+    pub fn epsilon(&self) -> f64 {
+        match *self {
+            Smoothing::None => 0.0,
+            Smoothing::Uniform { epsilon }
+            | Smoothing::Wrong { epsilon }
+            | Smoothing::Likeliest { epsilon, .. } => f64::from(epsilon),
+        }
+    }
+}
+
 /// What the objective is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LossSpec {
@@ -84,11 +97,12 @@ pub struct LossReport {
     pub targets: u64,
 }
 
-/// The inputs: x `[N, C]`, head `[V, C]`, targets `[N]`.
+/// The inputs: x `[N, C]`, head `[V, C]`, bias `[V]`, targets `[N]`.
 #[derive(Clone, Copy)]
 pub(crate) struct Inputs<'a> {
     pub x: &'a [f32],
     pub head: &'a [f32],
+    pub bias: Option<&'a [f32]>,
     pub targets: &'a [u32],
     pub cols: usize,
 }
@@ -99,11 +113,13 @@ impl Inputs<'_> {
     }
 }
 
-/// Where gradients go: `dx` `[N, C]` is overwritten, `dhead` `[V, C]` written or added to.
+/// Where gradients go: `dx` `[N, C]` is overwritten, `dhead` `[V, C]` written or added to,
+/// `dbias` `[V]` added to.
 pub(crate) struct Gradients<'a> {
     pub dx: &'a mut [f32],
     pub dhead: &'a mut [f32],
     pub into: Accumulate,
+    pub dbias: Option<&'a mut [f32]>,
 }
 
 /// Losses of all rows; `nll` `[N]` receives the plain ones (0 where ignored).
@@ -134,7 +150,7 @@ pub(crate) fn cross_entropy(
         let x = Mat::new(&inputs.x[start * inputs.cols..], end - start, inputs.cols);
         let head = Mat::new(inputs.head, vocabulary, inputs.cols);
         let since = profiler.now();
-        project(device, logits, stride, x, head.t(), Accumulate::Overwrite);
+        bias::project(device, logits, stride, x, head, inputs.bias);
         profiler.span("logits", size, since, product);
         let outcome = &mut sums[2 * start..2 * end];
         let wanted = match gradients {
@@ -150,7 +166,7 @@ pub(crate) fn cross_entropy(
         let rows = Logits { values: logits, stride, vocabulary };
         losses(device, arena, rows, outcome, &inputs.targets[start..end], spec, wanted);
         profiler.span("softmax and loss", None, since, moved);
-        if let Some(Gradients { dx, dhead, into }) = &mut gradients {
+        if let Some(Gradients { dx, dhead, into, dbias }) = &mut gradients {
             let dlogits = gradient_of(logits, wanted, end - start, vocabulary, stride);
             let dx = &mut dx[start * inputs.cols..end * inputs.cols];
             let since = profiler.now();
@@ -158,6 +174,7 @@ pub(crate) fn cross_entropy(
             profiler.span("logits backward input", size, since, product);
             let since = profiler.now();
             project(device, dhead, inputs.cols, dlogits.t(), x, *into);
+            bias::backward(device, dbias.as_deref_mut(), dlogits);
             *into = Accumulate::Add;
             profiler.span("logits backward weight", size, since, product);
         }
@@ -566,13 +583,14 @@ mod tests {
         let (x, head) = (values(rows * cols, 1), values(vocabulary * cols, 2));
         let target = |i: usize| if i % 5 == 4 { IGNORE } else { (i * 7 % vocabulary) as u32 };
         let targets: Vec<u32> = (0..rows).map(target).collect();
-        let inputs = Inputs { x: &x, head: &head, targets: &targets, cols };
+        let inputs = Inputs { x: &x, head: &head, bias: None, targets: &targets, cols };
         let (mut dx, mut dhead, mut nll) =
             (vec![f32::NAN; x.len()], vec![0.0; head.len()], vec![f32::NAN; rows]);
         let arena = &mut Arena::default();
         let off = &mut Profiler::default();
         let plain = cross_entropy(device, arena, off, &mut nll, inputs, spec, None);
-        let gradients = Some(Gradients { dx: &mut dx, dhead: &mut dhead, into: Accumulate::Add });
+        let gradients =
+            Some(Gradients { dx: &mut dx, dhead: &mut dhead, into: Accumulate::Add, dbias: None });
         let report = cross_entropy(device, arena, off, &mut nll, inputs, spec, gradients);
         assert_eq!(plain, report);
         let (x64, head64) = (wide(&x), wide(&head));
@@ -615,7 +633,7 @@ mod tests {
         let (x, head) = (values(rows * cols, 1), values(vocabulary * cols, 2));
         let targets: Vec<u32> = (0..rows as u32).map(|i| i * 4999).collect();
         let mut nll = vec![0.0; rows];
-        let inputs = Inputs { x: &x, head: &head, targets: &targets, cols };
+        let inputs = Inputs { x: &x, head: &head, bias: None, targets: &targets, cols };
         let arena = &mut Arena::default();
         let off = &mut Profiler::default();
         cross_entropy(device, arena, off, &mut nll, inputs, &spec, None);
@@ -632,7 +650,7 @@ mod tests {
     #[should_panic(expected = "target id 11 is not below 11")]
     fn an_unknown_target_is_refused() {
         let spec = LossSpec::plain(1.0);
-        let inputs = Inputs { x: &[0.0; 2], head: &[0.0; 22], targets: &[11], cols: 2 };
+        let inputs = Inputs { x: &[0.0; 2], head: &[0.0; 22], bias: None, targets: &[11], cols: 2 };
         let (arena, off) = (&mut Arena::default(), &mut Profiler::default());
         cross_entropy(&devices()[0], arena, off, &mut [0.0], inputs, &spec, None);
     }

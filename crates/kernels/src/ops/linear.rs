@@ -157,6 +157,7 @@ fn chunk<T: Element>(
         Activation::GeluErf => scaled(isa, dy, sums, pre, math::gelu_erf_derivative),
         Activation::Silu => scaled(isa, dy, sums, pre, math::silu_derivative),
         Activation::Relu => scaled(isa, dy, sums, pre, |x| if x > 0.0 { 1.0 } else { 0.0 }),
+        Activation::Tanh => scaled(isa, dy, sums, pre, math::tanh_derivative),
     }
 }
 
@@ -257,6 +258,7 @@ mod tests {
             Activation::GeluErf => x * normal_cdf(x),
             Activation::Silu => x / (1.0 + (-x).exp()),
             Activation::Relu => x.max(0.0),
+            Activation::Tanh => x.tanh(),
         }
     }
 

@@ -1,11 +1,11 @@
 //! Wiring of the backward ops: each node consumes its output's gradient and feeds its inputs'.
 
-use super::forward::linear_map;
+use super::forward::{linear_map, reach_of};
 use super::node::{Node, Op};
 use super::{Pass, Tape, Var};
 use crate::gemm::Accumulate;
 use crate::ops::{
-    attention_backward, embedding, head_norm, linear, norm, residual, rotary, swiglu,
+    attention_backward, embedding, head_norm, linear, norm, residual, rotary, rows, swiglu,
 };
 use crate::parameters::Weight;
 use crate::profile::Work;
@@ -62,6 +62,8 @@ impl Pass<'_> {
                 Op::Rotary { .. } => self.backward_rotary(&node, dy),
                 Op::Attention { .. } => self.backward_attention(&node, dy),
                 Op::Residual { .. } => self.backward_residual(&node, dy),
+                Op::Dropout { .. } => self.backward_dropout(&node, dy),
+                Op::Rows { .. } => self.backward_rows(&node, dy),
             }
             // A linear map has told its parts apart itself.
             if !matches!(node.op, Op::Linear { .. }) {
@@ -190,7 +192,8 @@ impl Pass<'_> {
     }
 
     fn backward_attention(&mut self, node: &Node, dy: Values) {
-        let Op::Attention { shape, sites } = node.op else { return };
+        let Op::Attention { shape, sites, lengths } = &node.op else { return };
+        let (shape, sites, place) = (*shape, *sites, (*shape, reach_of(lengths)));
         let Tape { device, arena, tensors, .. } = &mut *self.tape;
         let (qkv, y) = (tensors[node.x.0].value(), tensors[node.out.0].value());
         let mut dqkv = Values::take(arena, qkv.storage(), qkv.len());
@@ -201,11 +204,21 @@ impl Pass<'_> {
             let (qkv, y) = (Element::read(qkv.view()), Element::read(y.view()));
             let saved = attention_backward::Saved { qkv, y, logsumexp };
             let dy = Element::read(dy.view());
-            attention_backward::backward(device, dqkv, dy, saved, shape, sites, work);
+            attention_backward::backward(device, dqkv, dy, saved, place, sites, work);
         });
         arena.give(scratch);
         dy.give(arena);
         self.accumulate(node.x, dqkv);
+    }
+
+    fn backward_dropout(&mut self, node: &Node, mut dy: Values) {
+        let Op::Dropout { site } = node.op else { return };
+        let (_, cols) = self.shape(node.out);
+        let device = &self.tape.device;
+        with_elements!(mut dy.view_mut(), dy => {
+            embedding::backward_dropout(device, dy, cols, site);
+        });
+        self.accumulate(node.x, dy);
     }
 
     fn backward_residual(&mut self, node: &Node, dy: Values) {
@@ -219,5 +232,15 @@ impl Pass<'_> {
         });
         self.accumulate(branch, dbranch);
         self.accumulate(node.x, dy);
+    }
+
+    fn backward_rows(&mut self, node: &Node, dy: Values) {
+        let Op::Rows { rows } = &node.op else { return };
+        let (count, cols) = self.shape(node.x);
+        let Tape { arena, .. } = &mut *self.tape;
+        let mut dx = Values::take(arena, Storage::Floats, count * cols);
+        with_elements!(dy.view(), dy => rows::backward(dx.as_floats_mut(), dy, rows, cols));
+        dy.give(arena);
+        self.accumulate(node.x, dx);
     }
 }

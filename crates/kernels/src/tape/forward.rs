@@ -4,11 +4,13 @@ use super::node::{Node, Op, Pinned, Replay, Storages, Tensor};
 use super::{Pass, Tape, Var};
 use crate::arena::Buffer;
 use crate::math::Activation;
+use crate::ops::attention::Reach;
 use crate::ops::attention_cached::{self, KvLayer};
+use crate::ops::class_loss::{self, ClassLoss};
 use crate::ops::cross_entropy::joint::{self, Joint};
 use crate::ops::cross_entropy::{self, Gradients, Inputs, LossReport, LossSpec};
 use crate::ops::{
-    HeadShape, attention, embedding, head_norm, linear, norm, residual, rotary, swiglu,
+    HeadShape, attention, embedding, head_norm, linear, norm, residual, rotary, rows, swiglu,
 };
 use crate::parameters::Weight;
 use crate::values::{Element, Values, with_elements};
@@ -47,9 +49,11 @@ impl Pass<'_> {
     /// Marks the values that this node's backward will read.
     fn pin(&mut self, node: &Node) {
         let (x, out) = match node.op {
-            Op::Embedding { .. } | Op::Rotary { .. } | Op::Residual { .. } => {
-                (Pinned::No, Pinned::No)
-            }
+            Op::Embedding { .. }
+            | Op::Rotary { .. }
+            | Op::Residual { .. }
+            | Op::Dropout { .. }
+            | Op::Rows { .. } => (Pinned::No, Pinned::No),
             Op::Norm { .. } | Op::Linear { .. } | Op::Swiglu { .. } | Op::HeadNorm { .. } => {
                 (Pinned::Yes, Pinned::No)
             }
@@ -88,6 +92,14 @@ impl Pass<'_> {
                 table.prepare(theta, first_position, shape.seq_len, shape.head_width);
                 with_elements!(mut y.view_mut(), y => {
                     rotary::rotate(device, y, table, shape, rotary::Turn::Forward);
+                });
+                y
+            }
+            Op::Dropout { site } => {
+                let mut y = self.take_over(node.x);
+                let device = &self.tape.device;
+                with_elements!(mut y.view_mut(), y => {
+                    embedding::backward_dropout(device, y, cols, site);
                 });
                 y
             }
@@ -151,19 +163,32 @@ impl Pass<'_> {
                     head_norm::forward(device, y, &mut node.saved, x, *shape, terms);
                 });
             }
-            Op::Attention { shape, sites } => {
+            Op::Attention { shape, sites, lengths } => {
+                let reach = reach_of(lengths);
                 node.saved = arena.take(rows * shape.heads);
                 let mut scratch = arena.take(attention::forward_scratch(device, *shape));
                 let (x, lse) = (x().view(), &mut node.saved);
                 with_elements!(mut y, y => {
                     let x = Element::read(x);
-                    attention::forward(device, y, lse, x, *shape, *sites, &mut scratch);
+                    let place = (*shape, reach);
+                    attention::forward(device, y, lse, x, place, *sites, &mut scratch);
                 });
                 arena.give(scratch);
             }
-            Op::Rotary { .. } | Op::Residual { .. } => unreachable!("these take memory over"),
+            Op::Rows { rows } => rows::forward(values.as_floats_mut(), x().view(), rows, cols),
+            Op::Rotary { .. } | Op::Residual { .. } | Op::Dropout { .. } => {
+                unreachable!("these take memory over")
+            }
         }
         values
+    }
+}
+
+/// What lengths on the tape stand for.
+pub(super) fn reach_of(lengths: &Option<Vec<u32>>) -> Reach<'_> {
+    match lengths {
+        None => Reach::Causal,
+        Some(lengths) => Reach::Whole { lengths },
     }
 }
 
@@ -203,24 +228,11 @@ pub(super) fn attention_cached(
     out
 }
 
-/// See [`Pass::rows`].
-pub(super) fn rows(pass: &mut Pass, x: Var, rows: &[u32]) -> Var {
-    let (count, cols) = pass.shape(x);
-    let out = pass.tensor(rows.len(), cols, Storages::default());
-    let mut y = pass.tape.arena.take(rows.len() * cols);
-    for (y, &row) in y.chunks_exact_mut(cols).zip(rows) {
-        assert!((row as usize) < count, "rows: row {row} of {count}");
-        y.copy_from_slice(&pass.value(x)[row as usize * cols..][..cols]);
-    }
-    pass.tape.tensors[out.0].value = Some(Values::floats(y));
-    out
-}
-
 /// See [`Pass::cross_entropy`].
 pub(super) fn cross_entropy(
     pass: &mut Pass,
     x: Var,
-    head: Weight,
+    (head, bias): (Weight, Option<Weight>),
     targets: &[u32],
     (spec, joint): (&LossSpec, &Joint),
 ) -> LossReport {
@@ -235,11 +247,12 @@ pub(super) fn cross_entropy(
     let wide = value.widened(arena);
     let x_values = wide.as_deref().unwrap_or_else(|| value.as_floats());
     let cols = head.cols;
-    let inputs = Inputs { x: x_values, head: head.of(pass.parameters), targets, cols };
+    let of = |weight: Weight| weight.of(pass.parameters);
+    let inputs = Inputs { x: x_values, head: of(head), bias: bias.map(of), targets, cols };
     let gradients = match (&mut dx, &mut pass.gradients) {
         (Some(dx), Some(all)) => {
-            let (dhead, into) = all.write_or_add(head);
-            Some(Gradients { dx, dhead, into })
+            let (dhead, into, dbias) = all.write_or_add_biased(head, bias);
+            Some(Gradients { dx, dhead, into, dbias })
         }
         _ => None,
     };
@@ -256,6 +269,34 @@ pub(super) fn cross_entropy(
     *token_nll = nll;
     if let Some(dx) = dx {
         pass.accumulate(x, Values::floats(dx));
+    }
+    report
+}
+
+/// See [`Pass::class_loss`].
+pub(super) fn class_loss(
+    pass: &mut Pass,
+    logits: Var,
+    targets: &[u32],
+    loss: &ClassLoss,
+) -> LossReport {
+    let (_, classes) = pass.shape(logits);
+    let is_training = pass.is_training();
+    let Tape { arena, tensors, token_nll, .. } = &mut *pass.tape;
+    arena.give(std::mem::take(token_nll));
+    let mut nll = arena.take(targets.len());
+    let value = tensors[logits.0].value();
+    let mut gradient = is_training.then(|| arena.take(value.len()));
+    let wide = value.widened(arena);
+    let values = wide.as_deref().unwrap_or_else(|| value.as_floats());
+    let out = gradient.as_deref_mut();
+    let report = class_loss::class_loss(values, classes, targets, loss, &mut nll, out);
+    if let Some(wide) = wide {
+        arena.give(wide);
+    }
+    *token_nll = nll;
+    if let Some(gradient) = gradient {
+        pass.accumulate(logits, Values::floats(gradient));
     }
     report
 }

@@ -110,11 +110,19 @@ pub(crate) enum Op {
     Attention {
         shape: HeadShape,
         sites: attention::Sites,
+        /// Of sequences that are attended whole; `None` where attention is causal.
+        lengths: Option<Vec<u32>>,
+    },
+    Dropout {
+        site: Site,
     },
     Residual {
         branch: Var,
         site: Option<Site>,
         scale: f32,
+    },
+    Rows {
+        rows: Vec<u32>,
     },
 }
 
@@ -129,15 +137,23 @@ impl Op {
             Op::HeadNorm { .. } => ("head_norm", "head_norm backward"),
             Op::Rotary { .. } => ("rotary", "rotary backward"),
             Op::Attention { .. } => ("attention", "attention backward"),
+            Op::Dropout { .. } => ("dropout", "dropout backward"),
             Op::Residual { .. } => ("residual", "residual backward"),
+            Op::Rows { .. } => ("rows", "rows backward"),
         }
     }
 
     /// Returns what it holds beside its tensors.
     pub fn give_back(self, arena: &mut Arena) {
-        if let Op::Embedding { ids, marks, .. } = self {
-            arena.give_ids(ids);
-            marks.into_iter().for_each(|marks| arena.give_ids(marks));
+        match self {
+            Op::Embedding { ids, marks, .. } => {
+                arena.give_ids(ids);
+                marks.into_iter().for_each(|marks| arena.give_ids(marks));
+            }
+            Op::Attention { lengths: Some(ids), .. } | Op::Rows { rows: ids } => {
+                arena.give_ids(ids);
+            }
+            _ => {}
         }
     }
 
@@ -153,9 +169,13 @@ impl Op {
     pub fn flops(&self, rows: usize) -> f64 {
         match self {
             Op::Linear { weight, .. } => 2.0 * rows as f64 * weight.len() as f64,
-            Op::Attention { shape, .. } => {
-                let pairs = shape.seq_len as f64 * (shape.seq_len as f64 + 1.0) / 2.0;
-                4.0 * (shape.batch * shape.heads * shape.head_width) as f64 * pairs
+            Op::Attention { shape, lengths, .. } => {
+                let causal = shape.seq_len as f64 * (shape.seq_len as f64 + 1.0) / 2.0;
+                let pairs = match lengths {
+                    None => shape.batch as f64 * causal,
+                    Some(lengths) => lengths.iter().map(|&length| f64::from(length).powi(2)).sum(),
+                };
+                4.0 * (shape.heads * shape.head_width) as f64 * pairs
             }
             _ => 0.0,
         }
@@ -176,8 +196,12 @@ impl Op {
             Op::Swiglu { .. } => Work::bytes(3 * n * own),
             // Queries and keys in and out, in place; values stay where they are.
             Op::Rotary { shape, .. } => Work::bytes(2 * rotated(shape) * own),
+            // x in, y out.
+            Op::Dropout { .. } => Work::bytes(2 * n * own),
             // x and branch in, y out.
             Op::Residual { .. } => Work::moved(3 * n),
+            // Rows in and out.
+            Op::Rows { .. } => Work::moved(2 * n),
         }
     }
 
@@ -216,8 +240,12 @@ impl Op {
             // dy and x of queries and keys in, dx out in place of dy.
             Op::HeadNorm { shape, .. } => Work::bytes(3 * rotated(shape) * own),
             Op::Rotary { shape, .. } => Work::bytes(2 * rotated(shape) * own),
+            // dy in and out, in place.
+            Op::Dropout { .. } => Work::bytes(2 * n * own),
             // dy in, the branch's gradient out.
             Op::Residual { .. } => Work::bytes(n * (F32 + branch.bytes())),
+            // dy in, the rows of the gradient in and out.
+            Op::Rows { .. } => Work::moved(3 * n),
         }
     }
 }

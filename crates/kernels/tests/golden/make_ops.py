@@ -178,6 +178,29 @@ def losses():
     case("cross_entropy_confidence", confidence, inputs(), **extra())
 
 
+def encoders():
+    """What only encoders use: padded attention over whole sequences, tanh, a biased head."""
+    for name, (b, t, h, d), lengths in [("attention_padded", (3, 71, 2, 6), (71, 30, 1)),
+                                        ("attention_whole", (1, 140, 1, 16), (140,))]:
+        kept = torch.arange(t)[None] < torch.tensor(lengths)[:, None]
+
+        def attention(x):
+            q, key, value = split_heads(x, b, t, h, h, d)
+            y = F.scaled_dot_product_attention(q, key, value, attn_mask=kept[:, None, None])
+            return join_heads(y) * kept.reshape(-1, 1)
+
+        case(name, attention, dict(x=rand(b * t, 3 * h * d, scale=1.5)),
+             lengths=torch.tensor(lengths, dtype=torch.int32))
+    inputs = dict(x=rand(11, 20), weight=rand(29, 20, scale=0.5), bias=rand(29))
+    case("linear_tanh", lambda x, weight, bias: F.linear(x, weight, bias).tanh(), inputs)
+    targets = torch.randint(0, 41, (12,))
+    targets[4] = targets[9] = -100
+    case("cross_entropy_bias",
+         lambda x, head, bias: F.cross_entropy(F.linear(x, head, bias), targets, reduction="sum"),
+         dict(x=rand(12, 16), head=rand(41, 16, scale=0.7), bias=rand(41)),
+         targets=targets.to(torch.int32))
+
+
 if __name__ == "__main__":
     norms()
     linears()
@@ -186,6 +209,7 @@ if __name__ == "__main__":
     embeddings()
     residuals()
     losses()
+    encoders()
     stored = {key: (value.float() if value.is_floating_point() else value).contiguous()
               for key, value in cases.items()}
     save_file(stored, pathlib.Path(__file__).with_name("ops.safetensors"))

@@ -3,7 +3,8 @@
 use heldout_base::nearest::nearest;
 use serde_json::{Map, Value, json};
 
-use crate::{Activation, Family, ModelConfig, ModelError, QkNorm, Tied};
+use super::{bert, labels};
+use crate::{Activation, Family, Head, ModelConfig, ModelError, QkNorm, Tied, Variant};
 
 /// Ids of the tokens with a meaning beyond text; None where the tokenizer has none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -21,6 +22,7 @@ pub fn config_json(config: &ModelConfig, special: SpecialTokens) -> Value {
     let mut json = match config.family {
         Family::Gpt2 => gpt2_json(config),
         Family::Llama => llama_json(config),
+        Family::Bert => bert::json(config, architecture(config)),
     };
     let shared = json!({
         "tie_word_embeddings": config.tied == Tied::Yes,
@@ -28,13 +30,16 @@ pub fn config_json(config: &ModelConfig, special: SpecialTokens) -> Value {
         // Written even when absent: transformers would fill in ids of its own.
         "bos_token_id": special.bos,
         "eos_token_id": special.eos,
-        "pad_token_id": special.pad,
+        "pad_token_id": bert::padding_id(config).or(special.pad),
         "dtype": "float32",
         "torch_dtype": "float32",
         "use_cache": true,
     });
     if let (Value::Object(json), Value::Object(shared)) = (&mut json, shared) {
         json.extend(shared);
+    }
+    if let Head::Classification { labels } = config.head {
+        labels::write(&mut json, &labels::numbered(labels));
     }
     json
 }
@@ -50,7 +55,7 @@ pub fn generation_config_json(special: SpecialTokens) -> Value {
 
 fn gpt2_json(config: &ModelConfig) -> Value {
     json!({
-        "architectures": ["GPT2LMHeadModel"],
+        "architectures": [architecture(config)],
         "model_type": "gpt2",
         "vocab_size": config.vocabulary,
         "n_positions": config.context,
@@ -75,13 +80,13 @@ fn gpt2_json(config: &ModelConfig) -> Value {
 }
 
 fn llama_json(config: &ModelConfig) -> Value {
-    let (architecture, model_type) = match config.qk_norm {
-        QkNorm::No => ("LlamaForCausalLM", "llama"),
-        QkNorm::Yes => ("Qwen3ForCausalLM", "qwen3"),
+    let model_type = match config.qk_norm {
+        QkNorm::No => "llama",
+        QkNorm::Yes => "qwen3",
     };
     let theta = exact(config.rope_theta);
     json!({
-        "architectures": [architecture],
+        "architectures": [architecture(config)],
         "model_type": model_type,
         "vocab_size": config.vocabulary,
         "max_position_embeddings": config.context,
@@ -102,12 +107,25 @@ fn llama_json(config: &ModelConfig) -> Value {
     })
 }
 
+/// The class of transformers that computes the model.
+fn architecture(config: &ModelConfig) -> &'static str {
+    match (config.family, config.qk_norm, config.head) {
+        (Family::Gpt2, _, Head::LanguageModel) => "GPT2LMHeadModel",
+        (Family::Llama, QkNorm::No, Head::LanguageModel) => "LlamaForCausalLM",
+        (Family::Llama, QkNorm::Yes, Head::LanguageModel) => "Qwen3ForCausalLM",
+        (Family::Bert, _, head) => bert::architecture(config.encoder.variant, head),
+        (Family::Gpt2, _, _) => "GPT2ForSequenceClassification",
+        (Family::Llama, QkNorm::No, _) => "LlamaForSequenceClassification",
+        (Family::Llama, QkNorm::Yes, _) => "Qwen3ForSequenceClassification",
+    }
+}
+
 /// The shortest decimal that reads back as the same f32: 1e-5, not 0.000009999999747378752.
-fn exact(value: f32) -> f64 {
+pub(super) fn exact(value: f32) -> f64 {
     value.to_string().parse().expect("an f32 prints as a number")
 }
 
-/// Reads a config.json of GPT-2, Llama or Qwen3; an option that we do not compute is an error.
+/// Reads a config.json of GPT-2, Llama, Qwen3, BERT, RoBERTa or DistilBERT; an option that we do not compute is an error.
 pub fn parse_config(json: &Value) -> Result<ModelConfig, ModelError> {
     let Value::Object(object) = json else {
         let found = brief(json);
@@ -119,14 +137,22 @@ pub fn parse_config(json: &Value) -> Result<ModelConfig, ModelError> {
         "gpt2" => parse_gpt2(&reader)?,
         "llama" => parse_llama(&reader, QkNorm::No)?,
         "qwen3" => parse_llama(&reader, QkNorm::Yes)?,
+        "bert" => bert::parse(&reader, Variant::Bert)?,
+        "roberta" => bert::parse(&reader, Variant::Roberta)?,
+        "distilbert" => bert::parse(&reader, Variant::Distilbert)?,
         other => return Err(unknown_model_type(other)),
     };
+    let head = match config.family {
+        Family::Bert => bert::head(&reader)?,
+        Family::Gpt2 | Family::Llama => reader.head()?,
+    };
+    let config = ModelConfig { head, ..config };
     config.validate()?;
     Ok(config)
 }
 
 fn unknown_model_type(found: &str) -> ModelError {
-    let supported = ["gpt2", "llama", "qwen3"];
+    let supported = ["gpt2", "llama", "qwen3", "bert", "roberta", "distilbert"];
     let meant = match nearest(found, supported) {
         Some(name) => format!("; did you mean {name:?}?"),
         None => String::new(),
@@ -203,12 +229,12 @@ fn parse_llama(reader: &Reader, qk_norm: QkNorm) -> Result<ModelConfig, ModelErr
 }
 
 /// Typed access to config.json's keys; `null` counts as absent, as in transformers.
-struct Reader<'a> {
-    object: &'a Map<String, Value>,
+pub(super) struct Reader<'a> {
+    pub object: &'a Map<String, Value>,
 }
 
 impl Reader<'_> {
-    fn get(&self, key: &str) -> Option<&Value> {
+    pub fn get(&self, key: &str) -> Option<&Value> {
         self.object.get(key).filter(|value| !value.is_null())
     }
 
@@ -218,22 +244,36 @@ impl Reader<'_> {
         }
         let architecture = self.get("architectures").and_then(|list| list.get(0)?.as_str());
         match architecture {
-            Some("GPT2LMHeadModel") => Ok("gpt2".into()),
-            Some("LlamaForCausalLM") => Ok("llama".into()),
-            Some("Qwen3ForCausalLM") => Ok("qwen3".into()),
-            Some(other) => Ok(other.into()),
+            Some("GPT2LMHeadModel" | "GPT2ForSequenceClassification") => Ok("gpt2".into()),
+            Some("LlamaForCausalLM" | "LlamaForSequenceClassification") => Ok("llama".into()),
+            Some("Qwen3ForCausalLM" | "Qwen3ForSequenceClassification") => Ok("qwen3".into()),
+            Some(other) => Ok(bert::model_type(other).unwrap_or(other).into()),
             None => Err(ModelError::MissingKey {
                 key: "model_type",
-                meaning: "the architecture: \"gpt2\", \"llama\" or \"qwen3\"",
+                meaning: "the architecture: \"gpt2\", \"llama\", \"qwen3\", \"bert\", \"roberta\" \
+                          or \"distilbert\"",
             }),
         }
     }
 
-    fn size(&self, key: &'static str, meaning: &'static str) -> Result<usize, ModelError> {
+    /// The head that the architecture's name ends in; a language model's where none is named.
+    pub fn head(&self) -> Result<Head, ModelError> {
+        let architecture = self.get("architectures").and_then(|list| list.get(0)?.as_str());
+        match architecture {
+            Some(name) if name.ends_with("ForSequenceClassification") => {
+                let names = labels::read(self.object)?;
+                // transformers counts two where nothing is said.
+                Ok(Head::Classification { labels: names.map_or(2, |names| names.len()) })
+            }
+            _ => Ok(Head::LanguageModel),
+        }
+    }
+
+    pub fn size(&self, key: &'static str, meaning: &'static str) -> Result<usize, ModelError> {
         self.optional_size(key)?.ok_or(ModelError::MissingKey { key, meaning })
     }
 
-    fn optional_size(&self, key: &'static str) -> Result<Option<usize>, ModelError> {
+    pub fn optional_size(&self, key: &'static str) -> Result<Option<usize>, ModelError> {
         let Some(value) = self.get(key) else { return Ok(None) };
         match value.as_u64().and_then(|size| usize::try_from(size).ok()) {
             Some(size) => Ok(Some(size)),
@@ -241,14 +281,14 @@ impl Reader<'_> {
         }
     }
 
-    fn number(&self, key: &'static str, default: f32) -> Result<f32, ModelError> {
+    pub fn number(&self, key: &'static str, default: f32) -> Result<f32, ModelError> {
         match self.get(key) {
             None => Ok(default),
             Some(value) => number(key, value),
         }
     }
 
-    fn tied(&self, default: Tied) -> Result<Tied, ModelError> {
+    pub fn tied(&self, default: Tied) -> Result<Tied, ModelError> {
         match self.get("tie_word_embeddings") {
             None => Ok(default),
             Some(Value::Bool(true)) => Ok(Tied::Yes),
@@ -257,7 +297,7 @@ impl Reader<'_> {
         }
     }
 
-    fn activation(&self, key: &'static str, default: &str) -> Result<Activation, ModelError> {
+    pub fn activation(&self, key: &'static str, default: &str) -> Result<Activation, ModelError> {
         let value = self.get(key).cloned().unwrap_or_else(|| default.into());
         match value.as_str() {
             Some("gelu_new" | "gelu_pytorch_tanh" | "gelu_fast") => Ok(Activation::GeluTanh),
@@ -274,7 +314,7 @@ impl Reader<'_> {
     }
 
     /// Refuses `key` unless it is absent or has the one value that we compute.
-    fn require(&self, key: &'static str, only: Value, reason: &str) -> Result<(), ModelError> {
+    pub fn require(&self, key: &'static str, only: Value, reason: &str) -> Result<(), ModelError> {
         match self.get(key) {
             None => Ok(()),
             Some(value) if *value == only => Ok(()),
@@ -346,12 +386,12 @@ fn unsupported(key: &str, found: &Value, reason: &str) -> ModelError {
     ModelError::Unsupported { key: key.into(), found: brief(found), reason: reason.into() }
 }
 
-fn wrong_kind(key: &'static str, found: &Value, expected: &'static str) -> ModelError {
+pub(super) fn wrong_kind(key: &'static str, found: &Value, expected: &'static str) -> ModelError {
     ModelError::WrongKind { key, found: brief(found), expected }
 }
 
 /// A value as it stands in the file, cut short.
-fn brief(value: &Value) -> String {
+pub(super) fn brief(value: &Value) -> String {
     let text = value.to_string();
     match text.char_indices().nth(80) {
         Some((end, _)) => format!("{}…", &text[..end]),

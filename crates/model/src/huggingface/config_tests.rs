@@ -136,3 +136,31 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_encoders_here_do_not_compute_is_refused_by_name() {
+    let bert = |variant| {
+        let config = ModelConfig::bert(variant, 61, 16, 2, 4, 32);
+        config_json(&config, SpecialTokens::default())
+    };
+    let cases = [
+        (Variant::Bert, "is_decoder", json!(true), "whole sequence"),
+        (Variant::Bert, "position_embedding_type", json!("relative_key"), "learned table"),
+        (Variant::Bert, "tie_word_embeddings", json!(false), "token table"),
+        (Variant::Roberta, "architectures", json!(["RobertaForTokenClassification"]), "ForMasked"),
+        (Variant::Roberta, "type_vocab_size", json!(0), "RoBERTa segments"),
+        (Variant::Distilbert, "activation", json!("mish"), "gelu_new"),
+        (Variant::Distilbert, "dim", Value::Null, "no \"dim\""),
+    ];
+    for (variant, key, value, expected) in cases {
+        let message = error_with(bert(variant), key, value);
+        assert!(message.contains(expected), "{key}: {message}");
+    }
+    // Without the name of a class there is no head; the class's name tells the family.
+    let mut json = bert(Variant::Roberta);
+    json["architectures"] = Value::Null;
+    assert_eq!(parse_config(&json).unwrap().head, Head::Features);
+    let mut json = bert(Variant::Distilbert);
+    json["model_type"] = Value::Null;
+    assert_eq!(parse_config(&json).unwrap().encoder.variant, Variant::Distilbert);
+}

@@ -1,10 +1,12 @@
 //! Which tensor of a Hugging Face file is which part of the flat parameter vector.
 
+use std::collections::HashSet;
+
 use heldout_base::nearest::nearest;
 use heldout_kernels::{Parameter, Role};
 
 use crate::extra::is_extra;
-use crate::{Family, Model, ModelError, Tied};
+use crate::{Family, Head, Model, ModelConfig, ModelError, Tied};
 
 /// How a tensor lies in the file, relative to our `[out, in]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,31 +35,110 @@ pub type FileTensor = (Vec<usize>, Vec<f32>);
 /// transformers' own files.
 pub fn tensors(model: &Model) -> Vec<TensorPlan> {
     let exported = model.layout().parameters.iter().filter(|p| !is_extra(&p.name));
-    exported.map(|parameter| plan(model.config.family, parameter)).collect()
+    exported.map(|parameter| plan(&model.config, parameter)).collect()
 }
 
-fn plan(family: Family, parameter: &Parameter) -> TensorPlan {
+fn plan(config: &ModelConfig, parameter: &Parameter) -> TensorPlan {
     let mut shape = parameter.shape.clone();
-    let is_conv1d = family == Family::Gpt2 && parameter.role == Role::Matrix;
+    let is_conv1d = config.family == Family::Gpt2 && parameter.role == Role::Matrix;
     let orientation = if is_conv1d { Orientation::Transposed } else { Orientation::AsIs };
     if is_conv1d {
         shape.reverse();
     }
-    TensorPlan { name: parameter.name.clone(), shape, offset: parameter.offset, orientation }
+    // A model without a head is the part that the others name.
+    let name = match config.head {
+        Head::Features => without_prefix(&parameter.name).unwrap_or(&parameter.name),
+        _ => &parameter.name,
+    };
+    TensorPlan { name: name.into(), shape, offset: parameter.offset, orientation }
 }
 
 /// Fills a flat parameter vector from a weight file.
 ///
 /// `read` returns shape and values of a tensor, None where the file has no such name. Names are
-/// looked up as transformers writes them, then without the `transformer.` or `model.` in front,
-/// as the headless models of the hub have them.
+/// looked up as transformers writes them, then without the `transformer.`, `model.` or `bert.` in
+/// front, as the headless models of the hub have them.
 pub fn import(
     model: &Model,
     read: &mut dyn FnMut(&str) -> Option<FileTensor>,
 ) -> Result<Vec<f32>, ModelError> {
-    let mut flat = vec![0.0; model.layout().len];
+    import_into(model, vec![0.0; model.layout().len], tensors(model), read)
+}
+
+/// Weights from a file that may be of the same body under another head.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Imported {
+    pub weights: Vec<f32>,
+    /// Tensors of the head that the file has not, or of another shape: drawn anew.
+    pub fresh: Vec<String>,
+}
+
+/// As [`import`], where a head that the file lacks, or has for another number of labels, keeps
+/// its values from `fresh`, the weights of a new model. A causal language model's head is never
+/// missing.
+pub fn import_body(
+    model: &Model,
+    fresh: Vec<f32>,
+    read: &mut dyn FnMut(&str) -> Option<FileTensor>,
+) -> Result<Imported, ModelError> {
+    if model.config.head.is_language_model() && !model.is_encoder() {
+        return Ok(Imported { weights: import(model, read)?, fresh: Vec::new() });
+    }
+    let (mut plans, mut drawn) = (Vec::new(), Vec::new());
     for plan in tensors(model) {
-        let found = read(&plan.name).or_else(|| read(without_prefix(&plan.name)?));
+        let mut found = || names(model, &plan.name).iter().find_map(|name| read(name));
+        let is_there =
+            !is_above_body(&plan.name) || found().is_some_and(|(shape, _)| shape == plan.shape);
+        match is_there {
+            true => plans.push(plan),
+            false => drawn.push(plan.name),
+        }
+    }
+    Ok(Imported { weights: import_into(model, fresh, plans, read)?, fresh: drawn })
+}
+
+/// Whether a tensor projects onto labels or the ends of spans, and so is of no use for other ones.
+pub fn is_of_head(name: &str) -> bool {
+    let starts = ["score.", "classifier.", "qa_outputs."];
+    let shared = name.starts_with("classifier.dense."); // RoBERTa's layer in front
+    !shared && starts.iter().any(|start| name.starts_with(start))
+}
+
+/// Whether a tensor is above the body that all tasks share: drawn anew where a file lacks it, and
+/// passed over where the model lacks it.
+fn is_above_body(name: &str) -> bool {
+    let starts = ["classifier.", "pre_classifier.", "cls.", "lm_head.", "vocab_", "pooler."];
+    let name = without_prefix(name).unwrap_or(name);
+    is_of_head(name) || starts.iter().any(|start| name.starts_with(start))
+}
+
+/// What a tensor may be called in a file: as transformers writes it, without the model's name in
+/// front, with it, and with the names that norms had in the first checkpoints of BERT.
+fn names(model: &Model, name: &str) -> Vec<String> {
+    let mut names = vec![name.to_string()];
+    names.extend(without_prefix(name).map(String::from));
+    if model.is_encoder() {
+        let variant = model.config.encoder.variant.name();
+        names.push(format!("{variant}.{name}"));
+        for at in 0..names.len() {
+            for (now, once) in [("LayerNorm.weight", "gamma"), ("LayerNorm.bias", "beta")] {
+                if let Some(start) = names[at].strip_suffix(now) {
+                    names.push(format!("{start}LayerNorm.{once}"));
+                }
+            }
+        }
+    }
+    names
+}
+
+fn import_into(
+    model: &Model,
+    mut flat: Vec<f32>,
+    plans: Vec<TensorPlan>,
+    read: &mut dyn FnMut(&str) -> Option<FileTensor>,
+) -> Result<Vec<f32>, ModelError> {
+    for plan in plans {
+        let found = names(model, &plan.name).iter().find_map(|name| read(name));
         let Some((shape, values)) = found else {
             return Err(missing(model, &plan));
         };
@@ -88,11 +169,9 @@ pub fn check_names<'a>(
     names: impl IntoIterator<Item = &'a str>,
 ) -> Result<(), ModelError> {
     let planned: Vec<String> = tensors(model).into_iter().map(|plan| plan.name).collect();
-    let is_known = |name: &str| {
-        planned.iter().any(|known| known == name || without_prefix(known) == Some(name))
-    };
+    let known: HashSet<String> = planned.iter().flat_map(|name| self::names(model, name)).collect();
     for name in names {
-        if is_known(name) || is_harmless(model, name) {
+        if known.contains(name) || is_harmless(model, name) {
             continue;
         }
         let hint = match nearest(name, planned.iter().map(String::as_str)) {
@@ -111,11 +190,15 @@ fn is_harmless(model: &Model, name: &str) -> bool {
     let is_buffer = [".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq"]
         .iter()
         .any(|end| name.ends_with(end));
-    is_buffer || (name == "lm_head.weight" && model.config.tied == Tied::Yes)
+    // A tied head's copy, or the head that another one replaces.
+    let is_unused = model.config.tied == Tied::Yes || model.config.head != Head::LanguageModel;
+    let is_encoders = name.ends_with("embeddings.position_ids") || is_above_body(name);
+    is_buffer || (name == "lm_head.weight" && is_unused) || (model.is_encoder() && is_encoders)
 }
 
 fn without_prefix(name: &str) -> Option<&str> {
-    name.strip_prefix("transformer.").or_else(|| name.strip_prefix("model."))
+    let prefixes = ["transformer.", "model.", "bert.", "roberta.", "distilbert."];
+    prefixes.iter().find_map(|prefix| name.strip_prefix(prefix))
 }
 
 fn missing(model: &Model, plan: &TensorPlan) -> ModelError {
@@ -154,7 +237,7 @@ fn transpose(values: &[f32], rows: usize, cols: usize, out: &mut [f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ModelConfig, QkNorm};
+    use crate::QkNorm;
 
     type NamedTensor = (String, Vec<usize>, Vec<f32>);
 

@@ -1,25 +1,43 @@
-"""Open an exported folder with transformers and write its logits for ids.json to logits.json."""
+"""Open an exported folder with transformers and write what it computes for ids.json to logits.json.
+
+An encoder is also given attention_mask.json and, if it has segments, token_type_ids.json.
+"""
 
 import json
 import sys
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, GenerationConfig
+import transformers
 
 torch.set_num_threads(1)
 for folder in map(Path, sys.argv[1:]):
-    model, info = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+    read = lambda name: json.loads((folder / name).read_text())
+    architecture = read("config.json")["architectures"][0]
+    causal = architecture.endswith(("LMHeadModel", "ForCausalLM"))
+    model_class = transformers.AutoModelForCausalLM if causal else getattr(transformers, architecture)
+    model, info = model_class.from_pretrained(folder, output_loading_info=True)
     model = model.eval().float()
-    GenerationConfig.from_pretrained(folder)
-    ids = torch.tensor(json.loads((folder / "ids.json").read_text()))
+    answer = {}
+    if causal:
+        generation = transformers.GenerationConfig.from_pretrained(folder)
+        answer.update(bos=generation.bos_token_id, eos=generation.eos_token_id)
+    inputs = {
+        name: torch.tensor(read(f"{name}.json"))
+        for name in ["attention_mask", "token_type_ids"] if (folder / f"{name}.json").exists()
+    }
     with torch.no_grad():
-        logits = model(ids).logits
-    answer = dict(
+        out = model(torch.tensor(read("ids.json")), **inputs)
+    if "start_logits" in out:
+        logits = torch.stack([out.start_logits, out.end_logits], -1)
+    else:
+        logits = out.logits if "logits" in out else out.last_hidden_state
+    if "attention_mask" in inputs and logits.dim() == 3:
+        logits = logits[inputs["attention_mask"].bool()]
+    answer.update(
         architecture=type(model).__name__,
         missing=sorted(info["missing_keys"]), unexpected=sorted(info["unexpected_keys"]),
         mismatched=[str(key) for key in info["mismatched_keys"]],
-        bos=model.generation_config.bos_token_id, eos=model.generation_config.eos_token_id,
         parameters=sum(p.numel() for p in model.parameters()),
         logits=logits.flatten().tolist(),
     )

@@ -134,7 +134,7 @@ fn imported(
             Because(context.min(longest), OriginSource::Data, why)
         },
     );
-    if context > longest && config.family == Family::Gpt2 {
+    if context > longest && config.family != Family::Llama {
         let set = draft.model.context.as_ref().expect("the default fits");
         return Err(RecipeError::at(&set.place, "`context` is out of range")
             .note(format!("allowed: at most {longest}, the positions the model has")));

@@ -11,8 +11,8 @@
 use std::ops::Range;
 
 use super::{
-    Gradients, Inputs, LossReport, LossSpec, Smoothing, Wanted, blocked_sum, check, chunk_rows,
-    collect, project, row_gradient, row_loss,
+    Gradients, Inputs, LossReport, LossSpec, Smoothing, Wanted, bias, blocked_sum, check,
+    chunk_rows, collect, project, row_gradient, row_loss,
 };
 use crate::arena::{Arena, Buffer};
 use crate::device::{Device, Isa};
@@ -149,7 +149,7 @@ pub(crate) fn joint(
         let x = Mat::new(x, count, cols);
         let product = Work::products(2.0 * count as f64 * inputs.head.len() as f64);
         let since = profiler.now();
-        project(device, logits, vocabulary, x, head.t(), Accumulate::Overwrite);
+        bias::project(device, logits, vocabulary, x, head, inputs.bias);
         profiler.span("logits", size, since, product);
         let moved = Work::moved((logits.len() + lessons.len()) * 2);
         let since = profiler.now();
@@ -159,10 +159,11 @@ pub(crate) fn joint(
         let unit = Unit { isa: device.isa(), spec, joint, wanted };
         losses(device, arena, logits, lessons, outcome, &inputs.targets[part.clone()], unit);
         profiler.span("softmax and joint loss", None, since, moved);
-        if let Some(Gradients { dx, dhead, into }) = &mut gradients {
+        if let Some(Gradients { dx, dhead, into, dbias }) = &mut gradients {
             let dlogits = Mat::new(logits, count, vocabulary);
             let since = profiler.now();
             project(device, dhead, cols, dlogits.t(), x, *into);
+            bias::backward(device, dbias.as_deref_mut(), dlogits);
             *into = Accumulate::Add;
             profiler.span("logits backward weight", size, since, product);
             let since = profiler.now();

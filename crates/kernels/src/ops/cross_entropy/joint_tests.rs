@@ -122,11 +122,12 @@ impl Case {
         };
         let (mut dx, mut dhead) = (vec![f32::NAN; x.len()], vec![0.0; head.len()]);
         let mut nll = vec![f32::NAN; self.rows];
-        let inputs = Inputs { x: &x, head: &head, targets: &targets, cols: COLS };
+        let inputs = Inputs { x: &x, head: &head, bias: None, targets: &targets, cols: COLS };
         let (arena, off) = (&mut Arena::default(), &mut Profiler::default());
         let terms = (&self.spec, &joint);
         let plain = super::joint(device, arena, off, &mut nll, inputs, terms, None);
-        let gradients = Some(Gradients { dx: &mut dx, dhead: &mut dhead, into: Accumulate::Add });
+        let gradients =
+            Some(Gradients { dx: &mut dx, dhead: &mut dhead, into: Accumulate::Add, dbias: None });
         let report = super::joint(device, arena, off, &mut nll, inputs, terms, gradients);
         assert_eq!(plain, report);
         let (x64, head64) = (wide(&x), wide(&head));
@@ -197,7 +198,7 @@ fn chunks_do_not_tear_pairs_apart() {
     let targets: Vec<u32> = (0..rows as u32).map(|i| i * 4999).collect();
     let (arena, off) = (&mut Arena::default(), &mut Profiler::default());
     let (mut nll, mut expected) = (vec![0.0; rows], vec![0.0; rows]);
-    let inputs = Inputs { x: &one, head: &head, targets: &targets, cols: COLS };
+    let inputs = Inputs { x: &one, head: &head, bias: None, targets: &targets, cols: COLS };
     cross_entropy(device, arena, off, &mut expected, inputs, &spec, None);
     let joint = Joint { twins: Some(Twins { strength: 1.0, seq_len }), ..Joint::default() };
     let inputs = Inputs { x: &x, ..inputs };
