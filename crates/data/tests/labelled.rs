@@ -34,7 +34,7 @@ fn reviews(count: usize) -> Vec<Value> {
     let of = |i: usize| {
         let tail = "and it went on ".repeat(i % 7);
         let text = format!("review {i} of the {} {tail}number {}", word(i), i * 31 % 1000);
-        json!({"text": text, "label": if i % 3 == 0 { "good" } else { "bad" }})
+        json!({"text": text, "label": if i.is_multiple_of(3) { "good" } else { "bad" }})
     };
     (0..count).map(of).collect()
 }
