@@ -63,7 +63,8 @@ impl ModelConfig {
             Head::LanguageModel => self.vocabulary as f64 * self.width as f64,
             Head::Classification { .. } | Head::Span | Head::Features => 0.0,
         };
-        // A token attends to T/2 tokens on average, an encoder's to all T; two products of 2·D·T/2 operations a head.
+        // A token attends to T/2 tokens on average, an encoder's to all T; two products of 2·D·T/2
+        // operations a head.
         let reach = if self.family == Family::Bert { 2.0 } else { 1.0 };
         let attention = reach * 2.0 * self.context as f64 * (self.heads * self.head_width) as f64;
         let layers = self.layers as f64;

@@ -263,7 +263,8 @@ fn check_classes(
         let some: Vec<String> = labels.names.iter().take(3).map(|n| format!("\"{n}\"")).collect();
         return Err(DataError::Labelled(format!(
             "{of}: the field \"{field}\" has {} different values in {} examples ({}, ...): too \
-             many for classes. Is this really the label field? Name the right one (label = \"...\")",
+             many for classes. Is this really the label field? Name the right one \
+             (label = \"...\")",
             labels.len(),
             raw.len(),
             some.join(", ")

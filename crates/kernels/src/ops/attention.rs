@@ -1,4 +1,5 @@
-//! Attention, causal or over whole sequences, with grouped key/value heads, fused: T×T is never stored.
+//! Attention, causal or over whole sequences, with grouped key/value heads, fused: T×T is never
+//! stored.
 //!
 //! For each head: S = q·kᵀ/√D over the keys that a query sees ([`Reach`]), P = softmax(S),
 //! y = dropout(P)·v.

@@ -120,8 +120,9 @@ impl Pass<'_> {
         let y = values.view_mut();
         match &node.op {
             Op::Embedding { tokens, ids, marks, positions, sites } => {
-                let positions = positions.map(|(table, first)| embedding::Positions {
-                    table: of(table),
+                let place = |(table, first)| (of(table), first);
+                let positions = positions.map(place).map(|(table, first)| embedding::Positions {
+                    table,
                     first,
                     seq_len,
                 });
@@ -149,9 +150,7 @@ impl Pass<'_> {
             }
             Op::Swiglu { site } => {
                 let x = x().view();
-                with_elements!(mut y, y => {
-                    swiglu::forward(device, y, Element::read(x), cols, *site);
-                });
+                with_elements!(mut y, y => swiglu::forward(device, y, Element::read(x), cols, *site));
             }
             Op::HeadNorm { shape, q_gain, k_gain, epsilon } => {
                 let (q_gain, k_gain) = (of(*q_gain), of(*k_gain));

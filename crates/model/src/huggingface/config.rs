@@ -125,7 +125,8 @@ pub(super) fn exact(value: f32) -> f64 {
     value.to_string().parse().expect("an f32 prints as a number")
 }
 
-/// Reads a config.json of GPT-2, Llama, Qwen3, BERT, RoBERTa or DistilBERT; an option that we do not compute is an error.
+/// Reads a config.json of GPT-2, Llama, Qwen3, BERT, RoBERTa or DistilBERT; an option that we do
+/// not compute is an error.
 pub fn parse_config(json: &Value) -> Result<ModelConfig, ModelError> {
     let Value::Object(object) = json else {
         let found = brief(json);

@@ -131,14 +131,13 @@ pub(crate) fn joint(
     let pairs = if copies > 1 { chunk * copies * cols } else { 0 };
     let (mut gathered, mut returned) = (arena.take(pairs), arena.take(pairs));
     let mut sums = arena.take(2 * rows);
-    let head = Mat::new(inputs.head, vocabulary, cols);
-    let size = Some([vocabulary, cols]);
+    let (head, size) = (Mat::new(inputs.head, vocabulary, cols), Some([vocabulary, cols]));
     for start in (0..rows).step_by(chunk) {
         let part = start..(start + chunk).min(rows);
         let count = part.len() * copies;
         let logits = &mut logits[..count * vocabulary];
         let lessons = &mut lessons[..part.len() * taught * vocabulary];
-        let gathered = &mut gathered[..if copies > 1 { count * cols } else { 0 }];
+        let gathered = &mut gathered[..pairs.min(count * cols)];
         if let Some(teaching) = &joint.teaching {
             let since = profiler.now();
             teach(device, arena, lessons, teaching, part.clone(), vocabulary);
@@ -154,8 +153,8 @@ pub(crate) fn joint(
         let moved = Work::moved((logits.len() + lessons.len()) * 2);
         let since = profiler.now();
         let outcome = &mut sums[2 * part.start..2 * part.end];
-        let wanted = gradients.as_ref().map(|_| Wanted::Gradient(Storage::Floats));
-        let wanted = wanted.unwrap_or(Wanted::Loss);
+        let gradient = gradients.as_ref().map(|_| Wanted::Gradient(Storage::Floats));
+        let wanted = gradient.unwrap_or(Wanted::Loss);
         let unit = Unit { isa: device.isa(), spec, joint, wanted };
         losses(device, arena, logits, lessons, outcome, &inputs.targets[part.clone()], unit);
         profiler.span("softmax and joint loss", None, since, moved);
