@@ -9,5 +9,6 @@ mod tensors;
 
 pub use config::{SpecialTokens, config_json, generation_config_json, parse_config};
 pub use tensors::{
-    FileTensor, Imported, Orientation, TensorPlan, check_names, import, import_body, tensors,
+    FileTensor, Imported, Orientation, TensorPlan, check_names, import, import_body, is_of_head,
+    tensors,
 };

@@ -83,6 +83,9 @@ pub struct Started {
     /// What was found in the data; absent in runs of older versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<DataRecord>,
+    /// The names of a classifier's labels; none for a language model.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
 }
 
 /// What was found in the data, as far as it bears on what a held-out loss means.
@@ -266,6 +269,22 @@ pub struct EvaluationRecord {
     /// Held-out target tokens that were scored; 0 in runs of older versions.
     #[serde(default)]
     pub targets_valid: u64,
+    /// The task's own figures on the same examples; none for a language model.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub metrics: Vec<MetricRecord>,
+}
+
+/// A figure of a task, on the training sample and on held-out data. Higher is better.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MetricRecord {
+    /// "accuracy", "f1".
+    pub name: String,
+    /// On the training sample.
+    #[serde(with = "number")]
+    pub train: f64,
+    /// On held-out data.
+    #[serde(with = "number")]
+    pub valid: f64,
 }
 
 /// The explosion guard acted.

@@ -19,7 +19,7 @@ use crate::job::{Setup, prepare_spec, resolved_data};
 use crate::memory;
 use crate::recipe::{BaselineChoice, Recipe, defaults};
 use crate::recorder::Recorder;
-use crate::validation::Validation;
+use crate::task::LanguageModel;
 
 /// What the models are called.
 const SMOOTHING: &str = "modified Kneser-Ney";
@@ -65,9 +65,22 @@ impl Baseline {
     /// Counts, chooses the order and scores, unless the recipe says no or it would take too long.
     pub fn make(setup: &Setup, control: &Control) -> Result<Baseline, TrainError> {
         match setup.recipe.evaluate.baseline {
+            BaselineChoice::None => Ok(Baseline::Absent),
+            BaselineChoice::Auto | BaselineChoice::Ngram => setup.task.baseline(setup, control),
+        }
+    }
+
+    /// The n-gram model of a text.
+    pub fn ngram(
+        setup: &Setup,
+        task: &LanguageModel,
+        control: &Control,
+    ) -> Result<Baseline, TrainError> {
+        let data = setup.data.text("an n-gram model")?;
+        match setup.recipe.evaluate.baseline {
             BaselineChoice::None => return Ok(Baseline::Absent),
             BaselineChoice::Auto => {
-                let (own, run) = (expected_seconds(setup), run_seconds(setup));
+                let (own, run) = (expected_seconds(data), run_seconds(setup));
                 if own > SECONDS_FREE && own > SHARE_MOST * run {
                     return Ok(Baseline::Skipped(format!(
                         "no n-gram baseline: it would take about {own:.0} s beside a run of about \
@@ -78,18 +91,17 @@ impl Baseline {
             BaselineChoice::Ngram => {}
         }
         let begin = Instant::now();
-        let (train, eos) = (&setup.data.train, setup.data.tokenizer.eos());
+        let (train, eos) = (&data.train, data.tokenizer.eos());
         let context = setup.recipe.model.context;
         let Some(chosen) = Chosen::new(train, eos, context, control) else {
             return Ok(Baseline::Absent);
         };
         let model = chosen.counts.estimate();
-        let validation = Validation::new(setup)?;
-        let valid = score(&model, chosen.order, &validation.held_out);
+        let valid = score(&model, chosen.order, task.windows());
         let whole = match setup.recipe.evaluate.windows {
             None => None,
             Some(_) => {
-                let windows = EvaluationWindows::whole(&setup.data.validation, context)?;
+                let windows = EvaluationWindows::whole(&data.validation, context)?;
                 Some(score(&model, chosen.order, &windows))
             }
         };
@@ -125,10 +137,10 @@ fn order_most(vocabulary: u32) -> usize {
     if vocabulary <= SMALL_VOCABULARY { ORDER_SMALL_VOCABULARY } else { ORDER_LARGE_VOCABULARY }
 }
 
-fn expected_seconds(setup: &Setup) -> f64 {
-    let facts = &setup.data.facts;
+fn expected_seconds(data: &Prepared) -> f64 {
+    let facts = &data.facts;
     let tokens = facts.tokens_train.min(TOKENS_MOST) + facts.tokens_validation;
-    tokens as f64 * order_most(setup.data.train.vocabulary() as u32) as f64 * SECONDS_PER_GRAM
+    tokens as f64 * order_most(data.train.vocabulary() as u32) as f64 * SECONDS_PER_GRAM
 }
 
 /// About how long the run will train.
@@ -136,7 +148,7 @@ fn run_seconds(setup: &Setup) -> f64 {
     match setup.horizon {
         Horizon::Seconds(seconds) => seconds,
         Horizon::Steps(steps) => {
-            let tokens = (setup.batches.rows() * setup.recipe.model.context) as f64 * steps as f64;
+            let tokens = setup.task.step_tokens() * steps as f64;
             let flops = 6.0 * setup.model.config.parameter_count() as f64 * tokens;
             let (threads, run) = (setup.device.threads(), &setup.recipe.run);
             flops / defaults::flops_of_threads(threads, &run.precision)

@@ -64,6 +64,12 @@ pub enum TrainError {
     /// A model folder that cannot be opened.
     #[error("{}: {problem}", .path.display())]
     Folder { path: PathBuf, problem: String },
+    /// A command that works on other tasks only.
+    #[error(
+        "{what} needs a language model, and this is the task \"{task}\": \
+         `heldout evaluate` and `heldout report` work on every task"
+    )]
+    Task { what: &'static str, task: &'static str },
     /// An arm of a study that cannot be trained.
     #[error("{source}\nThis is what keeps the arm {arm} from running; leave that technique out.")]
     Arm { arm: String, source: Box<TrainError> },
@@ -109,6 +115,7 @@ impl TrainError {
             | TrainError::Memory { .. }
             | TrainError::DataChanged { .. }
             | TrainError::Canary { .. }
+            | TrainError::Task { .. }
             | TrainError::TeacherChanged { .. }
             | TrainError::Folder { .. } => ExitKind::BadInput,
             TrainError::Data(DataError::Durable(error)) if error.cause != Cause::Missing => {

@@ -29,6 +29,7 @@ mod saving;
 pub mod session;
 mod state;
 pub mod study;
+mod task;
 mod teachers;
 mod trainer;
 mod validation;
@@ -46,6 +47,7 @@ pub use horizon::Horizon;
 pub use job::{Job, prepare_job};
 pub use launch::{Outcome, resume, train};
 pub use state::{Best, Weights};
+pub use task::{Corpus, CorpusFacts, Predictions};
 
 #[cfg(test)]
 mod golden_tests;

@@ -92,7 +92,7 @@ fn check(what: &str, golden: &Golden, wanted: &Trace, rate: f64, start: (Setup, 
             epoch: 0.0,
         };
         let at = run.at();
-        let loss = run.forward_backward(&batch, at);
+        let loss = run.forward_backward(&batch.into(), at);
         let clipped = run.transform_gradients(at);
         run.update(at, rate, &clipped);
         run.count(&loss);

@@ -76,7 +76,7 @@ pub fn run(options: Options, console: &Console) -> Result<i32, Failure> {
 
 /// What was found in the data, and what the recipe came to, one line each.
 fn tell_plan(job: &Job, console: &Console) {
-    for (label, text) in facts::brief(&job.data.facts) {
+    for (label, text) in facts::brief(job.data.facts()) {
         console.note(&format!("{label:10} {text}").trim_end().replace('\n', " "));
     }
     for line in job.techniques.plan.describe() {

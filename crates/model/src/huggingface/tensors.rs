@@ -89,7 +89,7 @@ pub fn import_body(
 }
 
 /// Whether a tensor belongs to a head of labels or spans.
-fn is_of_head(name: &str) -> bool {
+pub fn is_of_head(name: &str) -> bool {
     ["score.", "classifier.", "qa_outputs."].iter().any(|start| name.starts_with(start))
 }
 
