@@ -156,7 +156,7 @@ fn look(
     let fitted = (LOGITS_FITTED / (context * vocabulary)).clamp(1, count);
     let sampled = sample(&data.validation, context, fitted)?;
     let fit = fit_temperature(&mut |see| each_row(session, &sampled, see));
-    found.calibration = Some(reliability.finish(&fit));
+    found.calibration = Some(calibration::table(&reliability, &fit));
     found.memorization = memorization(session, data, context, spec)?;
     let bytes = data.facts.bytes_per_token_validation.max(1e-3);
     let length = (PASSAGE_BYTES / bytes).ceil().max(8.0) as usize;

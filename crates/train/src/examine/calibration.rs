@@ -1,95 +1,34 @@
 //! Confidence against being right: a reliability table, the expected calibration error, and the
 //! temperature that would mend it (Guo et al. 2017, "On Calibration of Modern Neural Networks").
 
+use heldout_measure::calibration::BINS;
 use heldout_record::examination::{Calibration, CalibrationBin};
 
-/// Equal widths of confidence; 15 as in the paper.
-const BINS: usize = 15;
+pub use heldout_measure::calibration::{Judged, Reliability, likeliest};
 
-/// The likeliest token; the lower id on a tie.
-pub fn likeliest(logits: &[f32]) -> u32 {
-    let mut best = 0;
-    for (id, logit) in logits.iter().enumerate() {
-        if *logit > logits[best] {
-            best = id;
+/// The reliability table as a record, and what it comes to.
+pub fn table(reliability: &Reliability, fit: &Fit) -> Calibration {
+    let bins = &reliability.bins;
+    let targets = reliability.count();
+    let all = targets.max(1) as f64;
+    let bin = |place: usize| {
+        let count = bins[place].count.max(1) as f64;
+        CalibrationBin {
+            low: place as f64 / BINS as f64,
+            high: (place + 1) as f64 / BINS as f64,
+            count: bins[place].count,
+            confidence: bins[place].confidence / count,
+            accuracy: bins[place].right / count,
         }
-    }
-    best as u32
-}
-
-/// One prediction, judged.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Judged {
-    /// The probability of the likeliest token.
-    pub confidence: f64,
-    /// 1 where that token was the target, else 0.
-    pub right: f64,
-}
-
-impl Judged {
-    /// `logits`: [V].
-    pub fn of(logits: &[f32], target: u32) -> Judged {
-        let first = likeliest(logits);
-        let most = f64::from(logits[first as usize]);
-        let sum: f64 = logits.iter().map(|logit| (f64::from(*logit) - most).exp()).sum();
-        Judged { confidence: 1.0 / sum, right: f64::from(u8::from(first == target)) }
-    }
-}
-
-/// Sums of one bin.
-#[derive(Clone, Copy, Debug, Default)]
-struct Sums {
-    count: u64,
-    confidence: f64,
-    right: f64,
-}
-
-/// Predictions so far, by confidence.
-#[derive(Clone, Debug)]
-pub struct Reliability {
-    bins: [Sums; BINS],
-}
-
-impl Default for Reliability {
-    fn default() -> Reliability {
-        Reliability { bins: [Sums::default(); BINS] }
-    }
-}
-
-impl Reliability {
-    /// Puts a prediction into its bin: (low, high].
-    pub fn add(&mut self, judged: &Judged) {
-        let place = (judged.confidence * BINS as f64).ceil() as usize;
-        let bin = &mut self.bins[place.clamp(1, BINS) - 1];
-        bin.count += 1;
-        bin.confidence += judged.confidence;
-        bin.right += judged.right;
-    }
-
-    /// The table and what it comes to.
-    pub fn finish(&self, fit: &Fit) -> Calibration {
-        let targets: u64 = self.bins.iter().map(|bin| bin.count).sum();
-        let all = targets.max(1) as f64;
-        let off = |bin: &Sums| (bin.right - bin.confidence).abs() / all;
-        let bin = |(place, sums): (usize, &Sums)| {
-            let count = sums.count.max(1) as f64;
-            CalibrationBin {
-                low: place as f64 / BINS as f64,
-                high: (place + 1) as f64 / BINS as f64,
-                count: sums.count,
-                confidence: sums.confidence / count,
-                accuracy: sums.right / count,
-            }
-        };
-        Calibration {
-            targets,
-            error: self.bins.iter().map(off).sum(),
-            confidence: self.bins.iter().map(|bin| bin.confidence).sum::<f64>() / all,
-            accuracy: self.bins.iter().map(|bin| bin.right).sum::<f64>() / all,
-            bins: self.bins.iter().enumerate().map(bin).collect(),
-            temperature: fit.temperature,
-            temperature_gain: fit.gain,
-        }
+    };
+    Calibration {
+        targets,
+        error: reliability.error(),
+        confidence: bins.iter().map(|bin| bin.confidence).sum::<f64>() / all,
+        accuracy: bins.iter().map(|bin| bin.right).sum::<f64>() / all,
+        bins: (0..BINS).map(bin).collect(),
+        temperature: fit.temperature,
+        temperature_gain: fit.gain,
     }
 }
 
@@ -198,7 +137,7 @@ mod tests {
             let fit = fit_temperature(&mut |see| {
                 case.logits.iter().zip(&case.targets).for_each(|(row, target)| see(row, *target));
             });
-            let found = reliability.finish(&fit);
+            let found = table(&reliability, &fit);
             let close = |a: f64, b: f64, tolerance: f64| {
                 assert!((a - b).abs() < tolerance, "{a} is not {b}");
             };
@@ -220,6 +159,6 @@ mod tests {
     fn no_predictions_give_no_error() {
         let fit = fit_temperature(&mut |_| {});
         assert_eq!(fit, Fit { temperature: 1.0, gain: 0.0 });
-        assert_eq!(Reliability::default().finish(&fit).error, 0.0);
+        assert_eq!(table(&Reliability::default(), &fit).error, 0.0);
     }
 }
