@@ -16,6 +16,8 @@ pub enum Event {
     Step(StepRecord),
     /// What an n-gram model reaches on the same windows; once, before the first step.
     Baseline(BaselineRecord),
+    /// What simple methods reach on the same labelled texts; once, before the first step.
+    LabelBaseline(LabelBaselineRecord),
     /// Losses on the training sample and on held-out data.
     Evaluation(EvaluationRecord),
     /// The explosion guard acted.
@@ -39,7 +41,7 @@ impl Event {
     pub fn step(&self) -> Option<u64> {
         match self {
             Event::Started(started) => started.resumed_at,
-            Event::Receipt(_) | Event::Baseline(_) => None,
+            Event::Receipt(_) | Event::Baseline(_) | Event::LabelBaseline(_) => None,
             Event::Step(record) => Some(record.step),
             Event::Evaluation(record) => Some(record.step),
             Event::Guard(record) => Some(record.step),
@@ -173,6 +175,43 @@ pub struct BaselineRecord {
     /// Limits that were met, in a sentence: fewer tokens, or lower orders, than there might be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<String>,
+}
+
+/// What a classifier has to beat, on the same held-out texts.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LabelBaselineRecord {
+    /// The label that is always said by the first one.
+    pub label: String,
+    /// Always the commonest label.
+    pub majority: SimpleRecord,
+    /// A network of one hidden layer on which words and pairs of words occur.
+    pub bag: SimpleRecord,
+    /// Words and pairs of words that it knows.
+    pub features: u64,
+    /// Width of its hidden layer.
+    pub hidden: u64,
+    /// Passes over the training texts, chosen on a tenth of them set aside.
+    pub epochs: u64,
+    /// Held-out texts that both were scored on.
+    pub examples: u64,
+    /// Time it took, in seconds.
+    #[serde(with = "number")]
+    pub seconds: f64,
+}
+
+/// Scores of one simple method.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SimpleRecord {
+    /// Share of right labels.
+    #[serde(with = "number")]
+    pub accuracy: f64,
+    /// Mean over labels of each one's F1.
+    #[serde(with = "number")]
+    pub f1: f64,
+    /// Nats per text.
+    #[serde(with = "number")]
+    pub loss: f64,
 }
 
 /// What one order of an n-gram model reaches on training text that it was not counted on.

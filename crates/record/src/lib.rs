@@ -20,7 +20,7 @@ pub mod weights;
 pub use checkpoint::Checkpoint;
 pub use error::RecordError;
 pub use events::{
-    BaselineRecord, CheckpointRecord, DataRecord, EvaluationRecord, Event, GuardRecord,
+    BaselineRecord, LabelBaselineRecord, SimpleRecord, CheckpointRecord, DataRecord, EvaluationRecord, Event, GuardRecord,
     MetricRecord, Notice, OpRecord, OrderRecord, ProfileRecord, Receipt, SampleRecord, Started,
     StepRecord, StopReason, Stopped, TimingRecord,
 };

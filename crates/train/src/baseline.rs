@@ -8,7 +8,9 @@ use std::time::Instant;
 
 use heldout_data::ngram::{Appended, NgramCounts, NgramModel, ORDER_MOST};
 use heldout_data::{Batch, EvaluationWindows, Prepared, Progress, TokenStore, prepare};
-use heldout_record::{BaselineRecord, Event, OrderRecord, RunDir, read_metrics};
+use heldout_record::{
+    BaselineRecord, Event, LabelBaselineRecord, OrderRecord, RunDir, read_metrics,
+};
 use serde::Serialize;
 
 use crate::control::Control;
@@ -55,6 +57,8 @@ const ROWS: usize = 16;
 /// What came of the baseline at the start of a run.
 pub enum Baseline {
     Made(Box<BaselineRecord>),
+    /// The commonest label, and a bag of words.
+    Labels(Box<LabelBaselineRecord>),
     /// With the reason.
     Skipped(String),
     /// Nobody wants it, or the run was asked to stop.
@@ -126,6 +130,7 @@ impl Baseline {
     pub fn record(self, recorder: &mut Recorder<'_>) -> Result<(), TrainError> {
         match self {
             Baseline::Made(record) => recorder.event(Event::Baseline(*record)),
+            Baseline::Labels(record) => recorder.event(Event::LabelBaseline(*record)),
             Baseline::Skipped(reason) => recorder.notice(None, reason),
             Baseline::Absent => Ok(()),
         }

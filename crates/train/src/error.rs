@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use heldout_data::DataError;
 use heldout_kernels::DeviceError;
+use heldout_measure::MeasureError;
 use heldout_model::ModelError;
 use heldout_optim::OptimError;
 use heldout_record::RecordError;
@@ -26,6 +27,8 @@ pub enum TrainError {
     Optimizer(#[from] OptimError),
     #[error(transparent)]
     Device(#[from] DeviceError),
+    #[error(transparent)]
+    Measure(#[from] MeasureError),
     #[error(transparent)]
     Setting(#[from] SettingError),
     /// A technique that is in the plan but does nothing in this run.
@@ -111,6 +114,7 @@ impl TrainError {
             | TrainError::Model(_)
             | TrainError::Optimizer(_)
             | TrainError::Setting(_)
+            | TrainError::Measure(_)
             | TrainError::NotLive(_)
             | TrainError::Memory { .. }
             | TrainError::DataChanged { .. }

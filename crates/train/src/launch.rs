@@ -119,7 +119,7 @@ fn missing_baseline(
     setup: &Setup,
     control: &Control,
 ) -> Result<Baseline, TrainError> {
-    let is_made = |event: &Event| matches!(event, Event::Baseline(_));
+    let is_made = |event: &Event| matches!(event, Event::Baseline(_) | Event::LabelBaseline(_));
     if step > 0 || heldout_record::read_metrics(&run.metrics())?.iter().any(is_made) {
         return Ok(Baseline::Absent);
     }

@@ -5,8 +5,10 @@
 //! with it. [`Observer`] sees every event as it is recorded; [`Control`] asks a run to stop.
 
 mod advise;
+mod bag;
 mod baseline;
 mod checkpointing;
+mod classify;
 mod control;
 mod error;
 mod evaluate;
@@ -36,6 +38,10 @@ mod validation;
 
 pub use advise::{Advice, Choice, Figures, Regime, advise};
 pub use baseline::{BaselineEvaluation, Reference};
+pub use classify::{
+    BesideLabels, ClassEvaluation, Classifier, Estimate, LabelEvaluation, Mistake, Prediction,
+    evaluate_labels,
+};
 pub use control::{Control, Observer};
 pub use error::{ExitKind, TrainError};
 pub use evaluate::{Evaluation, Split, evaluate_files, evaluate_files_beside, evaluate_run};

@@ -153,7 +153,7 @@ pub static KEYS: &[Key] = keys! {
         "training windows scored beside them, always the same ones";
     "evaluate" "samples" Takes::Count { min: 0, max: 100 }, "texts generated at each evaluation";
     "evaluate" "sample-tokens" Takes::Count { min: 1, max: 100_000 }, "tokens of each such text";
-    "evaluate" "monitor" Takes::Choice(&["loss", "accuracy", "f1"]),
+    "evaluate" "monitor" Takes::Choice(&["loss", "accuracy", "f1", "mcc"]),
         "what the best weights are best in, on held-out data; early stopping watches it too";
     "evaluate" "baseline" Takes::Choice(&["auto", "n-gram", "none"]),
         "an n-gram model to beat, scored at the start; auto: unless it would take too long";

@@ -106,6 +106,8 @@ pub enum Metric {
     Accuracy,
     /// Mean over labels of each one's F1.
     F1,
+    /// Matthews correlation.
+    Mcc,
 }
 
 impl Metric {
@@ -115,12 +117,13 @@ impl Metric {
             Metric::Loss => "loss",
             Metric::Accuracy => "accuracy",
             Metric::F1 => "f1",
+            Metric::Mcc => "mcc",
         }
     }
 
     /// The figure of that word.
     pub fn named(word: &str) -> Metric {
-        let all = [Metric::Accuracy, Metric::F1];
+        let all = [Metric::Accuracy, Metric::F1, Metric::Mcc];
         all.into_iter().find(|metric| metric.word() == word).unwrap_or(Metric::Loss)
     }
 }

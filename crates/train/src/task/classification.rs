@@ -8,16 +8,19 @@ use heldout_data::labelled::{
 };
 use heldout_data::{DataError, IGNORE, Shuffle};
 use heldout_kernels::{ClassTeaching, LossReport, Pass, PassKind, Tape};
+use heldout_measure::calibration::likeliest;
+use heldout_measure::classification::{Average, Confusion, Score};
 use heldout_model::huggingface::labels;
 use heldout_model::{ClassObjective, Model, Sequences};
 use heldout_regularize::live::OrderMeasure;
 use serde_json::Value;
 
-use super::{Batch, Figure, Judged, Lessons, Rows, Sample, Task, Terms};
+use super::{Batch, Corpus, Figure, Judged, Lessons, Rows, Sample, Task, Terms};
+use crate::bag;
 use crate::baseline::Baseline;
 use crate::control::Control;
 use crate::error::TrainError;
-use crate::evaluation::{Score, Tally};
+use crate::evaluation::{self, Tally};
 use crate::job::Setup;
 use crate::recipe::{Metric, ResolvedRecipe};
 use crate::teachers::Lecturer;
@@ -129,14 +132,11 @@ impl Predictions {
     /// The likeliest class of every example; the lower one on ties.
     pub fn classes(&self) -> Vec<u32> {
         let count = self.logits.len() / self.labels.len().max(1);
-        let best = |logits: &[f32]| {
-            (1..logits.len()).fold(0, |best, k| if logits[k] > logits[best] { k } else { best })
-        };
-        self.logits.chunks(count.max(1)).map(|logits| best(logits) as u32).collect()
+        self.logits.chunks(count.max(1)).map(likeliest).collect()
     }
 
     /// Mean loss with its standard error; examples are independent.
-    pub fn score(&self) -> Score {
+    pub fn score(&self) -> evaluation::Score {
         let mut tally = Tally::default();
         for (loss, label) in self.losses.iter().zip(&self.labels) {
             tally.add_row(&[*loss], &[*label]);
@@ -144,29 +144,20 @@ impl Predictions {
         tally.score()
     }
 
-    fn figures(&self, labels: usize) -> Vec<Figure> {
-        let (classes, mut counts) = (self.classes(), vec![[0u64; 3]; labels]);
-        let mut right = 0u64;
-        for (&found, &label) in classes.iter().zip(&self.labels) {
-            counts[label as usize][0] += 1;
-            counts[found as usize][1] += 1;
-            if found == label {
-                counts[label as usize][2] += 1;
-                right += 1;
-            }
-        }
-        let f1 = |[there, said, both]: &[u64; 3]| match there + said {
-            0 => 0.0,
-            all => 2.0 * *both as f64 / all as f64,
-        };
-        let macro_f1 = counts.iter().map(f1).sum::<f64>() / labels as f64;
-        let accuracy = right as f64 / classes.len().max(1) as f64;
-        vec![
-            Figure { metric: Metric::Accuracy, value: accuracy },
-            Figure { metric: Metric::F1, value: macro_f1 },
-        ]
+    /// Accuracy, macro F1 and Matthews correlation.
+    fn figures(&self, labels: usize) -> Result<Vec<Figure>, TrainError> {
+        let confusion = Confusion::new(&self.classes(), &self.labels, labels)?;
+        let figure = |(metric, score)| Figure { metric, value: confusion.score(score) };
+        Ok(SCORES.map(figure).into())
     }
 }
+
+/// The figures of a classifier, in the order in which they are told.
+pub const SCORES: [(Metric, Score); 3] = [
+    (Metric::Accuracy, Score::Accuracy),
+    (Metric::F1, Score::F1(Average::Macro)),
+    (Metric::Mcc, Score::Mcc),
+];
 
 /// What teachers say together: the logarithm of their mean probability at temperature t, times t,
 /// so that a softmax at that temperature gives the mean back.
@@ -280,7 +271,7 @@ impl Task for Classification {
             }
         };
         let found = predictions(model, tape, weights, examples.batches(self.evaluated_at_once));
-        Ok(Judged { score: found.score(), metrics: found.figures(self.names.len()) })
+        Ok(Judged { score: found.score(), metrics: found.figures(self.names.len())? })
     }
 
     fn held_out(&self) -> (usize, &'static str) {
@@ -297,8 +288,14 @@ impl Task for Classification {
         Some(self.pad).filter(|pad| Some(*pad) != self.eos)
     }
 
-    fn baseline(&self, _setup: &Setup, _control: &Control) -> Result<Baseline, TrainError> {
-        Ok(Baseline::Absent)
+    fn baseline(&self, setup: &Setup, control: &Control) -> Result<Baseline, TrainError> {
+        let Corpus::Labelled(data) = &setup.data else {
+            unreachable!("the task is made of this data")
+        };
+        Ok(match bag::baseline(&data.data, setup.recipe.run.seed, control)? {
+            Some(record) => Baseline::Labels(Box::new(record)),
+            None => Baseline::Absent,
+        })
     }
 }
 
@@ -321,7 +318,7 @@ mod tests {
         let logits = vec![1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 2.0, 2.0];
         let found = Predictions { logits, labels: vec![0, 1, 1, 1], ..Predictions::default() };
         assert_eq!(found.classes(), [0, 1, 0, 0]);
-        let figures = found.figures(2);
+        let figures = found.figures(2).unwrap();
         assert_eq!((figures[0].metric, figures[0].value), (Metric::Accuracy, 0.5));
         // F1 of 0: 2·1/(1 + 3); of 1: 2·1/(3 + 1).
         assert_eq!((figures[1].metric, figures[1].value), (Metric::F1, 0.5));
