@@ -70,6 +70,10 @@ pub mod streams {
     pub const TEST: Stream = Stream(13);
     /// Noise on the gradient; the index is the place in the flat vector.
     pub const GRADIENT_NOISE: Stream = Stream(14);
+    /// Which examples a subset of labelled data takes; the step is the class.
+    pub const SUBSET: Stream = Stream(40);
+    /// Augmentation of texts; the step is the epoch, the indices belong to the example.
+    pub const AUGMENT: Stream = Stream(41);
     /// First of the dropout range; see [`dropout`].
     pub const DROPOUT: Stream = Stream(1 << 16);
 

@@ -78,6 +78,14 @@ pub enum DataError {
     #[error("cannot split the data: {0}")]
     Split(String),
 
+    /// Labels that cannot be learned from, or a split without them.
+    #[error("labelled data: {0}")]
+    Labelled(String),
+
+    /// An augmentation that cannot be done, or that would spoil the task.
+    #[error("augmentation: {0}")]
+    Augmentation(String),
+
     /// Nothing honest is left to train on or to measure on.
     #[error("{0}")]
     Leak(String),

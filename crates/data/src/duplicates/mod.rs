@@ -3,7 +3,7 @@
 
 mod near;
 mod passages;
-mod shingles;
+pub(crate) mod shingles;
 mod spill;
 #[cfg(test)]
 mod tests;

@@ -11,15 +11,21 @@ mod batches;
 mod encode;
 mod evaluation;
 mod facts;
+mod fields;
+mod frame;
 mod labels;
+mod leaks;
 mod prepare;
 mod read;
+mod split;
+#[cfg(test)]
+mod tests;
 
 pub use batches::{Augmented, Bucketing, LabelledBatch, LabelledBatches, LabelledPlan, LastBatch};
 pub use encode::{EncodedExamples, EncodedText, Encoder, SpecialTokens};
 pub use evaluation::LabelledEvaluation;
 pub use facts::{LabelledFacts, LabelledSplitFacts, Lengths};
-pub use labels::{Labels, balanced_weights};
+pub use labels::{Labels, balanced_weights, class_counts, stratified};
 pub use prepare::{
     LabelledData, LabelledExample, LabelledSpec, PreparedLabelled, prepare_labelled, read_labelled,
 };

@@ -11,10 +11,12 @@ use crate::boundary::{Boundary, Cut, decide};
 use crate::error::DataError;
 use crate::inputs::{Format, Input, expand};
 use heldout_base::nearest::nearest;
+use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
 pub(crate) use open::open;
 pub(crate) use plain::END_OF_TEXT;
+pub(crate) use records::{kind, lookup};
 pub(crate) use text::TextStream;
 
 /// The field read when none is named.
@@ -74,12 +76,79 @@ pub(crate) fn read_file(
         }
         Format::JsonLines => {
             let mut stream = TextStream::new(source);
-            records::read_json_lines(&mut stream, field, sink)?;
+            records::read_json_lines(&mut stream, &mut |value, line| {
+                records::emit(value, line, &input.path, field, sink)
+            })?;
             stream.source.finish()
         }
-        Format::Json => records::read_json(source, field, sink),
-        Format::Csv | Format::Tsv => records::read_table(source, input.format, field, sink),
+        Format::Json => records::read_json(source, &mut |value, line| {
+            records::emit(value, line, &input.path, field, sink)
+        }),
+        Format::Csv | Format::Tsv => records::read_column(source, input.format, field, sink),
     }
+}
+
+/// Hands every record of one file to `each` with the line it starts on; the cells of a table are
+/// text, and a line of plain text is a record with that text in the field "text".
+pub(crate) fn read_records(
+    input: &Input,
+    each: &mut dyn FnMut(Map<String, Value>, u64) -> Result<(), DataError>,
+) -> Result<(), DataError> {
+    let source = open(&input.path)?;
+    let mut object = |value: &Value, line: u64| match value {
+        Value::Object(map) => each(map.clone(), line),
+        other => Err(records::not_an_object(other, line, &input.path)),
+    };
+    match input.format {
+        Format::Plain => plain_lines(&mut TextStream::new(source), each),
+        Format::JsonLines => records::read_json_lines(&mut TextStream::new(source), &mut object),
+        Format::Json => records::read_json(source, &mut object).map(|_| ()),
+        Format::Csv | Format::Tsv => {
+            let mut names: Vec<String> = Vec::new();
+            let path = input.path.clone();
+            let row = &mut |record: &csv::ByteRecord, line: u64| {
+                if names.is_empty() {
+                    let found = records::column_names(record, &path, line)?;
+                    names = found.into_iter().map(str::to_string).collect();
+                    return Ok(());
+                }
+                let mut map = Map::new();
+                for (name, cell) in names.iter().zip(record) {
+                    let text = records::utf8(cell, record, &path, line)?;
+                    map.insert(name.clone(), text.into());
+                }
+                each(map, line)
+            };
+            records::read_table(source, input.format, row).map(|_| ())
+        }
+    }
+}
+
+/// Each line that holds text as a record.
+fn plain_lines(
+    stream: &mut TextStream,
+    each: &mut dyn FnMut(Map<String, Value>, u64) -> Result<(), DataError>,
+) -> Result<(), DataError> {
+    let mut held = String::new();
+    let mut hand_on = |text: &str, line: u64| {
+        let text = text.trim_end_matches(['\n', '\r']);
+        if text.trim().is_empty() {
+            return Ok(());
+        }
+        each(Map::from_iter([(FIELD_DEFAULT.to_string(), text.into())]), line)
+    };
+    let mut line = 1;
+    while let Some((_, piece)) = stream.next()? {
+        for part in piece.split_inclusive('\n') {
+            held.push_str(part);
+            if part.ends_with('\n') {
+                hand_on(&held, line)?;
+                held.clear();
+                line += 1;
+            }
+        }
+    }
+    hand_on(&held, line)
 }
 
 /// A document, or one part of a document too long to hold.

@@ -6,7 +6,7 @@ use super::{DocumentSink, Field};
 use crate::error::DataError;
 use crate::inputs::Format;
 use serde::de::{DeserializeSeed, Deserializer as _, SeqAccess, Visitor};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::cell::Cell;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
@@ -17,11 +17,13 @@ const RECORD_MAX: usize = 64 << 20;
 
 const JSON_HINT: &str = "Expected a JSON object with the text in a field";
 
+/// Takes a record and the line it starts on.
+pub(crate) type EachRecord<'a> = dyn FnMut(&Value, u64) -> Result<(), DataError> + 'a;
+
 /// JSON lines: one object a line; blank lines are skipped.
 pub(crate) fn read_json_lines(
     stream: &mut TextStream,
-    field: &Field,
-    sink: &mut dyn DocumentSink,
+    each: &mut EachRecord<'_>,
 ) -> Result<(), DataError> {
     let path = stream.source.path.clone();
     let mut held = String::new();
@@ -34,7 +36,7 @@ pub(crate) fn read_json_lines(
             let complete = part.ends_with('\n');
             line += u64::from(complete);
             if complete && held.is_empty() {
-                json_line(part, held_line, &path, field, sink)?;
+                json_line(part, held_line, &path, each)?;
                 continue;
             }
             if held.len() + part.len() > RECORD_MAX {
@@ -43,20 +45,19 @@ pub(crate) fn read_json_lines(
             }
             held.push_str(part);
             if complete {
-                json_line(&held, held_line, &path, field, sink)?;
+                json_line(&held, held_line, &path, each)?;
                 held.clear();
             }
         }
     }
-    json_line(&held, held_line, &path, field, sink)
+    json_line(&held, held_line, &path, each)
 }
 
 fn json_line(
     text: &str,
     line: u64,
     path: &Path,
-    field: &Field,
-    sink: &mut dyn DocumentSink,
+    each: &mut EachRecord<'_>,
 ) -> Result<(), DataError> {
     if text.trim().is_empty() {
         return Ok(());
@@ -67,7 +68,7 @@ fn json_line(
         words: format!("not valid JSON ({})", json_words(&e)),
         hint: JSON_HINT,
     })?;
-    emit(&value, line, path, field, sink)
+    each(&value, line)
 }
 
 /// The parser's words without its own line number, which counts within the record.
@@ -83,8 +84,27 @@ fn too_long(path: &Path, line: u64, hint: &'static str) -> DataError {
     DataError::RecordTooLong { path: path.to_path_buf(), line, limit_mib, hint }
 }
 
+/// The value of a field; `a.b` also names field b of the object in field a.
+pub(crate) fn lookup<'a>(map: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+    map.get(name).or_else(|| {
+        let mut steps = name.split('.');
+        let first = map.get(steps.next()?)?;
+        steps.try_fold(first, |value, step| value.get(step))
+    })
+}
+
+/// The object that a record must be.
+pub(crate) fn not_an_object(record: &Value, line: u64, path: &Path) -> DataError {
+    DataError::BadRecord {
+        path: path.to_path_buf(),
+        line,
+        words: format!("the record is {}, not an object", kind(record)),
+        hint: JSON_HINT,
+    }
+}
+
 /// Finds the field in a record and hands its text on.
-fn emit(
+pub(crate) fn emit(
     record: &Value,
     line: u64,
     path: &Path,
@@ -95,19 +115,9 @@ fn emit(
         if let (Value::String(text), None) = (record, &field.asked) {
             return document(text, line, sink);
         }
-        return Err(DataError::BadRecord {
-            path: path.to_path_buf(),
-            line,
-            words: format!("the record is {}, not an object", kind(record)),
-            hint: JSON_HINT,
-        });
+        return Err(not_an_object(record, line, path));
     };
-    let found = map.get(field.name()).or_else(|| {
-        let mut steps = field.name().split('.');
-        let first = map.get(steps.next()?)?;
-        steps.try_fold(first, |value, step| value.get(step))
-    });
-    match found {
+    match lookup(map, field.name()) {
         Some(Value::String(text)) => document(text, line, sink),
         Some(other) => Err(DataError::NotText {
             path: path.to_path_buf(),
@@ -125,7 +135,7 @@ fn document(text: &str, line: u64, sink: &mut dyn DocumentSink) -> Result<(), Da
     sink.end()
 }
 
-fn kind(value: &Value) -> &'static str {
+pub(crate) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "true or false",
@@ -164,11 +174,7 @@ impl Read for Metered {
 }
 
 /// One JSON array of records, or records one after another, whatever the line breaks.
-pub(crate) fn read_json(
-    source: Opened,
-    field: &Field,
-    sink: &mut dyn DocumentSink,
-) -> Result<u64, DataError> {
+pub(crate) fn read_json(source: Opened, each: &mut EachRecord<'_>) -> Result<u64, DataError> {
     let path = source.path.clone();
     let (line, since_record) = (Rc::new(Cell::new(1)), Rc::new(Cell::new(0)));
     let mut source = BufReader::with_capacity(1 << 16, source);
@@ -177,7 +183,7 @@ pub(crate) fn read_json(
     let mut failure = None;
     let mut each = |value: &Value| {
         since_record.set(0);
-        emit(value, line.get(), &path, field, sink).map_err(|e| failure = Some(e)).is_ok()
+        each(value, line.get()).map_err(|e| failure = Some(e)).is_ok()
     };
     let result = if first == Some(b'[') {
         let mut json = serde_json::Deserializer::from_reader(&mut metered);
@@ -265,12 +271,14 @@ impl<'de> DeserializeSeed<'de> for Any {
     }
 }
 
+/// Takes the header line, then each row as long as the header, with the line it starts on.
+pub(crate) type EachRow<'a> = dyn FnMut(&csv::ByteRecord, u64) -> Result<(), DataError> + 'a;
+
 /// CSV (quotes as in RFC 4180) and TSV (no quoting), both with a header line.
 pub(crate) fn read_table(
     source: Opened,
     format: Format,
-    field: &Field,
-    sink: &mut dyn DocumentSink,
+    each: &mut EachRow<'_>,
 ) -> Result<u64, DataError> {
     let path = source.path.clone();
     let (line, since_record) = (Rc::new(Cell::new(1)), Rc::new(Cell::new(0)));
@@ -283,7 +291,7 @@ pub(crate) fn read_table(
     }
     let mut reader = builder.from_reader(metered);
     let mut record = csv::ByteRecord::new();
-    let mut header: Option<(usize, usize)> = None;
+    let mut columns: Option<usize> = None;
     loop {
         since_record.set(0);
         let line = reader.position().line();
@@ -293,10 +301,7 @@ pub(crate) fn read_table(
             Err(e) => return Err(table_failed(e, &path, line, reader.get_ref())),
         }
         let line = record.position().map_or(line, |p| p.line());
-        let Some((column, columns)) = header else {
-            header = Some((find_column(&record, &path, line, field)?, record.len()));
-            continue;
-        };
+        let columns = *columns.get_or_insert(record.len());
         if record.len() != columns {
             return Err(DataError::BadRecord {
                 path,
@@ -305,10 +310,41 @@ pub(crate) fn read_table(
                 hint: "Check its quotes and separators",
             });
         }
-        let text = utf8(&record[column], &record, &path, line)?;
-        document(text, line, sink)?;
+        each(&record, line)?;
     }
     reader.into_inner().source.into_inner().finish()
+}
+
+/// The documents in one column of a table.
+pub(crate) fn read_column(
+    source: Opened,
+    format: Format,
+    field: &Field,
+    sink: &mut dyn DocumentSink,
+) -> Result<u64, DataError> {
+    let path = source.path.clone();
+    let mut column = None;
+    read_table(source, format, &mut |record, line| match column {
+        None => {
+            column = Some(find_column(record, &path, line, field)?);
+            Ok(())
+        }
+        Some(column) => document(utf8(&record[column], record, &path, line)?, line, sink),
+    })
+}
+
+/// The names in a header line.
+pub(crate) fn column_names<'a>(
+    header: &'a csv::ByteRecord,
+    path: &Path,
+    line: u64,
+) -> Result<Vec<&'a str>, DataError> {
+    let mut names = Vec::new();
+    for (i, name) in header.iter().enumerate() {
+        let name = if i == 0 { name.strip_prefix(b"\xef\xbb\xbf").unwrap_or(name) } else { name };
+        names.push(utf8(name, header, path, line)?.trim());
+    }
+    Ok(names)
 }
 
 fn find_column(
@@ -317,11 +353,7 @@ fn find_column(
     line: u64,
     field: &Field,
 ) -> Result<usize, DataError> {
-    let mut names = Vec::new();
-    for (i, name) in header.iter().enumerate() {
-        let name = if i == 0 { name.strip_prefix(b"\xef\xbb\xbf").unwrap_or(name) } else { name };
-        names.push(utf8(name, header, path, line)?.trim());
-    }
+    let names = column_names(header, path, line)?;
     match names.iter().position(|name| *name == field.name()) {
         Some(column) => Ok(column),
         None if field.asked.is_none() && names.len() == 1 => Ok(0),
@@ -330,7 +362,7 @@ fn find_column(
 }
 
 /// The text of one field, or where it stops being text.
-fn utf8<'a>(
+pub(crate) fn utf8<'a>(
     bytes: &'a [u8],
     record: &csv::ByteRecord,
     path: &Path,

@@ -199,6 +199,20 @@ impl Tokenizer {
         Self::from_json(&tokenizer.to_string(false).map_err(failed)?)
     }
 
+    /// The same tokenizer with special tokens put around a text by other programs that load its
+    /// tokenizer.json; [`Tokenizer::encode`] still puts none.
+    pub(crate) fn with_post_processor(&self, template: Value) -> Result<Self, DataError> {
+        let mut value: Value = serde_json::from_str(&self.inner.json)
+            .map_err(|e| DataError::Tokenizer(format!("not valid JSON: {e}")))?;
+        let before = value["post_processor"].take();
+        value["post_processor"] = match before.is_null() {
+            true => template,
+            false => serde_json::json!({"type": "Sequence", "processors": [before, template]}),
+        };
+        let eos = self.inner.specials.iter().find(|(_, id)| Some(*id) == self.eos());
+        Self::build(value, eos.map(|(name, _)| name.as_str()))
+    }
+
     /// The ids of `text`; no special token is put around it, but one that is spelled out in it
     /// counts as that token.
     ///
