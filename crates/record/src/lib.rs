@@ -20,9 +20,9 @@ pub mod weights;
 pub use checkpoint::Checkpoint;
 pub use error::RecordError;
 pub use events::{
-    BaselineRecord, LabelBaselineRecord, SimpleRecord, CheckpointRecord, DataRecord, EvaluationRecord, Event, GuardRecord,
-    MetricRecord, Notice, OpRecord, OrderRecord, ProfileRecord, Receipt, SampleRecord, Started,
-    StepRecord, StopReason, Stopped, TimingRecord,
+    BaselineRecord, CheckpointRecord, DataRecord, EvaluationRecord, Event, GuardRecord,
+    LabelBaselineRecord, MetricRecord, Notice, OpRecord, OrderRecord, ProfileRecord, Receipt,
+    SampleRecord, SimpleRecord, Started, StepRecord, StopReason, Stopped, TimingRecord,
 };
 pub use examination::Examination;
 pub use manifest::Manifest;

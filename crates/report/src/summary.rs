@@ -1,8 +1,8 @@
 //! What a run amounts to: its best evaluation, its gap, its speed, and a verdict in one sentence.
 
 use heldout_record::{
-    BaselineRecord, EvaluationRecord, Event, GuardRecord, LabelBaselineRecord, MetricRecord, ProfileRecord, Receipt, Started,
-    StopReason, Stopped, TimingRecord,
+    BaselineRecord, EvaluationRecord, Event, GuardRecord, LabelBaselineRecord, MetricRecord,
+    ProfileRecord, Receipt, Started, StopReason, Stopped, TimingRecord,
 };
 use serde::Serialize;
 

@@ -59,11 +59,7 @@ pub fn baseline(
     }))
 }
 
-fn score(
-    logits: &[Vec<f32>],
-    labels: &[u32],
-    classes: usize,
-) -> Result<SimpleRecord, TrainError> {
+fn score(logits: &[Vec<f32>], labels: &[u32], classes: usize) -> Result<SimpleRecord, TrainError> {
     let said: Vec<u32> = logits.iter().map(|logits| likeliest(logits)).collect();
     let confusion = Confusion::new(&said, labels, classes)?;
     let losses = logits.iter().zip(labels).map(|(logits, label)| loss(logits, *label));
@@ -147,9 +143,9 @@ impl Bag {
         self.network.logits(&places(&self.words, example))
     }
 
-    /// Logits of the labels of a text with or without a second part.
-    pub fn logits_of(&self, text: &str, pair: Option<&str>) -> Vec<f32> {
-        self.network.logits(&found(&self.words, features(text, pair)))
+    /// The likeliest label.
+    pub fn says(&self, example: &LabelledExample) -> u32 {
+        likeliest(&self.logits(example))
     }
 }
 
@@ -172,7 +168,8 @@ fn words(text: &str) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
     let mut within = false;
     for c in text.chars().flat_map(char::to_lowercase) {
-        let alone = ('\u{2e80}'..='\u{9fff}').contains(&c) || ('\u{20000}'..='\u{3ffff}').contains(&c);
+        let alone =
+            ('\u{2e80}'..='\u{9fff}').contains(&c) || ('\u{20000}'..='\u{3ffff}').contains(&c);
         if c.is_whitespace() {
             within = false;
         } else if alone || !c.is_alphanumeric() {
@@ -270,8 +267,7 @@ impl Network {
 
     /// One pass over the texts in an order of its own, text by text.
     fn pass(&mut self, texts: &[Text], seed: u64, epoch: u64) {
-        let mut order: Vec<usize> = (0..texts.len()).collect();
-        Random::new(seed, streams::BASELINE, 2 + 2 * epoch).shuffle(&mut order);
+        let order = Random::new(seed, streams::BASELINE, 2 + 2 * epoch).permutation(texts.len());
         let noise = Random::new(seed, streams::BASELINE, 3 + 2 * epoch);
         let mut drawn = 0;
         let mut is_kept = || {
@@ -279,7 +275,7 @@ impl Network {
             noise.uniform(drawn) >= DROPOUT
         };
         for at in order {
-            let (places, label) = &texts[at];
+            let (places, label) = &texts[at as usize];
             let scale = (1.0 / (1.0 - DROPOUT)) as f32;
             let share = scale / (places.len().max(1) as f32).sqrt();
             let kept: Vec<u32> = places.iter().copied().filter(|_| is_kept()).collect();
@@ -360,7 +356,7 @@ mod tests {
         assert_eq!(found.bag.accuracy, 1.0);
         assert!(found.bag.loss < found.majority.loss);
         assert_eq!(LabelBaselineRecord { seconds: found.seconds, ..record() }, found);
-        control.stop();
+        control.stop_gracefully();
         assert!(baseline(&data, 3, &control).unwrap().is_none());
     }
 }

@@ -67,6 +67,13 @@ pub enum TrainError {
     /// A model folder that cannot be opened.
     #[error("{}: {problem}", .path.display())]
     Folder { path: PathBuf, problem: String },
+    /// A text to be scored without a label that the model knows.
+    #[error(
+        "{files}, line {line}: {} in the field \"{field}\"; the model knows {known}: name the \
+         field that holds the label, or leave such records out",
+        .found.as_ref().map_or("no label".into(), |found| format!("the unknown label {found:?}"))
+    )]
+    Label { files: String, line: u64, field: String, found: Option<String>, known: String },
     /// A command that works on other tasks only.
     #[error(
         "{what} needs a language model, and this is the task \"{task}\": \
@@ -120,6 +127,7 @@ impl TrainError {
             | TrainError::DataChanged { .. }
             | TrainError::Canary { .. }
             | TrainError::Task { .. }
+            | TrainError::Label { .. }
             | TrainError::TeacherChanged { .. }
             | TrainError::Folder { .. } => ExitKind::BadInput,
             TrainError::Data(DataError::Durable(error)) if error.cause != Cause::Missing => {

@@ -1,16 +1,20 @@
 //! `heldout evaluate RUN [DATA]`: losses with their errors, on a run's own splits or other text.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
+use heldout_data::labelled::FieldNames;
+use heldout_kernels::Device;
 use heldout_record::RunDir;
 use heldout_report::baseline::Standing;
 use heldout_report::statistics::normal_interval;
 use heldout_report::summary::{perplexity, plus_minus};
 use heldout_report::{format, wrap};
-use heldout_train::session::Session;
+use heldout_train::session::{Session, read_config};
 use heldout_train::{Evaluation, Reference, Split, evaluate_files_beside, evaluate_run};
 
+use super::evaluate_labels;
 use crate::console::{Console, Output};
 use crate::device_options::DeviceOptions;
 use crate::facts;
@@ -38,6 +42,12 @@ pub struct Options {
     /// The text's field in JSON and CSV records
     #[arg(long, requires = "data")]
     pub field: Option<String>,
+    /// Of a classifier: the label's field [default: label]
+    #[arg(long, requires = "data")]
+    pub label: Option<String>,
+    /// Of a classifier: the field of a second text
+    #[arg(long, requires = "data")]
+    pub pair: Option<String>,
     /// What ends a document of DATA
     #[arg(long, requires = "data", default_value = "auto", value_name = "KIND",
           value_parser = ["auto", "blank-line", "record", "contiguous"])]
@@ -54,18 +64,37 @@ pub enum SplitArgument {
     Test,
 }
 
+impl SplitArgument {
+    fn split(self) -> Split {
+        match self {
+            SplitArgument::Train => Split::Train,
+            SplitArgument::Validation => Split::Validation,
+            SplitArgument::Test => Split::Test,
+        }
+    }
+}
+
+fn run_labels(options: &Options, device: Arc<Device>, console: &Console) -> Result<i32, Failure> {
+    let (text, label, pair) = (options.field.clone(), options.label.clone(), options.pair.clone());
+    let fields = FieldNames { text, pair, label };
+    let which = match options.data.as_slice() {
+        [] => Ok(options.split.split()),
+        files => Err((files, &fields)),
+    };
+    evaluate_labels::run(&options.run, which, device, console)
+}
+
 /// Scores, and prints the figures.
 pub fn run(options: Options, console: &Console) -> Result<i32, Failure> {
     let device = options.device.device(&options.run)?;
+    if !read_config(&options.run)?.head.is_language_model() {
+        return run_labels(&options, device, console);
+    }
     let evaluation = if options.data.is_empty() {
         let run = RunDir::open(&options.run).map_err(|error| {
             Failure::from(error).next("give the folder of a run, or text to score after the model")
         })?;
-        let split = match options.split {
-            SplitArgument::Train => Split::Train,
-            SplitArgument::Validation => Split::Validation,
-            SplitArgument::Test => Split::Test,
-        };
+        let split = options.split.split();
         Interrupts::install(console, Vec::new())?;
         let live = Live::start(console, &[""], None);
         let mut preparing = |progress| live.phase(&facts::progress(&progress));

@@ -135,6 +135,23 @@ impl Predictions {
         self.logits.chunks(count.max(1)).map(likeliest).collect()
     }
 
+    /// The same in the order of the examples' places.
+    pub fn in_order(&self) -> Predictions {
+        let width = self.logits.len() / self.labels.len().max(1);
+        let mut order: Vec<usize> = (0..self.places.len()).collect();
+        order.sort_unstable_by_key(|at| self.places[*at]);
+        Predictions {
+            logits: order
+                .iter()
+                .flat_map(|at| &self.logits[at * width..][..width])
+                .copied()
+                .collect(),
+            labels: order.iter().map(|at| self.labels[*at]).collect(),
+            places: order.iter().map(|at| self.places[*at]).collect(),
+            losses: order.iter().map(|at| self.losses[*at]).collect(),
+        }
+    }
+
     /// Mean loss with its standard error; examples are independent.
     pub fn score(&self) -> evaluation::Score {
         let mut tally = Tally::default();
