@@ -20,6 +20,8 @@ pub enum Event {
     LabelBaseline(LabelBaselineRecord),
     /// Losses on the training sample and on held-out data.
     Evaluation(EvaluationRecord),
+    /// What a classifier's result takes for what, on the whole held-out split; at the end.
+    Confusion(ConfusionRecord),
     /// The explosion guard acted.
     Guard(GuardRecord),
     /// A checkpoint is whole on disk.
@@ -44,6 +46,7 @@ impl Event {
             Event::Receipt(_) | Event::Baseline(_) | Event::LabelBaseline(_) => None,
             Event::Step(record) => Some(record.step),
             Event::Evaluation(record) => Some(record.step),
+            Event::Confusion(record) => Some(record.step),
             Event::Guard(record) => Some(record.step),
             Event::Checkpoint(record) => Some(record.step),
             Event::Sample(record) => Some(record.step),
@@ -324,6 +327,36 @@ pub struct MetricRecord {
     /// On held-out data.
     #[serde(with = "number")]
     pub valid: f64,
+}
+
+/// What a classifier's result takes for what, and what it is most wrong about.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ConfusionRecord {
+    /// Updates made when the run ended.
+    pub step: u64,
+    /// Names, in the order of their numbers.
+    pub labels: Vec<String>,
+    /// How often: rows by the right label, columns by what was said.
+    pub counts: Vec<Vec<u64>>,
+    /// The worst first.
+    pub most_wrong: Vec<WrongRecord>,
+}
+
+/// A text that was given another label than it has.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct WrongRecord {
+    /// Its line in its file.
+    pub line: u64,
+    /// Its beginning.
+    pub text: String,
+    /// The right label.
+    pub label: String,
+    /// What was said.
+    pub said: String,
+    /// What the right label was given.
+    #[serde(with = "number")]
+    pub probability: f64,
 }
 
 /// The explosion guard acted.

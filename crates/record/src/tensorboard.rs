@@ -130,7 +130,7 @@ impl TensorBoard {
                 self.text("notices", notice.step.unwrap_or(0), &notice.text)?;
             }
             Event::Stopped(stopped) => self.text("stopped", stopped.step, &stopped.detail)?,
-            Event::Checkpoint(_) | Event::Profile(_) | Event::Timing(_) => {}
+            Event::Checkpoint(_) | Event::Profile(_) | Event::Timing(_) | Event::Confusion(_) => {}
         }
         self.flush()
     }

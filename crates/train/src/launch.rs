@@ -375,6 +375,7 @@ impl Run<'_> {
         };
         if is_complete {
             self.write_last_receipts()?;
+            self.write_afterwards(result.as_ref())?;
         }
         self.record_timing()?;
         let progress = &self.state.progress;
@@ -424,6 +425,22 @@ impl Run<'_> {
         self.recorder.notice(step, text)?;
         checkpointing::export_result(&self.folder, &last)?;
         Ok(Some(last))
+    }
+
+    /// What the task tells of the result.
+    fn write_afterwards(&mut self, result: Option<&Checkpoint>) -> Result<(), TrainError> {
+        // A language model's is its loss; its weights need not be read again.
+        let (Some(result), false) = (result, self.setup.model.config.head.is_language_model())
+        else {
+            return Ok(());
+        };
+        let weights = checkpointing::read_model(&result.folder, &self.setup.model)?;
+        let step = self.state.progress.step;
+        let Run { setup, tape, .. } = self;
+        match setup.task.afterwards(setup, tape, &weights, step)? {
+            Some(event) => self.recorder.event(event),
+            None => Ok(()),
+        }
     }
 
     /// Where evaluations saw a sample, scores the result on the whole held-out split.

@@ -10,8 +10,10 @@ use heldout_data::{DataError, IGNORE, Shuffle};
 use heldout_kernels::{ClassTeaching, LossReport, Pass, PassKind, Tape};
 use heldout_measure::calibration::likeliest;
 use heldout_measure::classification::{Average, Confusion, Score};
+use heldout_measure::probabilities::Probabilities;
 use heldout_model::huggingface::labels;
 use heldout_model::{ClassObjective, Model, Sequences};
+use heldout_record::{ConfusionRecord, Event, WrongRecord};
 use heldout_regularize::live::OrderMeasure;
 use serde_json::Value;
 
@@ -196,6 +198,10 @@ fn together(said: &[Vec<f32>], classes: usize, temperature: f32) -> Vec<f32> {
     mean.iter().map(|m| temperature * m.max(f32::MIN_POSITIVE).ln()).collect()
 }
 
+/// Texts that are told as most wrong, and how much of each.
+const MISTAKES: usize = 10;
+const TEXT_CHARACTERS: usize = 300;
+
 /// Examples compared to see whether shuffling moves any.
 const EXAMPLES_COMPARED: usize = 256;
 
@@ -293,6 +299,39 @@ impl Task for Classification {
 
     fn held_out(&self) -> (usize, &'static str) {
         (self.held_out.len(), "examples")
+    }
+
+    fn afterwards(
+        &self,
+        setup: &Setup,
+        tape: &mut Tape,
+        weights: &[f32],
+        step: u64,
+    ) -> Result<Option<Event>, TrainError> {
+        let Corpus::Labelled(data) = &setup.data else { return Ok(None) };
+        let whole = LabelledEvaluation::whole(&self.validation, MULTIPLE, self.pad);
+        let batches = whole.batches(self.evaluated_at_once);
+        let found = predictions(&setup.model, tape, weights, batches).in_order();
+        let classes = self.names.len();
+        let confusion = Confusion::new(&found.classes(), &found.labels, classes)?;
+        let all = Probabilities::from_logits(&found.logits, classes)?;
+        let wrong = all.most_wrong(&found.labels, MISTAKES)?.into_iter();
+        let wrong = wrong.filter(|wrong| wrong.reference != wrong.prediction).map(|wrong| {
+            let example = &data.data.validation[wrong.index];
+            WrongRecord {
+                line: example.place.line,
+                text: example.text.chars().take(TEXT_CHARACTERS).collect(),
+                label: self.names[wrong.reference as usize].clone(),
+                said: self.names[wrong.prediction as usize].clone(),
+                probability: wrong.probability,
+            }
+        });
+        Ok(Some(Event::Confusion(ConfusionRecord {
+            step,
+            labels: self.names.clone(),
+            counts: confusion.counts.chunks(classes).map(<[u64]>::to_vec).collect(),
+            most_wrong: wrong.collect(),
+        })))
     }
 
     fn describe(&self, config: &mut Value) {

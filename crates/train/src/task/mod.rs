@@ -13,7 +13,7 @@ use std::ops::Range;
 use heldout_data::DataError;
 use heldout_kernels::{LossReport, LossSpec, Pass, Tape};
 use heldout_model::{Model, NoiseRates};
-use heldout_record::MetricRecord;
+use heldout_record::{Event, MetricRecord};
 use heldout_regularize::live::OrderMeasure;
 use serde_json::Value;
 
@@ -204,6 +204,17 @@ pub trait Task: Send + Sync {
     /// The beginnings of some held-out texts, to see how the model goes on; none by default.
     fn prompts(&self, _count: usize) -> Vec<Vec<u32>> {
         Vec::new()
+    }
+
+    /// What is told of the result when a run is over, besides its loss; nothing by default.
+    fn afterwards(
+        &self,
+        _setup: &Setup,
+        _tape: &mut Tape,
+        _weights: &[f32],
+        _step: u64,
+    ) -> Result<Option<Event>, TrainError> {
+        Ok(None)
     }
 
     /// What `config.json` says beyond the model: the names of labels.
