@@ -1,4 +1,4 @@
-//! A trained classifier in use: scored on labelled texts beside simple methods, and labelling texts.
+//! A trained classifier in use: scored on labelled texts beside simple methods, and put to work.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -26,7 +26,7 @@ use crate::evaluate::Split;
 use crate::job::{labelled_spec, resolved_data, rows_at_once};
 use crate::recipe::{self, Recipe, TaskKind};
 use crate::session::{Session, label_names};
-use crate::task::{Predictions, SCORES, predictions};
+use crate::task::{Predictions, SCORES, predictions, shortness};
 
 /// A classifier with its labels, ready to use.
 pub struct Classifier {
@@ -286,9 +286,12 @@ impl Classifier {
             Ok((text, example.label))
         });
         let encoded: Vec<_> = encoded.collect::<Result<_, DataError>>()?;
+        let tokens: usize = encoded.iter().map(|(text, _)| text.ids.len()).sum();
+        let length_mean = tokens as f64 / encoded.len().max(1) as f64;
         let encoded = Arc::new(EncodedExamples::collect(encoded));
         let batches = LabelledEvaluation::whole(&encoded, MULTIPLE, self.encoder.pad());
-        let rows = rows_at_once(self.encoder.max_length());
+        let longest = self.encoder.max_length();
+        let rows = rows_at_once(longest) * shortness(longest, length_mean);
         let Session { model, weights, tape, .. } = &mut self.session;
         Ok(predictions(model, tape, weights, batches.batches(rows)).in_order())
     }

@@ -19,8 +19,8 @@ Examples:
   heldout predict runs/reviews new.jsonl > labelled.jsonl
   heldout predict runs/reviews new.csv --text body
 
-Each record comes back as one line of JSON with two fields more: \"prediction\", the likeliest label,
-and \"probabilities\". A file of plain text counts as one text a line.")]
+Each record comes back as one line of JSON with two fields more: \"prediction\", the likeliest
+label, and \"probabilities\". A file of plain text counts as one text a line.")]
 pub struct Options {
     /// The folder of a run, a checkpoint, or a classifier in Hugging Face layout
     #[arg(value_name = "RUN", value_hint = clap::ValueHint::DirPath)]

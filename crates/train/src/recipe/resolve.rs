@@ -39,6 +39,38 @@ pub fn data(
     let task = choices.choose("data.task", &from.task, TaskKind::named, || {
         by_default(TaskKind::LanguageModel, "the next token; labels are learned by \"classify\"")
     });
+    let (tokenizer, vocabulary) = tokenizer(draft, &mut choices, corpus, task);
+    let recipe = DataRecipe {
+        task,
+        train,
+        validation,
+        test: choices.keep("data.test", &from.test),
+        text: choices.keep("data.text", &from.text),
+        pair: choices.keep("data.pair", &from.pair),
+        label: choices.keep("data.label", &from.label),
+        limit: choices.keep("data.limit", &from.limit).map(|n| n as usize),
+        field: choices.keep("data.field", &from.field),
+        boundary: choices.choose("data.boundary", &from.boundary, String::from, || {
+            by_default("auto".into(), "records, blank lines, or one long text")
+        }),
+        tokenizer,
+        vocabulary,
+        duplicates: choices.choose("data.duplicates", &from.duplicates, String::from, || {
+            by_default("remove-leaks".into(), "what is held out must not be trained on")
+        }),
+        seed: choices.keep("data.seed", &from.seed),
+    };
+    Ok((recipe, choices.origins))
+}
+
+/// The tokenizer, and its vocabulary where one is trained to a size.
+fn tokenizer(
+    draft: &Draft,
+    choices: &mut Choices,
+    corpus: &CorpusFacts,
+    task: TaskKind,
+) -> (String, Option<usize>) {
+    let from = &draft.data;
     let (kind, size, why) = match task {
         TaskKind::LanguageModel => defaults::tokenizer(corpus),
         TaskKind::Classification => {
@@ -71,27 +103,7 @@ pub fn data(
         )),
         false => None,
     };
-    let recipe = DataRecipe {
-        task,
-        train,
-        validation,
-        test: choices.keep("data.test", &from.test),
-        text: choices.keep("data.text", &from.text),
-        pair: choices.keep("data.pair", &from.pair),
-        label: choices.keep("data.label", &from.label),
-        limit: choices.keep("data.limit", &from.limit).map(|n| n as usize),
-        field: choices.keep("data.field", &from.field),
-        boundary: choices.choose("data.boundary", &from.boundary, String::from, || {
-            by_default("auto".into(), "records, blank lines, or one long text")
-        }),
-        tokenizer,
-        vocabulary,
-        duplicates: choices.choose("data.duplicates", &from.duplicates, String::from, || {
-            by_default("remove-leaks".into(), "what is held out must not be trained on")
-        }),
-        seed: choices.keep("data.seed", &from.seed),
-    };
-    Ok((recipe, choices.origins))
+    (tokenizer, vocabulary)
 }
 
 /// Tokens that a labelled text may have: what the recipe says, no more than the model it starts
@@ -365,10 +377,17 @@ fn evaluate(
             by_default(as_many, "enough for a gap with a small error")
         },
     );
+    let (train_windows, told) = (train_windows.min(trained) as usize, told(draft, choices, tokens));
+    EvaluateRecipe { every, windows: scored, train_windows, ..told }
+}
+
+/// What else an evaluation tells and watches; the rest is the caller's to fill in.
+fn told(draft: &Draft, choices: &mut Choices, tokens: &TokenFacts) -> EvaluateRecipe {
+    let from = &draft.evaluate;
     EvaluateRecipe {
-        every,
-        windows: scored,
-        train_windows: train_windows.min(trained) as usize,
+        every: Amount::End,
+        windows: None,
+        train_windows: 0,
         samples: choices.choose(
             "evaluate.samples",
             &from.samples,

@@ -62,19 +62,26 @@ impl Classification {
             None => LabelledEvaluation::whole(&data.validation, MULTIPLE, pad),
         };
         let count = recipe.evaluate.train_windows;
+        let length_mean = data.facts.train.lengths.mean;
         Ok(Classification {
             batches: LabelledBatches::new(&data.train, plan)?,
             rows,
             names: data.data.labels.names.clone(),
             pad,
             eos: data.encoder.tokenizer().eos(),
-            length_mean: data.facts.train.lengths.mean,
+            length_mean,
             train: LabelledEvaluation::sample(&data.train, count, seed, MULTIPLE, pad),
             held_out,
             validation: data.validation.clone(),
-            evaluated_at_once,
+            evaluated_at_once: evaluated_at_once * shortness(recipe.model.context, length_mean),
         })
     }
+}
+
+/// How many texts of usual length take the room of one of the longest, within reason: the longest
+/// come together.
+pub fn shortness(longest: usize, length_mean: f64) -> usize {
+    ((longest as f64 / length_mean.max(1.0)) as usize).clamp(1, 4)
 }
 
 impl From<LabelledBatch> for Batch {

@@ -24,7 +24,7 @@ use crate::job::Setup;
 use crate::recipe::Metric;
 use crate::teachers::Lecturer;
 
-pub use classification::{Classification, Predictions, SCORES, predictions};
+pub use classification::{Classification, Predictions, SCORES, predictions, shortness};
 pub use corpus::{Corpus, CorpusFacts};
 pub use language::LanguageModel;
 
