@@ -80,6 +80,8 @@ pub mod streams {
     pub const SUBSET: Stream = Stream(40);
     /// Augmentation of texts; the step is the epoch, the indices belong to the example.
     pub const AUGMENT: Stream = Stream(41);
+    /// The simple methods that a classifier has to beat.
+    pub const BASELINE: Stream = Stream(43);
     /// First of the dropout range; see [`dropout`].
     pub const DROPOUT: Stream = Stream(1 << 16);
 

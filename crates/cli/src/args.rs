@@ -3,8 +3,8 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    ablate, advise, completions, diagnose, evaluate, explain, generate, list, lr_find, plan,
-    quickstart, report, resume, train, trial, validate,
+    ablate, advise, completions, diagnose, evaluate, explain, finetune, generate, list, lr_find,
+    plan, predict, quickstart, report, resume, train, trial, validate,
 };
 
 const EXIT_CODES: &str = "\
@@ -59,12 +59,16 @@ pub enum Command {
     Quickstart(quickstart::Options),
     /// Train a language model on text; a bare text file is enough
     Train(train::Options),
+    /// Go on from a trained model: on more text, or to label texts (--task classify)
+    Finetune(finetune::Options),
     /// Go on exactly where a run stopped
     Resume(resume::Options),
     /// Measure a run or a model: losses with errors, perplexity, bits per byte
     Evaluate(evaluate::Options),
     /// Write text with a run's best weights, or with any model folder
     Generate(generate::Options),
+    /// Label texts with a classifier: records in, the same with label and probabilities out
+    Predict(predict::Options),
     /// Show what a recipe means: every value with its origin, and the plan
     Plan(plan::Options),
     /// Check a recipe and its data without training

@@ -111,7 +111,11 @@ fn next_commands(run: &RunDir, summary: &RunSummary) -> Vec<String> {
     }
     if summary.best().is_some() {
         commands.push(format!("heldout diagnose {path}"));
-        commands.push(format!("heldout generate {path} --prompt \"...\""));
+        let labels = summary.started.as_ref().is_some_and(|started| !started.labels.is_empty());
+        commands.push(match labels {
+            true => format!("heldout predict {path} texts.jsonl"),
+            false => format!("heldout generate {path} --prompt \"...\""),
+        });
         commands.push(format!("heldout evaluate {path}"));
         commands.push(format!("heldout report {path}"));
         commands.push(format!("tensorboard --logdir {path}/tensorboard"));

@@ -1,15 +1,22 @@
 //! Whether a prepared job can be trained on at all, asked before a run's folder is made.
 
-use heldout_data::{BatchPlan, BatchSize, Batches, EvaluationWindows, Shuffle};
+use heldout_data::{BatchPlan, BatchSize, Batches, EvaluationWindows, Prepared, Shuffle};
 use heldout_train::memory::{self, Need};
-use heldout_train::{Job, TrainError};
+use heldout_train::recipe::ResolvedRecipe;
+use heldout_train::{Corpus, Job, TrainError};
 
 use crate::failure::Failure;
 
 /// Fails where the trainer would at its start: splits shorter than a window, an empty split, too
 /// little memory. Gives what the run will take.
 pub fn check(job: &Job) -> Result<Need, Failure> {
-    let (recipe, data) = (&job.recipe, &job.data);
+    if let Corpus::Text(data) = &job.data {
+        check_windows(&job.recipe, data)?;
+    }
+    Ok(memory::check(job)?)
+}
+
+fn check_windows(recipe: &ResolvedRecipe, data: &Prepared) -> Result<(), Failure> {
     let context = recipe.model.context;
     let plan = BatchPlan {
         seq_len: context,
@@ -19,6 +26,5 @@ pub fn check(job: &Job) -> Result<Need, Failure> {
     };
     let batches = Batches::new(&data.train, plan, data.tokenizer.eos());
     let windows = EvaluationWindows::whole(&data.validation, context);
-    batches.map(drop).and(windows.map(drop)).map_err(TrainError::from)?;
-    Ok(memory::check(job)?)
+    Ok(batches.map(drop).and(windows.map(drop)).map_err(TrainError::from)?)
 }

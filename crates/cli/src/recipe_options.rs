@@ -20,6 +20,9 @@ pub struct RecipeOptions {
     /// Set one value of the recipe, e.g. --set regularize.dropout=0.2; may be repeated
     #[arg(long = "set", short = 's', value_name = "KEY=VALUE")]
     pub settings: Vec<String>,
+    /// What to learn: the next token of a text (lm), or the labels of texts (classify)
+    #[arg(long, value_name = "lm|classify")]
+    pub task: Option<String>,
     /// What to hold out: a path, a share such as 10%, or "last 10%"
     #[arg(long, value_name = "PART")]
     pub validation: Option<String>,
@@ -76,6 +79,9 @@ impl RecipeOptions {
 
     fn short_options(&self) -> Vec<String> {
         let mut settings = Vec::new();
+        if let Some(task) = &self.task {
+            settings.push(format!("data.task={}", quoted(task)));
+        }
         if let Some(part) = &self.validation {
             settings.push(format!("data.validation={}", part_value(part)));
         }
@@ -140,6 +146,7 @@ mod tests {
             data: data.iter().map(|d| (*d).to_owned()).collect(),
             recipe: None,
             settings: Vec::new(),
+            task: None,
             validation: None,
             steps: None,
             time: None,

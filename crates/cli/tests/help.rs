@@ -4,12 +4,14 @@ mod common;
 
 use common::{Scratch, ran};
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 17] = [
     "quickstart",
     "train",
+    "finetune",
     "resume",
     "evaluate",
     "generate",
+    "predict",
     "plan",
     "validate",
     "list",

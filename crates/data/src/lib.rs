@@ -37,7 +37,7 @@ pub use error::DataError;
 pub use evaluation::EvaluationWindows;
 pub use facts::{DataFacts, Example, InputFact, Origin};
 pub use inputs::{Format, Input};
-pub use prefetch::Prefetch;
+pub use prefetch::{Cut, Prefetch};
 pub use prepare::{
     DuplicatePolicy, PrepareSpec, Prepared, Progress, TokenizerSpec, ValidationSpec, prepare,
 };

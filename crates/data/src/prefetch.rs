@@ -1,44 +1,41 @@
 //! Batches cut ahead of time on a thread of their own.
 
-use crate::batches::{Batch, Batches};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 
 /// Hands out the batches of consecutive steps, cut ahead on another thread. Asking for another step
 /// than the next starts again from there, so a roll-back needs no care.
-pub struct Prefetch {
-    batches: Arc<Batches>,
+pub struct Prefetch<B> {
+    cut: Cut<B>,
     depth: usize,
-    worker: Option<Worker>,
+    worker: Option<Worker<B>>,
 }
 
-struct Worker {
+/// Makes the batch of a step, the same whenever it is asked.
+pub type Cut<B> = Arc<dyn Fn(u64) -> B + Send + Sync>;
+
+struct Worker<B> {
     next: u64,
-    ready: Receiver<Batch>,
+    ready: Receiver<B>,
     thread: JoinHandle<()>,
 }
 
-impl Prefetch {
+impl<B: Send + 'static> Prefetch<B> {
     /// Keeps up to `depth` batches ready (at least one).
-    pub fn new(batches: Arc<Batches>, depth: usize) -> Self {
-        Prefetch { batches, depth: depth.max(1), worker: None }
+    pub fn new(cut: Cut<B>, depth: usize) -> Self {
+        Prefetch { cut, depth: depth.max(1), worker: None }
     }
 
-    /// The batches behind it.
-    pub fn batches(&self) -> &Arc<Batches> {
-        &self.batches
-    }
-
-    /// The batch of `step`: the same as [`Batches::batch_at`], mostly without waiting.
-    pub fn batch_at(&mut self, step: u64) -> Batch {
+    /// The batch of `step`, mostly without waiting.
+    pub fn batch_at(&mut self, step: u64) -> B {
         if self.worker.as_ref().is_none_or(|w| w.next != step) {
             self.stop();
-            self.worker = start(self.batches.clone(), self.depth, step);
+            self.worker = start(self.cut.clone(), self.depth, step);
         }
         let Some(worker) = &mut self.worker else {
             // No thread to be had: cut it here.
-            return self.batches.batch_at(step);
+            return (self.cut)(step);
         };
         worker.next = step + 1;
         match worker.ready.recv() {
@@ -46,11 +43,13 @@ impl Prefetch {
             Err(_) => {
                 // The worker ends early only by a panic; let it be seen here.
                 self.stop();
-                self.batches.batch_at(step)
+                (self.cut)(step)
             }
         }
     }
+}
 
+impl<B> Prefetch<B> {
     fn stop(&mut self) {
         if let Some(Worker { ready, thread, .. }) = self.worker.take() {
             drop(ready);
@@ -61,11 +60,11 @@ impl Prefetch {
     }
 }
 
-fn start(batches: Arc<Batches>, depth: usize, first: u64) -> Option<Worker> {
+fn start<B: Send + 'static>(cut: Cut<B>, depth: usize, first: u64) -> Option<Worker<B>> {
     let (sender, ready) = sync_channel(depth);
     let body = move || {
         let mut step = first;
-        while sender.send(batches.batch_at(step)).is_ok() {
+        while sender.send(cut(step)).is_ok() {
             step += 1;
         }
     };
@@ -73,7 +72,7 @@ fn start(batches: Arc<Batches>, depth: usize, first: u64) -> Option<Worker> {
     Some(Worker { next: first, ready, thread })
 }
 
-impl Drop for Prefetch {
+impl<B> Drop for Prefetch<B> {
     fn drop(&mut self) {
         self.stop();
     }

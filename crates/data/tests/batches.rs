@@ -108,7 +108,8 @@ fn a_batch_is_a_function_of_its_step_however_it_is_cut_or_reached() {
         );
         assert_eq!(whole.epoch, step as f64 * 6.0 / batches.windows_per_epoch() as f64);
     }
-    let mut prefetch = Prefetch::new(Arc::new(new()), 3);
+    let behind = new();
+    let mut prefetch = Prefetch::new(Arc::new(move |step| behind.batch_at(step)), 3);
     for step in (0..10).chain(4..8).chain([20, 3]) {
         assert_eq!(prefetch.batch_at(step), expected[step as usize]);
     }

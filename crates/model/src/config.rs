@@ -250,6 +250,14 @@ impl ModelConfig {
         }
     }
 
+    /// Classes of the distribution that the head gives: tokens, or labels.
+    pub fn classes(&self) -> usize {
+        match self.head {
+            Head::LanguageModel | Head::Span | Head::Features => self.vocabulary,
+            Head::Classification { labels } => labels,
+        }
+    }
+
     /// The model in one line, for logs and manifests.
     pub fn describe(&self) -> String {
         let family = match (self.family, self.qk_norm) {

@@ -16,8 +16,12 @@ pub enum Event {
     Step(StepRecord),
     /// What an n-gram model reaches on the same windows; once, before the first step.
     Baseline(BaselineRecord),
+    /// What simple methods reach on the same labelled texts; once, before the first step.
+    LabelBaseline(LabelBaselineRecord),
     /// Losses on the training sample and on held-out data.
     Evaluation(EvaluationRecord),
+    /// What a classifier's result takes for what, on the whole held-out split; at the end.
+    Confusion(ConfusionRecord),
     /// The explosion guard acted.
     Guard(GuardRecord),
     /// A checkpoint is whole on disk.
@@ -39,9 +43,10 @@ impl Event {
     pub fn step(&self) -> Option<u64> {
         match self {
             Event::Started(started) => started.resumed_at,
-            Event::Receipt(_) | Event::Baseline(_) => None,
+            Event::Receipt(_) | Event::Baseline(_) | Event::LabelBaseline(_) => None,
             Event::Step(record) => Some(record.step),
             Event::Evaluation(record) => Some(record.step),
+            Event::Confusion(record) => Some(record.step),
             Event::Guard(record) => Some(record.step),
             Event::Checkpoint(record) => Some(record.step),
             Event::Sample(record) => Some(record.step),
@@ -83,6 +88,9 @@ pub struct Started {
     /// What was found in the data; absent in runs of older versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<DataRecord>,
+    /// The names of a classifier's labels; none for a language model.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
 }
 
 /// What was found in the data, as far as it bears on what a held-out loss means.
@@ -170,6 +178,43 @@ pub struct BaselineRecord {
     /// Limits that were met, in a sentence: fewer tokens, or lower orders, than there might be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<String>,
+}
+
+/// What a classifier has to beat, on the same held-out texts.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LabelBaselineRecord {
+    /// The label that is always said by the first one.
+    pub label: String,
+    /// Always the commonest label.
+    pub majority: SimpleRecord,
+    /// A network of one hidden layer on which words and pairs of words occur.
+    pub bag: SimpleRecord,
+    /// Words and pairs of words that it knows.
+    pub features: u64,
+    /// Width of its hidden layer.
+    pub hidden: u64,
+    /// Passes over the training texts, chosen on a tenth of them set aside.
+    pub epochs: u64,
+    /// Held-out texts that both were scored on.
+    pub examples: u64,
+    /// Time it took, in seconds.
+    #[serde(with = "number")]
+    pub seconds: f64,
+}
+
+/// Scores of one simple method.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SimpleRecord {
+    /// Share of right labels.
+    #[serde(with = "number")]
+    pub accuracy: f64,
+    /// Mean over labels of each one's F1.
+    #[serde(with = "number")]
+    pub f1: f64,
+    /// Nats per text.
+    #[serde(with = "number")]
+    pub loss: f64,
 }
 
 /// What one order of an n-gram model reaches on training text that it was not counted on.
@@ -266,6 +311,52 @@ pub struct EvaluationRecord {
     /// Held-out target tokens that were scored; 0 in runs of older versions.
     #[serde(default)]
     pub targets_valid: u64,
+    /// The task's own figures on the same examples; none for a language model.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub metrics: Vec<MetricRecord>,
+}
+
+/// A figure of a task, on the training sample and on held-out data. Higher is better.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MetricRecord {
+    /// "accuracy", "f1".
+    pub name: String,
+    /// On the training sample.
+    #[serde(with = "number")]
+    pub train: f64,
+    /// On held-out data.
+    #[serde(with = "number")]
+    pub valid: f64,
+}
+
+/// What a classifier's result takes for what, and what it is most wrong about.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ConfusionRecord {
+    /// Updates made when the run ended.
+    pub step: u64,
+    /// Names, in the order of their numbers.
+    pub labels: Vec<String>,
+    /// How often: rows by the right label, columns by what was said.
+    pub counts: Vec<Vec<u64>>,
+    /// The worst first.
+    pub most_wrong: Vec<WrongRecord>,
+}
+
+/// A text that was given another label than it has.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct WrongRecord {
+    /// Its line in its file.
+    pub line: u64,
+    /// Its beginning.
+    pub text: String,
+    /// The right label.
+    pub label: String,
+    /// What was said.
+    pub said: String,
+    /// What the right label was given.
+    #[serde(with = "number")]
+    pub probability: f64,
 }
 
 /// The explosion guard acted.

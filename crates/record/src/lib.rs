@@ -20,9 +20,10 @@ pub mod weights;
 pub use checkpoint::Checkpoint;
 pub use error::RecordError;
 pub use events::{
-    BaselineRecord, CheckpointRecord, DataRecord, EvaluationRecord, Event, GuardRecord, Notice,
-    OpRecord, OrderRecord, ProfileRecord, Receipt, SampleRecord, Started, StepRecord, StopReason,
-    Stopped, TimingRecord,
+    BaselineRecord, CheckpointRecord, ConfusionRecord, DataRecord, EvaluationRecord, Event,
+    GuardRecord, LabelBaselineRecord, MetricRecord, Notice, OpRecord, OrderRecord, ProfileRecord,
+    Receipt, SampleRecord, SimpleRecord, Started, StepRecord, StopReason, Stopped, TimingRecord,
+    WrongRecord,
 };
 pub use examination::Examination;
 pub use manifest::Manifest;

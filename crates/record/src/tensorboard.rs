@@ -111,6 +111,14 @@ impl TensorBoard {
                 );
                 self.text("baseline", 0, &text)?;
             }
+            Event::LabelBaseline(b) => {
+                let text = format!(
+                    "always {:?}: accuracy {:.4}; bag of words: accuracy {:.4}, macro F1 {:.4}, \
+                     {:.4} nats",
+                    b.label, b.majority.accuracy, b.bag.accuracy, b.bag.f1, b.bag.loss
+                );
+                self.text("baseline", 0, &text)?;
+            }
             Event::Guard(record) => {
                 self.text("guard", record.step, &format!("{}: {}", record.cause, record.action))?;
             }
@@ -122,7 +130,7 @@ impl TensorBoard {
                 self.text("notices", notice.step.unwrap_or(0), &notice.text)?;
             }
             Event::Stopped(stopped) => self.text("stopped", stopped.step, &stopped.detail)?,
-            Event::Checkpoint(_) | Event::Profile(_) | Event::Timing(_) => {}
+            Event::Checkpoint(_) | Event::Profile(_) | Event::Timing(_) | Event::Confusion(_) => {}
         }
         self.flush()
     }
@@ -156,6 +164,11 @@ impl TensorBoard {
             ("bits_per_byte", record.bits_per_byte),
         ] {
             self.scalar(&format!("{group}/{tag}"), record.step, value)?;
+        }
+        for metric in &record.metrics {
+            let (train, valid) = (format!("{group}/{}_train", metric.name), &metric.name);
+            self.scalar(&train, record.step, metric.train)?;
+            self.scalar(&format!("{group}/{valid}"), record.step, metric.valid)?;
         }
         Ok(())
     }

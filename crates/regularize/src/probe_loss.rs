@@ -14,7 +14,7 @@ pub(crate) fn smoothing(probe: &Probe) -> Option<SmoothingMeasure> {
     let smoothing = &probe.plan.loss.smoothing.as_ref()?.value;
     let at = loudest(&smoothing.amount, probe.horizon);
     let spec = LossSpec { z_loss: 0.0, confidence: 0.0, ..probe.plan.loss_at(at, 1.0) };
-    let vocabulary = probe.model.config.vocabulary;
+    let vocabulary = probe.model.config.classes();
     let k = match smoothing.to {
         SmoothingTo::Likeliest { k } => k,
         SmoothingTo::All | SmoothingTo::Wrong => vocabulary - 1,
@@ -37,7 +37,7 @@ pub(crate) fn z_loss(probe: &Probe) -> Option<ZLossMeasure> {
     let strength = at.value(schedule);
     let whole = probe.plan.loss_at(at, 1.0);
     let plain = LossSpec { smoothing: Smoothing::None, confidence: 0.0, ..whole };
-    let log_z = (probe.model.config.vocabulary as f64 - 1.0 + std::f64::consts::E).ln();
+    let log_z = (probe.model.config.classes() as f64 - 1.0 + std::f64::consts::E).ln();
     let found = excess(probe, 0..1, &plain);
     Some(ZLossMeasure { strength, found, expected: strength * log_z * log_z })
 }
@@ -48,7 +48,7 @@ pub(crate) fn confidence(probe: &Probe) -> Option<ConfidenceMeasure> {
     let strength = at.value(schedule);
     let whole = probe.plan.loss_at(at, 1.0);
     let plain = LossSpec { smoothing: Smoothing::None, z_loss: 0.0, ..whole };
-    let (e, vocabulary) = (std::f64::consts::E, probe.model.config.vocabulary as f64);
+    let (e, vocabulary) = (std::f64::consts::E, probe.model.config.classes() as f64);
     let z = vocabulary - 1.0 + e;
     // The mean logit is that of the one raised class.
     let entropy = z.ln() - e / z;
@@ -58,7 +58,7 @@ pub(crate) fn confidence(probe: &Probe) -> Option<ConfidenceMeasure> {
 
 /// Objective less negative log-likelihood, nats, for the right class 0 and logits of 1 in `raised`.
 fn excess(probe: &Probe, raised: std::ops::Range<usize>, spec: &LossSpec) -> f64 {
-    let vocabulary = probe.model.config.vocabulary;
+    let vocabulary = probe.model.config.classes();
     let feature = Weight { offset: 0, rows: 1, cols: 1 };
     let head = Weight { offset: 1, rows: vocabulary, cols: 1 };
     let mut parameters = vec![0.0; 1 + vocabulary];

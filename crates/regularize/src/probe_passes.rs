@@ -117,7 +117,7 @@ pub(crate) fn lesson(probe: &mut Probe) -> Option<LessonMeasure> {
     let schedule = &probe.plan.loss.teaching.as_ref()?.value.share;
     let at = loudest(schedule, probe.horizon);
     let (share, temperature) = probe.plan.teaching_at(at)?;
-    let vocabulary = probe.model.config.vocabulary;
+    let vocabulary = probe.model.config.classes();
     let feature = Weight { offset: 0, rows: 1, cols: 1 };
     let head = Weight { offset: 1, rows: vocabulary, cols: 1 };
     let mut parameters = vec![0.0; 1 + vocabulary];

@@ -1,6 +1,6 @@
 //! The network against an n-gram model of the same tokens: better, level, or not even that.
 
-use heldout_record::BaselineRecord;
+use heldout_record::{BaselineRecord, EvaluationRecord, LabelBaselineRecord};
 use serde::Serialize;
 
 use crate::format;
@@ -46,6 +46,43 @@ impl Standing {
 /// `n-gram (order 5, modified Kneser-Ney)`.
 pub fn model(baseline: &BaselineRecord) -> String {
     format!("n-gram (order {}, {})", baseline.order, baseline.smoothing)
+}
+
+/// Always the commonest label, and a bag of words, with what they reach on held-out texts.
+pub fn labels(baseline: &LabelBaselineRecord) -> String {
+    let percent = |share: f64| format::fixed(100.0 * share, 1);
+    format!(
+        "always {:?}: {}% right; a bag of words and pairs of words ({} of them, {} hidden): {}%, \
+         the accuracy to beat",
+        baseline.label,
+        percent(baseline.majority.accuracy),
+        format::count(baseline.features),
+        baseline.hidden,
+        percent(baseline.bag.accuracy),
+    )
+}
+
+/// How a classifier stands against the better of the simple methods.
+pub fn labels_standing(best: &EvaluationRecord, baseline: &LabelBaselineRecord) -> Option<String> {
+    let accuracy = best.metrics.iter().find(|metric| metric.name == "accuracy")?.valid;
+    let (name, beaten) = match baseline.bag.accuracy >= baseline.majority.accuracy {
+        true => ("the bag of words", baseline.bag.accuracy),
+        false => ("the commonest label", baseline.majority.accuracy),
+    };
+    let n = baseline.examples.max(1) as f64;
+    let variance = |share: f64| share * (1.0 - share) / n;
+    // Both saw the same texts, so the error of the difference is smaller than this.
+    let error = (variance(accuracy) + variance(beaten)).sqrt();
+    let points = format::fixed(100.0 * (accuracy - beaten).abs(), 1);
+    let better = accuracy - beaten;
+    Some(if better > 2.0 * error {
+        format!("the network beats {name} by {points} points")
+    } else if better < -2.0 * error {
+        format!("the network does not beat {name}: it is {points} points worse")
+    } else {
+        let side = if better < 0.0 { "worse" } else { "better" };
+        format!("the network does not clearly beat {name} ({points} points {side})")
+    })
 }
 
 #[cfg(test)]

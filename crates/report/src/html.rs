@@ -6,6 +6,7 @@
 mod chart;
 mod charts;
 mod forest;
+mod labels;
 mod parts;
 mod runs;
 mod study;

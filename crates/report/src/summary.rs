@@ -1,12 +1,12 @@
 //! What a run amounts to: its best evaluation, its gap, its speed, and a verdict in one sentence.
 
 use heldout_record::{
-    BaselineRecord, EvaluationRecord, Event, GuardRecord, ProfileRecord, Receipt, Started,
-    StopReason, Stopped, TimingRecord,
+    BaselineRecord, EvaluationRecord, Event, GuardRecord, LabelBaselineRecord, MetricRecord,
+    ProfileRecord, Receipt, Started, StopReason, Stopped, TimingRecord,
 };
 use serde::Serialize;
 
-use crate::baseline::{Standing, model};
+use crate::baseline::{Standing, labels, labels_standing, model};
 use crate::format;
 use crate::plot::{Frame, Series, Stroke, plot};
 use crate::profile::shares;
@@ -18,6 +18,8 @@ pub struct RunSummary {
     pub receipts: Vec<Receipt>,
     /// The n-gram model to beat, where one was made.
     pub baseline: Option<BaselineRecord>,
+    /// What a classifier has to beat.
+    pub label_baseline: Option<LabelBaselineRecord>,
     /// Evaluations of the weights that the run is judged by, in order of steps.
     pub evaluations: Vec<EvaluationRecord>,
     pub guards: Vec<GuardRecord>,
@@ -62,6 +64,7 @@ impl RunSummary {
                 Event::Started(started) => summary.started = Some(started.clone()),
                 Event::Receipt(receipt) => summary.receipts.push(receipt.clone()),
                 Event::Baseline(baseline) => summary.baseline = Some(baseline.clone()),
+                Event::LabelBaseline(b) => summary.label_baseline = Some(b.clone()),
                 Event::Step(step) => {
                     summary.steps = step.step;
                     summary.seconds = step.seconds;
@@ -91,8 +94,13 @@ impl RunSummary {
         summary
     }
 
-    /// The evaluation with the lowest held-out loss; the earliest of equals.
+    /// The evaluation with the lowest held-out loss; the earliest of equals. Of a classifier the
+    /// one that the run itself called best, by whatever it watched.
     pub fn best(&self) -> Option<&EvaluationRecord> {
+        let called = self.evaluations.iter().rev().find(|e| e.best && !e.metrics.is_empty());
+        if called.is_some() {
+            return called;
+        }
         self.evaluations
             .iter()
             .filter(|e| e.loss_valid.is_finite())
@@ -182,16 +190,28 @@ impl RunSummary {
             let epoch = format!("epoch {:.1}", best.epoch);
             let average = if best.weights == "raw" { "" } else { ", averaged weights" };
             row("best", format!("step {} ({epoch}{average})", format::count(best.step)));
-            row("held-out", plus_minus(best.loss_valid, best.loss_valid_se) + " nats/token");
-            row("train", plus_minus(best.loss_train, best.loss_train_se) + " nats/token");
-            row("gap", plus_minus(best.gap, best.gap_se) + " nats/token, like for like");
-            let bits = format::fixed(best.bits_per_byte, 3);
-            row("", format!("perplexity {}, {bits} bits/byte", perplexity(best.perplexity)));
+            let unit = if best.metrics.is_empty() { "nats/token" } else { "nats/text" };
+            let loss = |loss, error| format!("{} {unit}", plus_minus(loss, error));
+            for metric in &best.metrics {
+                row(&metric.name, figure(metric));
+            }
+            row("held-out", loss(best.loss_valid, best.loss_valid_se));
+            row("train", loss(best.loss_train, best.loss_train_se));
+            row("gap", loss(best.gap, best.gap_se) + ", like for like");
+            if best.metrics.is_empty() {
+                let bits = format::fixed(best.bits_per_byte, 3);
+                row("", format!("perplexity {}, {bits} bits/byte", perplexity(best.perplexity)));
+            }
         }
         if let Some(baseline) = &self.baseline {
             let loss = plus_minus(baseline.loss_valid, baseline.loss_valid_se);
             let standing = self.standing().map(|s| format!("; {}", s.sentence()));
             row("baseline", format!("{}: {loss}{}", model(baseline), standing.unwrap_or_default()));
+        }
+        if let Some(baseline) = &self.label_baseline {
+            let standing = self.best().and_then(|best| labels_standing(best, baseline));
+            let standing = standing.map(|s| format!("; {s}")).unwrap_or_default();
+            row("baseline", labels(baseline) + &standing);
         }
         if let Some(whole) = self.whole_split() {
             let text = format!("{} nats/token", format::nats(whole));
@@ -246,6 +266,11 @@ impl Verdict {
             ),
         }
     }
+}
+
+/// `0.812 (train 0.970)`.
+fn figure(metric: &MetricRecord) -> String {
+    format!("{} (train {})", format::fixed(metric.valid, 4), format::fixed(metric.train, 4))
 }
 
 /// `1.532 ± 0.006`.

@@ -9,7 +9,9 @@ use std::time::Instant;
 use heldout_base::durable::sha256_bytes;
 use heldout_data::ngram::{Appended, NgramCounts, NgramModel, ORDER_MOST};
 use heldout_data::{Batch, EvaluationWindows, Prepared, Progress, TokenStore, prepare};
-use heldout_record::{BaselineRecord, Event, OrderRecord, RunDir, read_metrics};
+use heldout_record::{
+    BaselineRecord, Event, LabelBaselineRecord, OrderRecord, RunDir, read_metrics,
+};
 use serde::Serialize;
 
 use crate::control::Control;
@@ -20,7 +22,7 @@ use crate::job::{Setup, prepare_spec, resolved_data};
 use crate::memory;
 use crate::recipe::{BaselineChoice, Recipe, defaults};
 use crate::recorder::Recorder;
-use crate::validation::held_out_windows;
+use crate::task::held_out_windows;
 
 /// What the models are called.
 pub const SMOOTHING: &str = "modified Kneser-Ney";
@@ -56,6 +58,8 @@ const ROWS: usize = 16;
 /// What came of the baseline at the start of a run.
 pub enum Baseline {
     Made(Box<BaselineRecord>),
+    /// The commonest label, and a bag of words.
+    Labels(Box<LabelBaselineRecord>),
     /// With the reason.
     Skipped(String),
     /// Nobody wants it, or the run was asked to stop.
@@ -66,21 +70,28 @@ impl Baseline {
     /// Takes what was counted before for the same data; else counts, chooses the order and scores,
     /// unless the recipe says no or it would take too long.
     pub fn make(setup: &Setup, control: &Control) -> Result<Baseline, TrainError> {
-        let wanted = key(setup, setup.recipe.run.seed);
-        if setup.recipe.evaluate.baseline != BaselineChoice::None
-            && let Some(known) = setup.baselines.iter().find(|known| known.key == wanted)
-        {
+        match setup.recipe.evaluate.baseline {
+            BaselineChoice::None => Ok(Baseline::Absent),
+            BaselineChoice::Auto | BaselineChoice::Ngram => setup.task.baseline(setup, control),
+        }
+    }
+
+    /// The n-gram model of a text.
+    pub fn ngram(setup: &Setup, control: &Control) -> Result<Baseline, TrainError> {
+        let data = setup.data.text("an n-gram model")?;
+        let wanted = key(setup, data, setup.recipe.run.seed);
+        if let Some(known) = setup.baselines.iter().find(|known| known.key == wanted) {
             return Ok(Baseline::Made(Box::new(known.record.clone())));
         }
-        match worth_it(setup, 1) {
+        match worth_it(setup, data, 1) {
             Worth::Yes => {}
             Worth::Unwanted => return Ok(Baseline::Absent),
             Worth::TooLong(reason) => return Ok(Baseline::Skipped(reason)),
         }
         let begin = Instant::now();
-        let Some(chosen) = Chosen::of(setup, control) else { return Ok(Baseline::Absent) };
+        let Some(chosen) = Chosen::of(setup, data, control) else { return Ok(Baseline::Absent) };
         let model = chosen.counts.estimate();
-        let record = chosen.record(&model, setup, setup.recipe.run.seed, begin)?;
+        let record = chosen.record(&model, (setup, data), setup.recipe.run.seed, begin)?;
         Ok(Baseline::Made(Box::new(record)))
     }
 
@@ -88,6 +99,7 @@ impl Baseline {
     pub fn record(self, recorder: &mut Recorder<'_>) -> Result<(), TrainError> {
         match self {
             Baseline::Made(record) => recorder.event(Event::Baseline(*record)),
+            Baseline::Labels(record) => recorder.event(Event::LabelBaseline(*record)),
             Baseline::Skipped(reason) => recorder.notice(None, reason),
             Baseline::Absent => Ok(()),
         }
@@ -104,13 +116,13 @@ pub enum Worth {
 }
 
 /// Whether to count n-grams for as many runs together.
-pub fn worth_it(setup: &Setup, runs: usize) -> Worth {
+pub fn worth_it(setup: &Setup, data: &Prepared, runs: usize) -> Worth {
     match setup.recipe.evaluate.baseline {
         BaselineChoice::None => return Worth::Unwanted,
         BaselineChoice::Ngram => return Worth::Yes,
         BaselineChoice::Auto => {}
     }
-    let (own, all) = (expected_seconds(setup), run_seconds(setup) * runs as f64);
+    let (own, all) = (expected_seconds(data), run_seconds(setup) * runs as f64);
     if own <= SECONDS_FREE || own <= SHARE_MOST * all {
         return Worth::Yes;
     }
@@ -123,12 +135,12 @@ pub fn worth_it(setup: &Setup, runs: usize) -> Worth {
 
 /// Of everything that a baseline depends on: the same key, the same record. `seed` chooses the
 /// windows where evaluations see a sample.
-pub fn key(setup: &Setup, seed: u64) -> String {
+pub fn key(setup: &Setup, data: &Prepared, seed: u64) -> String {
     let windows = match setup.recipe.evaluate.windows {
         None => "all".to_owned(),
         Some(count) => format!("{count} by {seed}"),
     };
-    let (data, context) = (&setup.data.facts.cache_key, setup.recipe.model.context);
+    let (data, context) = (&data.facts.cache_key, setup.recipe.model.context);
     let version = env!("CARGO_PKG_VERSION");
     let text = format!("{version}; {SMOOTHING}; {data}; context {context}; windows {windows}");
     sha256_bytes(text.as_bytes())
@@ -139,10 +151,10 @@ fn order_most(vocabulary: u32) -> usize {
     if vocabulary <= SMALL_VOCABULARY { ORDER_SMALL_VOCABULARY } else { ORDER_LARGE_VOCABULARY }
 }
 
-fn expected_seconds(setup: &Setup) -> f64 {
-    let facts = &setup.data.facts;
+fn expected_seconds(data: &Prepared) -> f64 {
+    let facts = &data.facts;
     let tokens = facts.tokens_train.min(TOKENS_MOST) + facts.tokens_validation;
-    tokens as f64 * order_most(setup.data.train.vocabulary() as u32) as f64 * SECONDS_PER_GRAM
+    tokens as f64 * order_most(data.train.vocabulary() as u32) as f64 * SECONDS_PER_GRAM
 }
 
 /// About how long the run will train.
@@ -150,7 +162,7 @@ fn run_seconds(setup: &Setup) -> f64 {
     match setup.horizon {
         Horizon::Seconds(seconds) => seconds,
         Horizon::Steps(steps) => {
-            let tokens = (setup.batches.rows() * setup.recipe.model.context) as f64 * steps as f64;
+            let tokens = setup.task.step_tokens() * steps as f64;
             let flops = 6.0 * setup.model.config.parameter_count() as f64 * tokens;
             let (threads, run) = (setup.device.threads(), &setup.recipe.run);
             flops / defaults::flops_of_threads(threads, &run.precision)
@@ -169,8 +181,8 @@ pub struct Chosen {
 
 impl Chosen {
     /// Of a run's own data; `None` where it was asked to stop.
-    pub fn of(setup: &Setup, control: &Control) -> Option<Chosen> {
-        let (train, eos) = (&setup.data.train, setup.data.tokenizer.eos());
+    pub fn of(setup: &Setup, data: &Prepared, control: &Control) -> Option<Chosen> {
+        let (train, eos) = (&data.train, data.tokenizer.eos());
         Chosen::new(train, eos, setup.recipe.model.context, control)
     }
 
@@ -178,16 +190,16 @@ impl Chosen {
     pub fn record(
         &self,
         model: &NgramModel<'_>,
-        setup: &Setup,
+        (setup, data): (&Setup, &Prepared),
         seed: u64,
         begin: Instant,
     ) -> Result<BaselineRecord, TrainError> {
-        let valid = score(model, self.order, &held_out_windows(setup, seed)?);
+        let valid = score(model, self.order, &held_out_windows(data, &setup.recipe, seed)?);
         let whole = match setup.recipe.evaluate.windows {
             None => None,
             Some(_) => {
                 let context = setup.recipe.model.context;
-                let windows = EvaluationWindows::whole(&setup.data.validation, context)?;
+                let windows = EvaluationWindows::whole(&data.validation, context)?;
                 Some(score(model, self.order, &windows))
             }
         };

@@ -9,15 +9,17 @@ use std::path::Path;
 
 use heldout_data::tokenizer::Tokenizer;
 use heldout_kernels::{Device, reduce};
-use heldout_model::Model;
 use heldout_model::huggingface::{
-    Orientation, SpecialTokens, config_json, generation_config_json, import, tensors,
+    FileTensor, Imported, Orientation, SpecialTokens, check_names, config_json,
+    generation_config_json, import, import_body, is_of_head, tensors,
 };
+use heldout_model::{Model, ModelError};
 use heldout_record::checkpoint::{self, Checkpoint, LargeFile, Pointer, Staged, Staging};
 use heldout_record::weights::{Entry, MODEL_FILE, Values, WeightFile, write_safetensors};
 use heldout_record::{RecordError, RunDir};
 
 use crate::error::TrainError;
+use crate::job::Setup;
 use crate::state::{Progress, State, Weights};
 
 /// The training state beside the model.
@@ -41,15 +43,11 @@ pub enum Standing {
 
 /// Hands the state to the operating system as the checkpoint of its step. It may change when this
 /// returns; [`make_safe`] does the rest.
-pub fn stage(
-    run: &RunDir,
-    model: &Model,
-    tokenizer: &Tokenizer,
-    state: &State,
-) -> Result<Staged, RecordError> {
+pub fn stage(run: &RunDir, setup: &Setup, state: &State) -> Result<Staged, RecordError> {
+    let model = &setup.model;
     let weights = state.weights(state.progress.favored);
     checkpoint::stage(run, state.progress.step, &mut |staging| {
-        write_texts(staging, model, tokenizer)?;
+        write_texts(staging, setup)?;
         // The larger one first: each of two threads takes one.
         let (state_file, model_file) = (state_entries(model, state), model_entries(model, weights));
         let (progress, format) = (metadata(&state.progress), hugging_face_format());
@@ -89,18 +87,17 @@ pub fn is_sound(device: &Device, state: &State) -> bool {
 }
 
 /// The small files of a Hugging Face folder.
-fn write_texts(
-    staging: &mut Staging,
-    model: &Model,
-    tokenizer: &Tokenizer,
-) -> Result<(), RecordError> {
-    let special = special_tokens(tokenizer);
+fn write_texts(staging: &mut Staging, setup: &Setup) -> Result<(), RecordError> {
+    let (model, tokenizer) = (&setup.model, setup.data.tokenizer());
+    let special = SpecialTokens { pad: setup.task.pad(), ..special_tokens(tokenizer) };
     let json = |value: &serde_json::Value| {
         let mut text = serde_json::to_string_pretty(value).expect("plain data with string keys");
         text.push('\n');
         text
     };
-    let config = json(&config_json(&model.config, special));
+    let mut config = config_json(&model.config, special);
+    setup.task.describe(&mut config);
+    let config = json(&config);
     let generation = json(&generation_config_json(special));
     let tokenizer_config = tokenizer.config_json(model.config.context);
     let texts = [
@@ -266,17 +263,47 @@ fn load_set(
 /// The weights of a Hugging Face folder in the model's layout; what only training needs is zero.
 pub fn read_model(folder: &Path, model: &Model) -> Result<Vec<f32>, TrainError> {
     let file = WeightFile::open(folder)?;
-    heldout_model::huggingface::check_names(model, file.names())?;
+    check_names(model, file.names())?;
+    reading(&file, |_| true, |read| import(model, read))
+}
+
+/// As [`read_model`], for a model of which the folder may hold the body alone: a head that it
+/// lacks, or that is of other labels, keeps its values from `drawn`.
+pub fn read_body(
+    folder: &Path,
+    model: &Model,
+    drawn: Vec<f32>,
+    labels: Labels,
+) -> Result<Imported, TrainError> {
+    let file = WeightFile::open(folder)?;
+    check_names(model, file.names())?;
+    let is_wanted = |name: &str| labels == Labels::Same || !is_of_head(name);
+    reading(&file, is_wanted, |read| import_body(model, drawn, read))
+}
+
+/// Whether the labels of a head are those that it will be trained on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Labels {
+    Same,
+    Other,
+}
+
+/// Lets `import` read the tensors that are wanted; a file that cannot be read is the first error.
+fn reading<T>(
+    file: &WeightFile,
+    is_wanted: impl Fn(&str) -> bool,
+    import: impl FnOnce(&mut dyn FnMut(&str) -> Option<FileTensor>) -> Result<T, ModelError>,
+) -> Result<T, TrainError> {
     let mut failure = None;
-    let weights = import(model, &mut |name| {
-        if !file.contains(name) {
+    let found = import(&mut |name| {
+        if !is_wanted(name) || !file.contains(name) {
             return None;
         }
         file.read_f32(name).map_err(|e| failure = Some(e)).ok()
     });
     match failure {
         Some(error) => Err(error.into()),
-        None => Ok(weights?),
+        None => Ok(found?),
     }
 }
 

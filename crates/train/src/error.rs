@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use heldout_data::DataError;
 use heldout_kernels::DeviceError;
+use heldout_measure::MeasureError;
 use heldout_model::ModelError;
 use heldout_optim::OptimError;
 use heldout_record::RecordError;
@@ -26,6 +27,8 @@ pub enum TrainError {
     Optimizer(#[from] OptimError),
     #[error(transparent)]
     Device(#[from] DeviceError),
+    #[error(transparent)]
+    Measure(#[from] MeasureError),
     #[error(transparent)]
     Setting(#[from] SettingError),
     /// A technique that is in the plan but does nothing in this run.
@@ -64,6 +67,19 @@ pub enum TrainError {
     /// A model folder that cannot be opened.
     #[error("{}: {problem}", .path.display())]
     Folder { path: PathBuf, problem: String },
+    /// A text to be scored without a label that the model knows.
+    #[error(
+        "{files}, line {line}: {} in the field \"{field}\"; the model knows {known}: name the \
+         field that holds the label, or leave such records out",
+        .found.as_ref().map_or("no label".into(), |found| format!("the unknown label {found:?}"))
+    )]
+    Label { files: String, line: u64, field: String, found: Option<String>, known: String },
+    /// A command that works on other tasks only.
+    #[error(
+        "{what} needs a language model, and this is the task \"{task}\": \
+         `heldout evaluate` and `heldout report` work on every task"
+    )]
+    Task { what: &'static str, task: &'static str },
     /// An arm of a study that cannot be trained.
     #[error("{source}\nThis is what keeps the arm {arm} from running; leave that technique out.")]
     Arm { arm: String, source: Box<TrainError> },
@@ -105,10 +121,13 @@ impl TrainError {
             | TrainError::Model(_)
             | TrainError::Optimizer(_)
             | TrainError::Setting(_)
+            | TrainError::Measure(_)
             | TrainError::NotLive(_)
             | TrainError::Memory { .. }
             | TrainError::DataChanged { .. }
             | TrainError::Canary { .. }
+            | TrainError::Task { .. }
+            | TrainError::Label { .. }
             | TrainError::TeacherChanged { .. }
             | TrainError::Folder { .. } => ExitKind::BadInput,
             TrainError::Data(DataError::Durable(error)) if error.cause != Cause::Missing => {

@@ -13,10 +13,9 @@ use serde::Serialize;
 use crate::baseline::{BaselineEvaluation, Beside, Reference};
 use crate::error::TrainError;
 use crate::evaluation::{Tally, bits_per_byte};
-use crate::job::{boundary, prepare_spec, resolved_data};
+use crate::job::{boundary, prepare_spec, resolved_data, rows_at_once};
 use crate::recipe::Recipe;
 use crate::session::{Session, read_config};
-use crate::validation::rows_at_once;
 
 /// What a model reaches on a text.
 #[derive(Clone, Debug, Serialize)]

@@ -81,7 +81,7 @@ pub fn examine_run(
         Which::Result => (run.root.clone(), "result"),
         Which::Last => (run.last(), "last"),
     };
-    let mut session = Session::open(&folder, device)?;
+    let mut session = Session::open_language_model(&folder, device)?;
     let mut found = Examination { weights: weights.to_owned(), ..Examination::default() };
     let context = context_of(run, &session);
     match data_of(run, cache, preparing) {

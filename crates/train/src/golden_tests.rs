@@ -150,7 +150,7 @@ fn take(
             epoch: 0.0,
         };
         let at = run.at();
-        let loss = run.forward_backward(&batch, at);
+        let loss = run.forward_backward(&batch.into(), at);
         run.penalize(at);
         let clipped = run.transform_gradients(at);
         let decision = run.guard(at, &loss, &clipped).expect("a sound step");

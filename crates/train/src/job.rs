@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use heldout_data::ngram::Predictable;
+use heldout_data::labelled::{self, FieldNames, LabelledSpec, SpecialTokens};
 use heldout_data::tokenizer::TokenizerKind;
 use heldout_data::{
-    BatchPlan, BatchSize, Batches, Boundary, DuplicatePolicy, PrepareSpec, Prepared, Progress,
-    Shuffle, TokenizerSpec, ValidationSpec, prepare,
+    Boundary, DuplicatePolicy, PrepareSpec, Progress, Shuffle, TokenizerSpec, ValidationSpec,
+    prepare,
 };
-use heldout_kernels::Device;
-use heldout_model::{Model, Tied};
+use heldout_kernels::{Activations, Device, Precision};
+use heldout_model::{Family, Model, ModelConfig, Tied};
 use heldout_optim::OptimizerSpec;
 use heldout_record::study::KeyedBaseline;
 use heldout_regularize::{
@@ -20,15 +20,18 @@ use heldout_regularize::{
 use crate::error::TrainError;
 use crate::horizon::{Cadence, Horizon};
 use crate::memory;
-use crate::recipe::defaults::{CorpusFacts, Machine, NativeBf16, TokenFacts};
-use crate::recipe::{self, DataRecipe, Draft, Known, Part, Recipe, RecipeError, ResolvedRecipe};
+use crate::recipe::defaults::{CorpusFacts, ExampleFacts, Machine, NativeBf16, TokenFacts};
+use crate::recipe::{
+    self, DataRecipe, Draft, Known, Part, Recipe, RecipeError, ResolvedRecipe, TaskKind,
+};
 use crate::session;
+use crate::task::{Classification, Corpus, LanguageModel, Task};
 use crate::teachers::{self, Teacher};
 
 /// A recipe that is ready to run, with its data.
 pub struct Job {
     pub recipe: ResolvedRecipe,
-    pub data: Prepared,
+    pub data: Corpus,
     /// The techniques and what they ask for, slot by slot.
     pub techniques: Assembled,
     /// n-gram models that were counted before: the run takes the one that fits, if there is one.
@@ -45,12 +48,23 @@ pub fn prepare_job(
     let machine = this_machine(&draft);
     let from = draft.model.from.as_ref();
     let from = from.map(|f| session::read_config(Path::new(&f.value))).transpose()?;
-    if let Some(config) = &from {
-        config.require_causal()?; // the only task so far is to predict the next token
-    }
     let corpus = corpus_facts(&draft);
     let (data_recipe, origins) = recipe::data(&draft, &corpus)?;
-    let data = prepare(&prepare_spec(&data_recipe, seed(&draft))?, cache, progress)?;
+    let data = match data_recipe.task {
+        TaskKind::LanguageModel => {
+            from.as_ref().map(ModelConfig::require_causal).transpose()?;
+            let spec = prepare_spec(&data_recipe, seed(&draft))?;
+            Corpus::Text(Box::new(prepare(&spec, cache, progress)?))
+        }
+        TaskKind::Classification => {
+            let longest = recipe::longest_example(&draft, from.as_ref());
+            let mut spec = labelled_spec(&data_recipe, seed(&draft), longest)?;
+            if from.as_ref().is_some_and(|config| config.family == Family::Bert) {
+                spec.special_tokens = SpecialTokens::Encoder;
+            }
+            Corpus::Labelled(Box::new(labelled::prepare_labelled(&spec)?))
+        }
+    };
     let tokens = token_facts(&data);
     let from = from.as_ref();
     let known = Known { data: data_recipe, origins, tokens, machine, from };
@@ -84,13 +98,27 @@ pub fn this_machine(draft: &Draft) -> Machine {
     }
 }
 
-fn token_facts(data: &Prepared) -> TokenFacts {
+fn token_facts(data: &Corpus) -> TokenFacts {
+    let (tokens_train, tokens_validation) = data.tokens();
     TokenFacts {
-        tokens_train: data.facts.tokens_train,
-        tokens_validation: data.facts.tokens_validation,
-        vocabulary: data.tokenizer.vocabulary_size(),
-        bytes_per_token: data.facts.bytes_per_token_validation,
+        tokens_train,
+        tokens_validation,
+        vocabulary: data.tokenizer().vocabulary_size(),
+        bytes_per_token: data.bytes_per_token(),
+        examples: example_facts(data),
     }
+}
+
+fn example_facts(data: &Corpus) -> Option<ExampleFacts> {
+    let Corpus::Labelled(data) = data else { return None };
+    let facts = &data.facts;
+    Some(ExampleFacts {
+        train: facts.train.examples,
+        validation: facts.validation.examples,
+        labels: facts.labels.len(),
+        length_mean: facts.train.lengths.mean,
+        longest: facts.max_length as usize,
+    })
 }
 
 /// The size of the training inputs on disk. Names that are no file count for nothing here; reading
@@ -121,33 +149,64 @@ fn pattern_bytes(path: &Path) -> u64 {
     folder.filter(|f| f.is_dir()).map_or(0, |f| text_bytes(f, 0))
 }
 
-/// The data crate's order for a `[data]` table.
+/// The data crate's order for a `[data]` table of running text.
 pub fn prepare_spec(data: &DataRecipe, seed: u64) -> Result<PrepareSpec, TrainError> {
-    let part = |part: &Part| match part {
-        Part::Share(share) => ValidationSpec::Share(*share),
-        Part::Tail(share) => ValidationSpec::Tail(*share),
-        Part::Paths(paths) => ValidationSpec::Paths(paths.clone()),
-    };
-    let kind = TokenizerKind::ALL.iter().find(|(name, _)| *name == data.tokenizer);
-    let tokenizer = match kind {
-        Some((_, kind)) => {
-            TokenizerSpec::Train { kind: *kind, vocabulary: data.vocabulary.unwrap_or(0) }
-        }
-        None => TokenizerSpec::File(tokenizer_path(&data.tokenizer)?),
-    };
     Ok(PrepareSpec {
         train: data.train.clone(),
         validation: part(&data.validation),
         test: data.test.as_ref().map(part),
         field: data.field.clone(),
         boundary: boundary(&data.boundary),
-        tokenizer,
-        duplicates: match data.duplicates.as_str() {
-            "remove-all" => DuplicatePolicy::RemoveAll,
-            "report" => DuplicatePolicy::Report,
-            _ => DuplicatePolicy::RemoveLeaks,
-        },
+        tokenizer: tokenizer_spec(data)?,
+        duplicates: duplicates(data),
         seed,
+    })
+}
+
+/// The same for labelled texts, of which the longest counts `longest` tokens.
+pub fn labelled_spec(
+    data: &DataRecipe,
+    seed: u64,
+    longest: usize,
+) -> Result<LabelledSpec, TrainError> {
+    let (text, pair, label) = (data.text.clone(), data.pair.clone(), data.label.clone());
+    Ok(LabelledSpec {
+        train: data.train.clone(),
+        validation: part(&data.validation),
+        test: data.test.as_ref().map(part),
+        fields: FieldNames { text, pair, label },
+        tokenizer: tokenizer_spec(data)?,
+        special_tokens: SpecialTokens::Causal,
+        max_length: longest,
+        limit: data.limit,
+        duplicates: duplicates(data),
+        seed,
+    })
+}
+
+fn part(part: &Part) -> ValidationSpec {
+    match part {
+        Part::Share(share) => ValidationSpec::Share(*share),
+        Part::Tail(share) => ValidationSpec::Tail(*share),
+        Part::Paths(paths) => ValidationSpec::Paths(paths.clone()),
+    }
+}
+
+fn duplicates(data: &DataRecipe) -> DuplicatePolicy {
+    match data.duplicates.as_str() {
+        "remove-all" => DuplicatePolicy::RemoveAll,
+        "report" => DuplicatePolicy::Report,
+        _ => DuplicatePolicy::RemoveLeaks,
+    }
+}
+
+fn tokenizer_spec(data: &DataRecipe) -> Result<TokenizerSpec, TrainError> {
+    let kind = TokenizerKind::ALL.iter().find(|(name, _)| *name == data.tokenizer);
+    Ok(match kind {
+        Some((_, kind)) => {
+            TokenizerSpec::Train { kind: *kind, vocabulary: data.vocabulary.unwrap_or(0) }
+        }
+        None => TokenizerSpec::File(tokenizer_path(&data.tokenizer)?),
     })
 }
 
@@ -191,7 +250,7 @@ fn tokenizer_path(name: &str) -> Result<PathBuf, TrainError> {
 fn compose(
     draft: &Draft,
     recipe: &mut ResolvedRecipe,
-    data: &Prepared,
+    data: &Corpus,
 ) -> Result<Assembled, TrainError> {
     let placed = |error: SettingError| {
         let written = draft.regularize.iter().find(|t| t.card.name == error.technique());
@@ -211,16 +270,18 @@ fn compose(
         recipe.model.config.tied = techniques.plan.tied();
     }
     let model = Model::for_training(recipe.model.config.clone(), &techniques.plan.extra())?;
-    let facts = Facts {
-        config: &model.config,
-        layout: model.layout(),
-        tied_by_model,
-        length: length(recipe, data.facts.tokens_train),
-        beginning: if imported { Beginning::Trained } else { Beginning::Random },
-    };
+    let length = length(recipe, data);
+    let beginning = if imported { Beginning::Trained } else { Beginning::Random };
+    let (config, layout) = (&model.config, model.layout());
+    let facts = Facts { config, layout, tied_by_model, length, beginning };
     techniques.check(&facts).map_err(placed)?;
     for teacher in techniques.plan.teachers() {
-        let checked = teachers::check(teacher, &data.tokenizer, recipe.model.context);
+        let checked = teachers::check(
+            teacher,
+            data.tokenizer(),
+            recipe.model.context,
+            recipe.model.config.head,
+        );
         checked.map_err(|error| match error {
             TrainError::Setting(error) => placed(error),
             other => other,
@@ -230,11 +291,20 @@ fn compose(
 }
 
 /// How long the run will be, if that is not a matter of time.
-fn length(recipe: &ResolvedRecipe, tokens_train: u64) -> Length {
-    let context = recipe.model.context as f64;
-    let windows = (tokens_train as f64 / context).max(1.0);
+fn length(recipe: &ResolvedRecipe, data: &Corpus) -> Length {
+    let tokens_train = data.tokens().0 as f64;
+    let (windows, length) = match data {
+        Corpus::Text(_) => {
+            let context = recipe.model.context as f64;
+            ((tokens_train / context).max(1.0), context)
+        }
+        Corpus::Labelled(data) => {
+            let examples = (data.facts.train.examples as f64).max(1.0);
+            (examples, tokens_train / examples)
+        }
+    };
     let batch = recipe.batch.size.map_or(windows, |size| (size as f64).min(windows));
-    let (steps_per_epoch, step_tokens) = (windows / batch, (batch * context) as u64);
+    let (steps_per_epoch, step_tokens) = (windows / batch, (batch * length) as u64);
     let horizon = Horizon::new(recipe.schedule.horizon, steps_per_epoch, step_tokens.max(1));
     let Horizon::Steps(steps) = horizon else { return Length::default() };
     let evaluations = match Cadence::new(recipe.evaluate.every, &horizon, steps_per_epoch) {
@@ -248,7 +318,7 @@ fn length(recipe: &ResolvedRecipe, tokens_train: u64) -> Length {
 /// Everything about a run that does not change while it lasts.
 pub struct Setup {
     pub recipe: ResolvedRecipe,
-    pub data: Prepared,
+    pub data: Corpus,
     pub plan: Bound,
     pub techniques: Vec<Box<dyn Technique>>,
     pub device: Arc<Device>,
@@ -256,8 +326,9 @@ pub struct Setup {
     /// Trained models that teach it.
     pub teachers: Vec<Teacher>,
     pub optimizer: OptimizerSpec,
-    pub batches: Arc<Batches>,
     pub baselines: Vec<KeyedBaseline>,
+    /// What is learned, from which batches, and how it is judged.
+    pub task: Arc<dyn Task>,
     pub horizon: Horizon,
     pub evaluate_every: Cadence,
     pub checkpoint_every: Cadence,
@@ -274,24 +345,13 @@ impl Setup {
         let teachers = plan.teachers().iter().map(|name| Teacher::open(name));
         let teachers = teachers.collect::<Result<_, _>>()?;
         let optimizer = optimizer_spec(&recipe)?;
-        let eos = data.tokenizer.eos();
-        let batches = Batches::new(
-            &data.train,
-            BatchPlan {
-                seq_len: recipe.model.context,
-                batch: recipe.batch.size.map_or(BatchSize::Full, BatchSize::Sequences),
-                seed: recipe.run.seed,
-                shuffle: if plan.order.is_some() { Shuffle::Yes } else { Shuffle::No },
-            },
-            eos,
-        )?;
-        // A second or so for a few million tokens; before the weights, which take memory, too.
-        let batches = Arc::new(match plan.predictable_share() {
-            Some(share) => batches.marking(Predictable::find(&data.train, eos, share)),
-            None => batches,
-        });
-        let steps_per_epoch = batches.steps_per_epoch();
-        let step_tokens = batches.rows() as u64 * recipe.model.context as u64;
+        let shuffle = if plan.order.is_some() { Shuffle::Yes } else { Shuffle::No };
+        let rows = evaluation_rows(&recipe);
+        let task: Arc<dyn Task> = match &data {
+            Corpus::Text(data) => Arc::new(LanguageModel::new(data, &recipe, &plan, rows)?),
+            Corpus::Labelled(data) => Arc::new(Classification::new(data, &recipe, shuffle, rows)?),
+        };
+        let (steps_per_epoch, step_tokens) = (task.steps_per_epoch(), task.step_tokens() as u64);
         let horizon = Horizon::new(recipe.schedule.horizon, steps_per_epoch, step_tokens);
         let mut bound = Bound::new(&plan, model.layout());
         bound.seed = recipe.run.seed;
@@ -307,16 +367,40 @@ impl Setup {
             model,
             teachers,
             optimizer,
-            batches,
             baselines,
+            task,
             horizon,
         })
     }
 
     /// Bytes of held-out text per token.
     pub fn bytes_per_token(&self) -> f64 {
-        self.data.facts.bytes_per_token_validation
+        self.data.bytes_per_token()
     }
+}
+
+/// Tokens scored at a time: enough to keep every thread busy, few enough to stay in the caches.
+const EVALUATION_TOKENS: usize = 2048;
+
+/// Buffers of evaluations beside those of training may take this much.
+const EVALUATION_BYTES: usize = 256 << 20;
+
+/// As many sequences at a time as are quick; of a large model no more than training takes, so that
+/// its buffers do for both.
+fn evaluation_rows(recipe: &ResolvedRecipe) -> usize {
+    let config = &recipe.model.config;
+    let rows = rows_at_once(recipe.model.context);
+    let (context, keep) = (recipe.model.context, Activations::Keep);
+    let bytes = config.activation_bytes(rows, context, keep, Precision::F32);
+    if bytes <= EVALUATION_BYTES {
+        return rows;
+    }
+    rows.min(recipe.batch.micro)
+}
+
+/// How many windows of `context` tokens to score at a time.
+pub fn rows_at_once(context: usize) -> usize {
+    (EVALUATION_TOKENS / context).max(1)
 }
 
 fn optimizer_spec(recipe: &ResolvedRecipe) -> Result<OptimizerSpec, TrainError> {

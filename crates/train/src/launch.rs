@@ -2,17 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
-use heldout_data::{DataFacts, Example, Progress as Preparing};
+use heldout_data::Progress as Preparing;
 use heldout_kernels::Activations;
+use heldout_model::huggingface::Imported;
 use heldout_record::checkpoint::{self, Checkpoint};
 use heldout_record::manifest::DataFile;
-use heldout_record::{DataRecord, Event, Manifest, RunDir, RunLock, Started, StopReason, Stopped};
+use heldout_record::{Event, Manifest, RunDir, RunLock, Started, StopReason, Stopped};
 
 use crate::baseline::Baseline;
-use crate::checkpointing::{self, Standing};
+use crate::checkpointing::{self, Labels, Standing};
 use crate::control::{Control, Observer};
 use crate::error::TrainError;
-use crate::evaluation::{bits_per_byte, score};
+use crate::evaluation::bits_per_byte;
 use crate::horizon::Horizon;
 use crate::job::{Job, Setup, prepare_job};
 use crate::meter::Part;
@@ -21,6 +22,7 @@ use crate::recorder::Recorder;
 use crate::run::Run;
 use crate::session;
 use crate::state::{Best, Ending, State};
+use crate::task::Sample;
 use crate::teachers;
 
 /// How a run ended and what it reached.
@@ -53,13 +55,16 @@ pub fn train(
     write_papers(&run, &setup, command_line)?;
     // Before the weights, so that not both take memory at once, and before the clock starts.
     let baseline = Baseline::make(&setup, control)?;
-    let parameters = first_weights(&setup)?;
+    let FirstWeights { parameters, fresh } = first_weights(&setup)?;
     let state = State::fresh(&setup, parameters);
     let mut recorder = Recorder::create(&run, observer)?;
     recorder.text("recipe", 0, &format!("```toml\n{}```", to_toml(&setup.recipe)))?;
     let mut run = Run::new(setup, state, run, recorder, control)?;
     run.announce_start(None)?;
     run.write_notices()?;
+    if let Some(text) = fresh_notice(&fresh) {
+        run.recorder.notice(None, text)?;
+    }
     baseline.record(&mut run.recorder)?;
     run.write_receipts()?;
     run.go(lock)
@@ -79,8 +84,7 @@ pub fn resume(
     let recipe = Recipe::read(&run.recipe())?;
     let setup = Setup::new(prepare_job(&recipe, cache, preparing)?)?;
     note_resume(&run, &setup)?;
-    let parameters = first_weights(&setup)?;
-    let mut state = State::fresh(&setup, parameters);
+    let mut state = State::fresh(&setup, first_weights(&setup)?.parameters);
     let (found, warnings) = match checkpoint::load_last(&run) {
         Ok((found, warnings)) => (Some(found), warnings),
         Err(heldout_record::RecordError::NoCheckpoint { skipped, .. }) => (None, skipped),
@@ -115,28 +119,50 @@ fn missing_baseline(
     setup: &Setup,
     control: &Control,
 ) -> Result<Baseline, TrainError> {
-    let is_made = |event: &Event| matches!(event, Event::Baseline(_));
+    let is_made = |event: &Event| matches!(event, Event::Baseline(_) | Event::LabelBaseline(_));
     if step > 0 || heldout_record::read_metrics(&run.metrics())?.iter().any(is_made) {
         return Ok(Baseline::Absent);
     }
     Baseline::make(setup, control)
 }
 
+/// What training starts from.
+pub(crate) struct FirstWeights {
+    pub parameters: Vec<f32>,
+    /// Tensors of a head that an imported model lacks, which were drawn anew.
+    pub fresh: Vec<String>,
+}
+
 /// Random weights by the seed, or those that the recipe names.
-pub(crate) fn first_weights(setup: &Setup) -> Result<Vec<f32>, TrainError> {
-    match &setup.recipe.model.from {
-        Some(folder) => {
-            let folder = session::model_folder(Path::new(folder))?;
-            let mut weights = checkpointing::read_model(&folder, &setup.model)?;
-            let exported = setup.model.exported_len();
-            if weights.len() > exported {
-                let fresh = setup.model.initialize(setup.recipe.run.seed);
-                weights[exported..].copy_from_slice(&fresh[exported..]);
-            }
-            Ok(weights)
+pub(crate) fn first_weights(setup: &Setup) -> Result<FirstWeights, TrainError> {
+    let drawn = || setup.model.initialize(setup.recipe.run.seed);
+    let Some(folder) = &setup.recipe.model.from else {
+        return Ok(FirstWeights { parameters: drawn(), fresh: Vec::new() });
+    };
+    let folder = session::model_folder(Path::new(folder))?;
+    if setup.model.config.head.is_language_model() {
+        let mut parameters = checkpointing::read_model(&folder, &setup.model)?;
+        let exported = setup.model.exported_len();
+        if parameters.len() > exported {
+            parameters[exported..].copy_from_slice(&drawn()[exported..]);
         }
-        None => Ok(setup.model.initialize(setup.recipe.run.seed)),
+        return Ok(FirstWeights { parameters, fresh: Vec::new() });
     }
+    // A head knows its labels by their numbers alone.
+    let known = session::label_names(&folder)?;
+    let same = known.is_some_and(|known| known == setup.data.labels());
+    let labels = if same { Labels::Same } else { Labels::Other };
+    let Imported { weights, fresh } =
+        checkpointing::read_body(&folder, &setup.model, drawn(), labels)?;
+    Ok(FirstWeights { parameters: weights, fresh })
+}
+
+fn fresh_notice(fresh: &[String]) -> Option<String> {
+    if fresh.is_empty() {
+        return None;
+    }
+    let names = fresh.join(", ");
+    Some(format!("the model comes without a head for these labels: {names} starts at random"))
 }
 
 /// The recipe as resolved, the plan, and the manifest.
@@ -166,51 +192,28 @@ fn describe_device(manifest: &mut Manifest, setup: &Setup) {
 const CONTENT: &str = "content";
 
 fn data_files(setup: &Setup) -> Vec<DataFile> {
-    let facts = &setup.data.facts;
+    let facts = setup.data.facts();
     let file = |f: &heldout_data::InputFact| DataFile {
         role: "input".into(),
         path: f.path.clone(),
         bytes: f.bytes,
         hash: format!("sha256:{}", f.sha256),
     };
-    let mut files: Vec<DataFile> = facts.inputs.iter().map(file).collect();
+    let mut files: Vec<DataFile> = facts.inputs().iter().map(file).collect();
     files.push(DataFile {
         role: CONTENT.into(),
-        path: format!("{}; {}", facts.boundary, facts.split),
-        bytes: facts.inputs.iter().map(|f| f.bytes).sum(),
-        hash: format!("sha256:{}", facts.content_hash),
+        path: facts.reading().join("; "),
+        bytes: facts.inputs().iter().map(|f| f.bytes).sum(),
+        hash: format!("sha256:{}", facts.content_hash()),
     });
     files
-}
-
-/// What the data's facts say about the meaning of a held-out loss.
-fn data_record(facts: &DataFacts) -> DataRecord {
-    let leaks = facts.leaked_documents > facts.leaked_removed;
-    let example = facts.examples.iter().find(|e| leaks || e.kind == "passage");
-    let words = |e: &Example| format!("{} and {}: {:?}", e.one, e.other, e.excerpt);
-    DataRecord {
-        documents_train: facts.documents_train,
-        documents_valid: facts.documents_validation,
-        bytes_train: facts.bytes_train,
-        bytes_valid: facts.bytes_validation,
-        exact_duplicates: facts.exact_duplicates,
-        near_duplicates: facts.near_duplicates,
-        duplicates_removed: facts.duplicates_removed,
-        leaked_documents: facts.leaked_documents,
-        leaked_removed: facts.leaked_removed,
-        shared_passages: facts.shared_passages,
-        shared_passage_bytes: facts.shared_passage_bytes,
-        shared_passage_minimum: facts.shared_passage_minimum,
-        unknown_valid: facts.unknown_validation,
-        example: example.map(words).unwrap_or_default(),
-    }
 }
 
 /// Refuses data that changed since the run began, and notes the new start.
 fn note_resume(run: &RunDir, setup: &Setup) -> Result<(), TrainError> {
     // A manifest is a record, not a need: a run without one still goes on.
     let Ok(mut manifest) = Manifest::read(&run.manifest()) else { return Ok(()) };
-    let found = format!("sha256:{}", setup.data.facts.content_hash);
+    let found = format!("sha256:{}", setup.data.facts().content_hash());
     let expected = manifest.data.iter().find(|file| file.role == CONTENT);
     if let Some(expected) = expected
         && expected.hash != found
@@ -258,6 +261,7 @@ impl Run<'_> {
     fn announce_start(&mut self, resumed_at: Option<u64>) -> Result<(), TrainError> {
         let setup = &self.setup;
         let config = &setup.model.config;
+        let (tokens_train, tokens_valid) = setup.data.tokens();
         let family = match config.family {
             heldout_model::Family::Gpt2 => "gpt2",
             heldout_model::Family::Llama => "llama",
@@ -270,8 +274,8 @@ impl Run<'_> {
                 config.layers, config.heads, config.width, setup.recipe.model.context
             ),
             parameters: config.parameter_count() as u64,
-            tokens_train: setup.data.facts.tokens_train,
-            tokens_valid: setup.data.facts.tokens_validation,
+            tokens_train,
+            tokens_valid,
             vocabulary: config.vocabulary as u64,
             // Not known where time is the limit.
             horizon: match setup.horizon {
@@ -282,16 +286,17 @@ impl Run<'_> {
             device: setup.device.describe(),
             resumed_at,
             bytes_per_token: setup.bytes_per_token(),
-            data: Some(data_record(&setup.data.facts)),
+            data: Some(setup.data.facts().record()),
+            labels: setup.data.labels().to_vec(),
         };
         self.recorder.event(Event::Started(started))
     }
 
     /// What was found out about the data, and what memory makes the run do.
     fn write_notices(&mut self) -> Result<(), TrainError> {
-        let facts = &self.setup.data.facts;
-        let mut notices = vec![facts.boundary.clone(), facts.split.clone()];
-        notices.extend(facts.notices.iter().cloned());
+        let facts = self.setup.data.facts();
+        let mut notices = facts.reading().to_vec();
+        notices.extend(facts.notices().iter().cloned());
         notices.extend(memory_notice(&self.setup));
         for text in notices.into_iter().filter(|text| !text.is_empty()) {
             self.recorder.notice(None, text)?;
@@ -371,6 +376,7 @@ impl Run<'_> {
         };
         if is_complete {
             self.write_last_receipts()?;
+            self.write_afterwards(result.as_ref())?;
         }
         self.record_timing()?;
         let progress = &self.state.progress;
@@ -422,26 +428,44 @@ impl Run<'_> {
         Ok(Some(last))
     }
 
+    /// What the task tells of the result.
+    fn write_afterwards(&mut self, result: Option<&Checkpoint>) -> Result<(), TrainError> {
+        // A language model's is its loss; its weights need not be read again.
+        let (Some(result), false) = (result, self.setup.model.config.head.is_language_model())
+        else {
+            return Ok(());
+        };
+        let weights = checkpointing::read_model(&result.folder, &self.setup.model)?;
+        let step = self.state.progress.step;
+        let Run { setup, tape, .. } = self;
+        match setup.task.afterwards(setup, tape, &weights, step)? {
+            Some(event) => self.recorder.event(event),
+            None => Ok(()),
+        }
+    }
+
     /// Where evaluations saw a sample, scores the result on the whole held-out split.
     fn score_whole_split(&mut self, result: &Checkpoint) -> Result<Option<(f64, f64)>, TrainError> {
         let Some(sampled) = self.setup.recipe.evaluate.windows else { return Ok(None) };
         // The run is over and saved: its weights may give way to the result's.
         self.state.parameters = Vec::new();
         let weights = checkpointing::read_model(&result.folder, &self.setup.model)?;
-        let context = self.setup.recipe.model.context;
-        let windows = heldout_data::EvaluationWindows::whole(&self.setup.data.validation, context)?;
-        let score = self.timed(Part::Evaluation, |Run { setup, tape, validation, .. }| {
-            score(&setup.model, tape, &weights, &windows, validation.rows)
-        });
+        let judged = self.timed(Part::Evaluation, |Run { setup, tape, .. }| {
+            setup.task.judge(Sample::Whole, &setup.model, tape, &weights)
+        })?;
+        let score = judged.score;
         self.state.progress.timing.evaluation_tokens += score.targets;
         self.state.parameters = weights;
+        let (_, unit) = self.setup.task.held_out();
+        let bits = match self.setup.bytes_per_token() {
+            0.0 => String::new(),
+            bytes => format!(" ({:.4} bits per byte)", bits_per_byte(score.loss, bytes)),
+        };
+        let targets = if bits.is_empty() { unit } else { "tokens" };
         let text = format!(
-            "the result scores {:.4} ± {:.4} nats ({:.4} bits per byte) on the whole held-out \
-             split of {} tokens; evaluations during the run saw {sampled} windows of it",
-            score.loss,
-            score.se,
-            bits_per_byte(score.loss, self.setup.bytes_per_token()),
-            score.targets,
+            "the result scores {:.4} ± {:.4} nats{bits} on the whole held-out split of {} \
+             {targets}; evaluations during the run saw {sampled} {unit} of it",
+            score.loss, score.se, score.targets,
         );
         self.recorder.notice(Some(self.state.progress.step), text)?;
         Ok(Some((score.loss, score.se)))

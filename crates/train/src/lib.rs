@@ -5,8 +5,10 @@
 //! with it. [`Observer`] sees every event as it is recorded; [`Control`] asks a run to stop.
 
 mod advise;
+mod bag;
 mod baseline;
 mod checkpointing;
+mod classify;
 mod control;
 mod ensemble;
 mod error;
@@ -30,12 +32,17 @@ mod saving;
 pub mod session;
 mod state;
 pub mod study;
+mod task;
 mod teachers;
 mod trainer;
 mod validation;
 
 pub use advise::{Advice, Choice, Figures, Regime, advise};
 pub use baseline::{BaselineEvaluation, Reference};
+pub use classify::{
+    BesideLabels, ClassEvaluation, Classifier, Estimate, LabelEvaluation, Mistake, Prediction,
+    evaluate_labels,
+};
 pub use control::{Control, Observer};
 pub use ensemble::{Ensemble, EnsembleText, Member, MemberScore, evaluate_ensemble};
 pub use error::{ExitKind, TrainError};
@@ -50,6 +57,7 @@ pub use horizon::Horizon;
 pub use job::{Job, prepare_job};
 pub use launch::{Outcome, resume, train};
 pub use state::{Best, Weights};
+pub use task::{Corpus, CorpusFacts, Predictions};
 
 #[cfg(test)]
 mod golden_tests;

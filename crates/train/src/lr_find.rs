@@ -187,7 +187,7 @@ fn range_test(
 ) -> Result<SeedCurve, TrainError> {
     let setup = Setup::new(job)?;
     let seed = setup.recipe.run.seed;
-    let state = State::fresh(&setup, first_weights(&setup)?);
+    let state = State::fresh(&setup, first_weights(&setup)?.parameters);
     let (control, mut nobody) = (Control::new(), ());
     // Nothing here has a folder: neither recorder nor saver is ever asked to write.
     let nowhere = RunDir { root: PathBuf::new() };
@@ -195,7 +195,7 @@ fn range_test(
     let mut losses: Vec<f64> = Vec::new();
     for step in 0..=range.steps {
         let at = At { step, horizon: range.steps };
-        let batch = run.next_batch(step);
+        let batch = run.next_batch(step)?;
         let loss = run.forward_backward(&batch, at);
         losses.push(loss.nll);
         if step == range.steps || is_lost(&losses, range.reach()) {

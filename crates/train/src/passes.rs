@@ -1,14 +1,13 @@
 //! The passes over a batch that make one step's gradient, as the plan's probe slot asks for them.
 
-use heldout_data::Batch;
-use heldout_kernels::{Joint, NoiseKey, PassKind, Teaching, Twins};
-use heldout_model::{Objective, Tokens};
+use heldout_kernels::{NoiseKey, PassKind};
 use heldout_optim::ascent;
 use heldout_regularize::at::At;
 
 use crate::job::Setup;
 use crate::meter::Part;
 use crate::run::{BatchLoss, Run};
+use crate::task::{Batch, Lessons, Terms};
 use crate::teachers::{Lectern, Lecturer};
 
 /// What passes beyond the plain one need; empty where there are none.
@@ -81,51 +80,39 @@ impl Run<'_> {
         };
         let plan = setup.plan.plan();
         let targets = batch.target_count();
-        let noise = plan.noise_at(at);
-        let spec = plan.loss_at(at, (1.0 / targets.max(1) as f64) as f32);
-        let twins = plan.twins_at(at).map(|strength| Twins { strength, seq_len: batch.seq_len });
-        let copies = if twins.is_some() { 2 } else { 1 };
+        let terms = Terms {
+            noise: plan.noise_at(at),
+            spec: plan.loss_at(at, (1.0 / targets.max(1) as f64) as f32),
+            twins: plan.twins_at(at),
+            ahead: plan.ahead_at(at),
+            teaching: plan.teaching_at(at),
+        };
+        let copies = terms.copies();
         let own = state.teacher.as_ref().map(|teacher| (&setup.model, teacher.weights()));
         let models = setup.teachers.iter().map(|t| (&t.model, &t.weights[..]));
-        let marks = setup.batches.marks(batch.first_sequence, batch.batch);
         let teachers: Vec<Lecturer> = own.into_iter().chain(models).collect();
         // As many rows at a time as without twins, so that memory does for both.
         let micro = (setup.recipe.batch.micro / copies).max(1);
-        let width = micro * batch.seq_len;
         let (mut objective, mut nll) = (0.0, 0.0);
-        let pieces = batch.ids.chunks(width).zip(batch.targets.chunks(width));
-        for (number, (ids, targets)) in pieces.enumerate() {
-            let rows = ids.len() / batch.seq_len;
-            let tokens = Tokens { ids, targets, batch: rows, seq_len: batch.seq_len };
-            let vocabulary = setup.model.config.vocabulary;
-            let lessons = match (plan.teaching_at(at), lectern.as_mut()) {
-                (Some(terms), Some(lectern)) => {
-                    Some((terms, lectern.listen(&teachers, tokens, vocabulary)))
-                }
-                _ => None,
+        for first in (0..batch.batch).step_by(micro) {
+            let rows = batch.rows(first..(first + micro).min(batch.batch));
+            let said = match (terms.teaching, lectern.as_mut()) {
+                (Some(_), Some(lectern)) => lectern.listen(&*setup.task, &teachers, rows),
+                _ => &[],
             };
-            let teaching = lessons.as_ref().map(|((share, temperature), teachers)| Teaching {
-                share: *share,
-                temperature: *temperature,
-                teachers,
-            });
-            let joint = Joint { twins, teaching };
-            let start = number * width;
-            let marks = marks.as_ref().map(|marks| &marks[start..start + ids.len()]);
-            let wanted = Objective { spec, joint, ahead: plan.ahead_at(at), marks };
-            let before = batch.first_sequence + (number * micro) as u64;
+            let lessons = Lessons { teachers: &teachers, said };
             let key = NoiseKey {
                 seed: setup.recipe.run.seed,
                 step: at.step,
-                first_sequence: copies as u64 * before,
+                first_sequence: copies as u64 * (batch.first_sequence + first as u64),
             };
             let gradients = &mut *gradients;
-            let kind = match number {
+            let kind = match first {
                 0 => PassKind::TrainFirst { gradients, noise: key },
                 _ => PassKind::Train { gradients, noise: key },
             };
             let mut pass = tape.pass(parameters, kind);
-            let report = setup.model.objective(&mut pass, tokens, &noise, &wanted);
+            let report = setup.task.loss(&setup.model, &mut pass, rows, &terms, &lessons);
             pass.backward();
             objective += report.objective_sum;
             nll += report.nll_sum;

@@ -104,7 +104,7 @@ fn check(
             epoch: 0.0,
         };
         let at = run.at();
-        let loss = run.forward_backward(&batch, at);
+        let loss = run.forward_backward(&batch.into(), at);
         let clipped = run.transform_gradients(at);
         run.update(at, rate, &clipped);
         run.project(at, rate);

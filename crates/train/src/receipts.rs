@@ -1,15 +1,12 @@
 //! Proof at the start that every technique acts; at the end, what only the run could show.
 
-use heldout_data::{BatchPlan, BatchSize, Batches, Shuffle};
 use heldout_model::Tokens;
 use heldout_optim::clip::Clipped;
 use heldout_record::{Event, Receipt};
 use heldout_regularize::At;
-use heldout_regularize::live::{OrderMeasure, PredictableMeasure};
 use heldout_regularize::{Live, Probe, measure};
 
 use crate::error::TrainError;
-use crate::job::Setup;
 use crate::run::Run;
 use crate::teachers;
 
@@ -30,23 +27,21 @@ impl Receipts {
     }
 }
 
-/// Windows compared to see whether shuffling moves any.
-const WINDOWS_COMPARED: usize = 256;
-
 impl Run<'_> {
     /// Measures every technique of the plan before the first step. One that does nothing is an
     /// error.
     pub fn write_receipts(&mut self) -> Result<(), TrainError> {
         let setup = &self.setup;
-        let rows = setup.recipe.batch.micro.min(setup.batches.rows());
-        let batch = setup.batches.batch_rows(0, 0..rows);
+        let batch = setup.task.batch_at(0)?;
+        let targets = setup.task.token_targets(&batch);
+        let rows = setup.recipe.batch.micro.min(batch.batch);
+        let end = rows * batch.seq_len;
         let tokens = Tokens {
-            ids: &batch.ids,
-            targets: &batch.targets,
-            batch: batch.batch,
+            ids: &batch.ids[..end],
+            targets: &targets[..end],
+            batch: rows,
             seq_len: batch.seq_len,
         };
-        let marks = setup.batches.marks(batch.first_sequence, batch.batch);
         let mut live = measure(&mut Probe {
             plan: setup.plan.plan(),
             model: &setup.model,
@@ -54,19 +49,14 @@ impl Run<'_> {
             parameters: &self.state.parameters,
             gradients: &mut self.gradients,
             batch: tokens,
-            marks: marks.as_deref(),
+            marks: (!batch.marks.is_empty()).then(|| &batch.marks[..end]),
             seed: setup.recipe.run.seed,
             horizon: self.state.progress.forecast.steps,
             rate: setup.recipe.schedule.rate.peak,
             optimizer: &setup.optimizer,
         });
-        live.order = Some(order(setup)?);
-        live.predictable = setup.batches.marked().map(|found| PredictableMeasure {
-            share: found.share,
-            order: found.order as u64,
-            loss_marked: found.loss_marked,
-            loss_others: found.loss_others,
-        });
+        live.order = Some(setup.task.order()?);
+        live.predictable = setup.task.predictable();
         let model = (&setup.model, &self.state.parameters[..]);
         live.teachers = teachers::measure(&setup.teachers, model, tokens, &setup.device);
         self.receipts.live = Some(live);
@@ -116,26 +106,6 @@ impl Run<'_> {
         }
         Ok(())
     }
-}
-
-/// How many of the first windows are not where the stored order would put them.
-fn order(setup: &Setup) -> Result<OrderMeasure, TrainError> {
-    let plan = BatchPlan {
-        seq_len: setup.recipe.model.context,
-        batch: BatchSize::Sequences(1),
-        seed: setup.recipe.run.seed,
-        shuffle: Shuffle::No,
-    };
-    let eos = setup.data.tokenizer.eos();
-    let stored = Batches::new(&setup.data.train, plan, eos)?;
-    let windows = (stored.windows_per_epoch() as usize).min(WINDOWS_COMPARED);
-    let rows = setup.batches.rows();
-    let moved = (0..windows).filter(|window| {
-        let (step, row) = (window / rows, window % rows);
-        let trained = setup.batches.batch_rows(step as u64, row..row + 1);
-        trained.ids != stored.batch_at(*window as u64).ids
-    });
-    Ok(OrderMeasure { windows: windows as u64, moved: moved.count() as u64 })
 }
 
 /// ‖w − w₀‖/‖w₀‖ of weights w that start as w₀; what lies behind is not looked at.

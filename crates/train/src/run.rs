@@ -1,8 +1,9 @@
 //! A run in progress and the single actions of its loop.
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use heldout_data::{Batch, Prefetch};
+use heldout_data::{DataError, Prefetch};
 use heldout_kernels::Tape;
 use heldout_optim::average::Start;
 use heldout_optim::clip::Clipped;
@@ -24,7 +25,7 @@ use crate::recorder::Recorder;
 use crate::room::Room;
 use crate::saving::Saver;
 use crate::state::{Ending, State};
-use crate::validation::Validation;
+use crate::task::Batch;
 
 /// Everything a run works with.
 pub struct Run<'a> {
@@ -37,12 +38,11 @@ pub struct Run<'a> {
     pub tape: Tape,
     /// One for each parameter; the first piece of a step's batch overwrites them.
     pub gradients: Vec<f32>,
-    pub validation: Validation,
     pub receipts: Receipts,
     pub meter: Meter,
     pub movement: Movement,
     pub passes: Passes,
-    prefetch: Prefetch,
+    prefetch: Prefetch<Result<Batch, DataError>>,
     pace: Pace,
     /// The last step that is safe on disk.
     pub saved: Option<u64>,
@@ -92,12 +92,12 @@ impl<'a> Run<'a> {
         recorder: Recorder<'a>,
         control: &'a Control,
     ) -> Result<Run<'a>, TrainError> {
-        let validation = Validation::new(&setup)?;
         let mut tape = Tape::new(setup.device.clone());
         tape.activations = setup.recipe.run.memory;
         let gradients = vec![0.0; state.parameters.len()];
         let passes = Passes::new(&setup);
-        let prefetch = Prefetch::new(setup.batches.clone(), BATCHES_AHEAD);
+        let task = setup.task.clone();
+        let prefetch = Prefetch::new(Arc::new(move |step| task.batch_at(step)), BATCHES_AHEAD);
         let clock = Clock::resume(state.progress.seconds);
         Ok(Run {
             setup,
@@ -108,7 +108,6 @@ impl<'a> Run<'a> {
             clock,
             tape,
             gradients,
-            validation,
             receipts: Receipts::default(),
             meter: Meter::default(),
             movement: Movement::default(),
@@ -128,8 +127,8 @@ impl<'a> Run<'a> {
         At { step: progress.step, horizon: progress.forecast.steps }
     }
 
-    pub fn next_batch(&mut self, step: u64) -> Batch {
-        self.prefetch.batch_at(step)
+    pub fn next_batch(&mut self, step: u64) -> Result<Batch, TrainError> {
+        Ok(self.prefetch.batch_at(step)?)
     }
 
     pub fn penalize(&mut self, at: At) {
@@ -280,7 +279,7 @@ impl<'a> Run<'a> {
         let record = StepRecord {
             step: progress.step,
             tokens: progress.tokens,
-            epoch: batch.epoch + 1.0 / self.setup.batches.steps_per_epoch(),
+            epoch: batch.epoch + 1.0 / self.setup.task.steps_per_epoch(),
             objective: loss.objective,
             loss_train: loss.nll,
             learning_rate: rate,

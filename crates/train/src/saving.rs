@@ -140,8 +140,7 @@ impl Run<'_> {
         std::fs::metadata(&recipe).naming("find", &recipe).map_err(RecordError::from)?;
         // What a resume keeps of the metrics must not be older than the checkpoint.
         self.recorder.sync()?;
-        let (model, tokenizer) = (&self.setup.model, &self.setup.data.tokenizer);
-        let staged = checkpointing::stage(&self.folder, model, tokenizer, &self.state)?;
+        let staged = checkpointing::stage(&self.folder, &self.setup, &self.state)?;
         let (folder, keep) = (self.folder.clone(), self.setup.recipe.run.keep);
         self.saver.begin(step, standing, move || {
             checkpointing::make_safe(&folder, staged, standing, keep)

@@ -109,8 +109,7 @@ fn with_run_of(
 
 /// Begins a checkpoint as `save` does; it becomes safe after `delay`.
 fn begin_slowly(run: &mut Run<'_>, standing: Standing, delay: Duration) {
-    let (model, tokenizer) = (&run.setup.model, &run.setup.data.tokenizer);
-    let staged = checkpointing::stage(&run.folder, model, tokenizer, &run.state).expect("staged");
+    let staged = checkpointing::stage(&run.folder, &run.setup, &run.state).expect("staged");
     let folder = run.folder.clone();
     run.saver.begin(run.state.progress.step, standing, move || {
         std::thread::sleep(delay);

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use heldout_data::tokenizer::Tokenizer;
 use heldout_kernels::{Device, Tape};
-use heldout_model::huggingface::parse_config;
+use heldout_model::huggingface::{labels, parse_config};
 use heldout_model::{Model, ModelConfig};
+use serde_json::Value;
 
 use crate::checkpointing::read_model;
 use crate::error::TrainError;
@@ -26,8 +27,29 @@ impl Session {
     /// `model.safetensors` and `tokenizer.json`.
     pub fn open(path: &Path, device: Arc<Device>) -> Result<Session, TrainError> {
         let folder = model_folder(path)?;
-        let config = read_config(&folder)?;
+        Session::of(folder, read_config(path)?, device)
+    }
+
+    /// As [`Session::open`], for a language model.
+    ///
+    /// # Errors
+    /// Where the model is none, with what can be done with it.
+    pub fn open_language_model(path: &Path, device: Arc<Device>) -> Result<Session, TrainError> {
+        let (folder, config) = (model_folder(path)?, read_config(path)?);
         config.require_causal()?;
+        if !config.head.is_language_model() {
+            let problem = "this model labels texts and writes none: `heldout predict` uses it, \
+                           `heldout evaluate` scores it";
+            return Err(TrainError::Folder { path: folder, problem: problem.into() });
+        }
+        Session::of(folder, config, device)
+    }
+
+    fn of(
+        folder: PathBuf,
+        config: ModelConfig,
+        device: Arc<Device>,
+    ) -> Result<Session, TrainError> {
         let model = Model::new(config)?;
         let weights = read_model(&folder, &model)?;
         let tokenizer = Tokenizer::load(&folder.join("tokenizer.json"))?;
@@ -61,9 +83,21 @@ pub fn model_folder(path: &Path) -> Result<PathBuf, TrainError> {
 
 /// The configuration of a model folder or run.
 pub fn read_config(path: &Path) -> Result<ModelConfig, TrainError> {
+    Ok(parse_config(&read_json(path)?)?)
+}
+
+/// The names of a model's labels, in the order of their numbers, where it has any.
+pub fn label_names(path: &Path) -> Result<Option<Vec<String>>, TrainError> {
+    let json = read_json(path)?;
+    match json.as_object() {
+        Some(object) => Ok(labels::read(object)?),
+        None => Ok(None),
+    }
+}
+
+fn read_json(path: &Path) -> Result<Value, TrainError> {
     let file = model_folder(path)?.join("config.json");
     let broken = |problem: String| TrainError::Folder { path: file.clone(), problem };
     let text = std::fs::read(&file).map_err(|e| broken(format!("cannot be read: {e}")))?;
-    let json = serde_json::from_slice(&text).map_err(|e| broken(format!("is not JSON: {e}")))?;
-    Ok(parse_config(&json)?)
+    serde_json::from_slice(&text).map_err(|e| broken(format!("is not JSON: {e}")))
 }

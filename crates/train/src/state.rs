@@ -78,6 +78,9 @@ pub struct Best {
     pub loss_valid: f64,
     pub loss_valid_se: f64,
     pub weights: Weights,
+    /// What was watched, where it is not the loss; lower is better.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<f64>,
 }
 
 /// One of a run's sets of weights.

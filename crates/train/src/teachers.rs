@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use heldout_base::durable::sha256_file;
 use heldout_data::tokenizer::Tokenizer;
-use heldout_kernels::{Device, PassKind, Tape, TeacherRows};
-use heldout_model::{Model, ModelConfig, NoiseRates, Tokens};
+use heldout_kernels::{Device, PassKind, Tape};
+use heldout_model::{Head, Model, ModelConfig, Tokens};
 use heldout_record::manifest::DataFile;
 use heldout_record::{RecordError, weights::WeightFile};
 use heldout_regularize::SettingError;
@@ -18,6 +18,7 @@ use crate::checkpointing::read_model;
 use crate::error::TrainError;
 use crate::evaluation::loss_of;
 use crate::session::{model_folder, read_config};
+use crate::task::{Rows, Task};
 
 /// A trained model that teaches.
 pub struct Teacher {
@@ -36,7 +37,12 @@ pub const ROLE: &str = "teacher";
 ///
 /// # Errors
 /// [`SettingError::Unusable`] at the teacher, with what to do; or a folder that cannot be read.
-pub fn check(name: &str, tokenizer: &Tokenizer, context: usize) -> Result<ModelConfig, TrainError> {
+pub fn check(
+    name: &str,
+    tokenizer: &Tokenizer,
+    context: usize,
+    head: Head,
+) -> Result<ModelConfig, TrainError> {
     let folder = model_folder(Path::new(name))?;
     let config = read_config(&folder)?;
     config.require_causal()?;
@@ -54,6 +60,11 @@ pub fn check(name: &str, tokenizer: &Tokenizer, context: usize) -> Result<ModelC
     if config.vocabulary < expected {
         let reason = format!("{name} predicts {} of {expected} tokens", config.vocabulary);
         return Err(unusable(reason, "name a teacher that was trained with it".into()));
+    }
+    if config.head != head {
+        let reason = format!("{name} predicts something else: its head is {:?}", config.head);
+        let remedy = "name a teacher that was trained on the same task".into();
+        return Err(unusable(reason, remedy));
     }
     if config.context < context {
         let reason = format!("{name} reads {} tokens at once, the run {context}", config.context);
@@ -96,40 +107,26 @@ impl Teacher {
 /// A model and the weights with which it teaches at present.
 pub type Lecturer<'a> = (&'a Model, &'a [f32]);
 
-/// What teachers make of the tokens of a micro-batch.
+/// Where teachers are heard.
 pub struct Lectern {
     /// Of their own, since the model's is in use when their results are.
     tape: Tape,
-    hidden: Vec<Vec<f32>>,
+    said: Vec<Vec<f32>>,
 }
 
 impl Lectern {
     pub fn new(device: Arc<Device>) -> Lectern {
-        Lectern { tape: Tape::new(device), hidden: Vec::new() }
+        Lectern { tape: Tape::new(device), said: Vec::new() }
     }
 
-    /// Runs every teacher over the tokens, in evaluation; what they say about each row of the loss.
-    pub fn listen<'a>(
-        &'a mut self,
-        teachers: &[Lecturer<'a>],
-        tokens: Tokens,
-        vocabulary: usize,
-    ) -> Vec<TeacherRows<'a>> {
-        self.hidden.resize_with(teachers.len(), Vec::new);
-        for ((model, weights), hidden) in teachers.iter().zip(&mut self.hidden) {
-            let mut pass = self.tape.pass(weights, PassKind::Evaluate);
-            let none = NoiseRates::default();
-            let x = model.hidden(&mut pass, tokens.ids, tokens.batch, tokens.seq_len, &none);
-            hidden.clear();
-            hidden.extend_from_slice(pass.value(x));
+    /// What every teacher says about some sequences, in evaluation.
+    pub fn listen(&mut self, task: &dyn Task, teachers: &[Lecturer], rows: Rows) -> &[Vec<f32>] {
+        self.said.resize_with(teachers.len(), Vec::new);
+        for (teacher, said) in teachers.iter().zip(&mut self.said) {
+            let mut pass = self.tape.pass(teacher.1, PassKind::Evaluate);
+            task.listen(*teacher, &mut pass, rows, said);
         }
-        let rows = |((model, weights), hidden): (&Lecturer<'a>, &'a Vec<f32>)| {
-            let head = model.head();
-            // A vocabulary may have been padded; its first tokens are ours.
-            let head = &head.of(weights)[..vocabulary * head.cols];
-            TeacherRows { hidden, head, cols: model.config.width }
-        };
-        teachers.iter().zip(&self.hidden).map(rows).collect()
+        &self.said
     }
 }
 

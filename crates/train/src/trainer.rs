@@ -16,7 +16,7 @@ impl Run<'_> {
             }
             let at = self.at();
             self.begin_profile_if_asked();
-            let batch = self.timed(Part::Data, |run| run.next_batch(at.step));
+            let batch = self.timed(Part::Data, |run| run.next_batch(at.step))?;
             let loss = self.timed(Part::Gradient, |run| run.forward_backward(&batch, at));
             self.timed(Part::Penalties, |run| run.penalize(at));
             let clipped = self.timed(Part::Clip, |run| run.transform_gradients(at));

@@ -3,8 +3,6 @@
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use heldout_data::EvaluationWindows;
-use heldout_kernels::{Activations, Precision};
 use heldout_model::generate::{Sampling, generate};
 use heldout_optim::average::Kept;
 use heldout_record::{EvaluationRecord, Event, SampleRecord, StopReason};
@@ -13,73 +11,18 @@ use heldout_regularize::plan::StopRule;
 
 use crate::checkpointing::Standing;
 use crate::error::TrainError;
-use crate::evaluation::{Score, bits_per_byte, score};
-use crate::job::Setup;
+use crate::evaluation::bits_per_byte;
 use crate::meter::Part;
-use crate::recipe::Amount;
+use crate::recipe::{Amount, Metric};
 use crate::run::Run;
 use crate::state::{Best, Ending, State, Weights};
-
-/// The fixed windows of a run's evaluations.
-pub struct Validation {
-    /// A fixed sample of the training split.
-    train: EvaluationWindows,
-    /// The held-out split, or a fixed sample of it.
-    pub held_out: EvaluationWindows,
-    /// Windows at a time.
-    pub rows: usize,
-}
-
-/// Tokens scored at a time: enough to keep every thread busy, few enough to stay in the caches.
-const EVALUATION_TOKENS: usize = 2048;
-
-impl Validation {
-    pub fn new(setup: &Setup) -> Result<Validation, TrainError> {
-        let recipe = &setup.recipe;
-        let (context, seed) = (recipe.model.context, recipe.run.seed);
-        let held_out = held_out_windows(setup, seed)?;
-        let count = recipe.evaluate.train_windows;
-        let train = EvaluationWindows::sample(&setup.data.train, context, count, seed)?;
-        let rows = evaluation_rows(setup);
-        Ok(Validation { train, held_out, rows })
-    }
-}
-
-/// The windows of the held-out split that runs with this seed evaluate.
-pub fn held_out_windows(setup: &Setup, seed: u64) -> Result<EvaluationWindows, TrainError> {
-    let (split, context) = (&setup.data.validation, setup.recipe.model.context);
-    Ok(match setup.recipe.evaluate.windows {
-        Some(count) => EvaluationWindows::sample(split, context, count, seed)?,
-        None => EvaluationWindows::whole(split, context)?,
-    })
-}
-
-/// Buffers of evaluations beside those of training may take this much.
-const EVALUATION_BYTES: usize = 256 << 20;
-
-/// As many windows at a time as are quick; of a large model no more than training takes, so that
-/// its buffers do for both.
-fn evaluation_rows(setup: &Setup) -> usize {
-    let (config, recipe) = (&setup.model.config, &setup.recipe);
-    let rows = rows_at_once(recipe.model.context);
-    let (context, keep) = (recipe.model.context, Activations::Keep);
-    let bytes = config.activation_bytes(rows, context, keep, Precision::F32);
-    if bytes <= EVALUATION_BYTES {
-        return rows;
-    }
-    rows.min(recipe.batch.micro)
-}
-
-/// How many windows of `context` tokens to score at a time.
-pub fn rows_at_once(context: usize) -> usize {
-    (EVALUATION_TOKENS / context).max(1)
-}
+use crate::task::{Judged, Sample};
 
 /// One set of weights, evaluated.
 struct Evaluated {
     weights: Weights,
-    train: Score,
-    valid: Score,
+    train: Judged,
+    valid: Judged,
     seconds: f64,
 }
 
@@ -98,24 +41,29 @@ impl Run<'_> {
     pub fn evaluate(&mut self) -> Result<Option<Ending>, TrainError> {
         // The best weights so far would be saved.
         self.make_room();
-        let evaluated = self.evaluate_sets();
+        let evaluated = self.evaluate_sets()?;
+        let monitor = self.setup.recipe.evaluate.monitor;
+        // Among equals the one that is surer of what is right.
+        let key = |one: &Evaluated| (one.valid.key(monitor), one.valid.score.loss);
         let lowest = evaluated
             .iter()
-            .min_by(|a, b| a.valid.loss.total_cmp(&b.valid.loss))
+            .min_by(|a, b| key(a).0.total_cmp(&key(b).0).then(key(a).1.total_cmp(&key(b).1)))
             .expect("the raw weights are always evaluated");
         let progress = &mut self.state.progress;
-        let loss = lowest.valid.loss;
-        let is_best = loss.is_finite() && progress.best.is_none_or(|b| loss < b.loss_valid);
+        let (value, loss) = key(lowest);
+        let is_better = |b: Best| (value, loss) < (b.value.unwrap_or(b.loss_valid), b.loss_valid);
+        let is_best = value.is_finite() && loss.is_finite() && progress.best.is_none_or(is_better);
         progress.favored = lowest.weights;
         progress.evaluated = Some(progress.step);
         progress.evaluated_at_seconds = self.clock.seconds();
-        progress.plateau.observe(&self.setup.recipe.schedule.rate.shape, loss);
+        progress.plateau.observe(&self.setup.recipe.schedule.rate.shape, value);
         if is_best {
             progress.best = Some(Best {
                 step: progress.step,
                 loss_valid: loss,
-                loss_valid_se: lowest.valid.se,
+                loss_valid_se: lowest.valid.score.se,
                 weights: lowest.weights,
+                value: (monitor != Metric::Loss).then_some(value),
             });
         }
         for one in &evaluated {
@@ -123,7 +71,7 @@ impl Run<'_> {
             let record = EvaluationRecord { best, ..self.evaluation_record(one) };
             self.recorder.event(Event::Evaluation(record))?;
         }
-        let ending = self.ask_stop_rules(loss);
+        let ending = self.ask_stop_rules(value);
         self.state.progress.ended = ending.clone();
         self.timed(Part::Samples, |run| run.write_samples(lowest.weights))?;
         self.write_histograms()?;
@@ -136,73 +84,78 @@ impl Run<'_> {
     }
 
     /// The raw weights first: some averages want to know how good they are.
-    fn evaluate_sets(&mut self) -> Vec<Evaluated> {
+    fn evaluate_sets(&mut self) -> Result<Vec<Evaluated>, TrainError> {
+        let monitor = self.setup.recipe.evaluate.monitor;
         let raw = self.timed(Part::Evaluation, |run| {
-            let raw = run.evaluate_set(Weights::Raw);
+            let raw = run.evaluate_set(Weights::Raw)?;
             let Run { setup, state: State { parameters, averages, progress, .. }, .. } = run;
-            let offer = Kept { step: progress.step, loss: raw.valid.loss };
+            let offer = Kept { step: progress.step, loss: raw.valid.key(monitor) };
             setup.plan.average_evaluated(&setup.device, parameters, averages, offer);
-            raw
-        });
+            Ok::<_, TrainError>(raw)
+        })?;
         let averages = self.state.filled_averages().into_iter();
         let averages =
             averages.map(|set| self.timed(Part::Evaluation, |run| run.evaluate_set(set)));
-        std::iter::once(raw).chain(averages).collect()
+        std::iter::once(Ok(raw)).chain(averages).collect()
     }
 
-    fn evaluate_set(&mut self, set: Weights) -> Evaluated {
+    fn evaluate_set(&mut self, set: Weights) -> Result<Evaluated, TrainError> {
         let begin = Instant::now();
-        let Run { setup, state, tape, validation, .. } = self;
+        let Run { setup, state, tape, .. } = self;
         let weights = state.weights(set);
-        let mut of = |windows| score(&setup.model, tape, weights, windows, validation.rows);
-        let (train, valid) = (of(&validation.train), of(&validation.held_out));
-        state.progress.timing.evaluation_tokens += train.targets + valid.targets;
-        Evaluated { weights: set, train, valid, seconds: begin.elapsed().as_secs_f64() }
+        let mut of = |sample| setup.task.judge(sample, &setup.model, tape, weights);
+        let (train, valid) = (of(Sample::Train)?, of(Sample::HeldOut)?);
+        state.progress.timing.evaluation_tokens += train.score.targets + valid.score.targets;
+        Ok(Evaluated { weights: set, train, valid, seconds: begin.elapsed().as_secs_f64() })
     }
 
     /// What was measured; whether it is the best so far is the caller's to say.
     fn evaluation_record(&self, one: &Evaluated) -> EvaluationRecord {
         let progress = &self.state.progress;
-        let loss = one.valid.loss;
+        let (train, valid) = (one.train.score, one.valid.score);
+        let loss = valid.loss;
         EvaluationRecord {
             step: progress.step,
             tokens: progress.tokens,
-            epoch: self.setup.batches.epoch_at(progress.step),
-            loss_train: one.train.loss,
-            loss_train_se: one.train.se,
+            epoch: self.setup.task.epoch_at(progress.step),
+            loss_train: train.loss,
+            loss_train_se: train.se,
             loss_valid: loss,
-            loss_valid_se: one.valid.se,
-            gap: loss - one.train.loss,
+            loss_valid_se: valid.se,
+            gap: loss - train.loss,
             // The two samples share no text, so their errors add as squares.
-            gap_se: one.valid.se.hypot(one.train.se),
+            gap_se: valid.se.hypot(train.se),
             perplexity: loss.exp(),
             bits_per_byte: bits_per_byte(loss, self.setup.bytes_per_token()),
             weights: one.weights.word(self.setup.plan.plan()).into(),
             best: false,
             seconds: one.seconds,
             update_ratio: self.movement.ratio_of(one.weights, progress.step),
-            targets_valid: one.valid.targets,
+            targets_valid: valid.targets,
+            metrics: one.valid.records(&one.train),
         }
     }
 
-    fn ask_stop_rules(&mut self, loss: f64) -> Option<Ending> {
+    /// `value` is what decides which weights are best: the loss, or a figure of the task.
+    fn ask_stop_rules(&mut self, value: f64) -> Option<Ending> {
         let progress = &mut self.state.progress;
-        let epoch = self.setup.batches.epoch_at(progress.step);
+        let epoch = self.setup.task.epoch_at(progress.step);
         let rules = self.setup.plan.plan().stop.iter().zip(&mut progress.patience);
         let mut ending = None;
         for (owned, memory) in rules {
             let StopRule::EarlyStopping(rule) = &owned.value;
             let value = match rule.monitor {
-                Monitor::LossValid => loss,
-                Monitor::Perplexity => loss.exp(),
-                Monitor::BitsPerByte => {
-                    bits_per_byte(loss, self.setup.data.facts.bytes_per_token_validation)
-                }
+                Monitor::LossValid => value,
+                Monitor::Perplexity => value.exp(),
+                Monitor::BitsPerByte => bits_per_byte(value, self.setup.data.bytes_per_token()),
             };
             let evaluation = Evaluation { step: progress.step, epoch, value };
             if rule.observe(memory, evaluation) == Outlook::Stop && ending.is_none() {
-                let detail =
-                    format!("`{}` has not improved for {}", rule.monitor.word(), rule.patience);
+                let watched = match self.setup.recipe.evaluate.monitor {
+                    Metric::Loss => rule.monitor.word(),
+                    metric => metric.word(),
+                };
+                let detail = format!("`{watched}` has not improved for {}", rule.patience);
                 ending = Some(Ending { reason: StopReason::EarlyStopping, detail });
             }
         }
@@ -212,12 +165,8 @@ impl Run<'_> {
     /// Text that continues the beginnings of held-out windows.
     fn write_samples(&mut self, set: Weights) -> Result<(), TrainError> {
         let evaluate = self.setup.recipe.evaluate;
-        let tokenizer = &self.setup.data.tokenizer;
-        let context = self.setup.recipe.model.context;
-        let prompt_len = (context / 4).clamp(1, 16);
-        for number in 0..evaluate.samples.min(self.validation.held_out.len()) {
-            let window = self.validation.held_out.batch(number..number + 1);
-            let prompt = &window.ids[..prompt_len];
+        let tokenizer = self.setup.data.tokenizer();
+        for prompt in &self.setup.task.prompts(evaluate.samples) {
             let sampling = Sampling {
                 temperature: 0.8,
                 seed: self.setup.recipe.run.seed,

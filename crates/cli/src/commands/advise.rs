@@ -58,7 +58,7 @@ pub fn run(options: Options, console: &Console) -> Result<i32, Failure> {
             .map(|(key, value, why)| json!({ "key": key, "value": value, "why": why }))
             .collect();
         console.out_json(&json!({
-            "data": job.data.facts,
+            "data": job.data.facts(),
             "regime": advice.regime,
             "figures": advice.figures,
             "findings": advice.findings,
@@ -70,7 +70,7 @@ pub fn run(options: Options, console: &Console) -> Result<i32, Failure> {
         }))?;
         return Ok(DONE);
     }
-    print_table(&facts::lines(&job.data.facts), console)?;
+    print_table(&facts::lines(job.data.facts()), console)?;
     print_findings(&advice, console)?;
     console.out("")?;
     console.out_line(&Line::of("proposed", Paint::Strong))?;

@@ -2,20 +2,24 @@
 //! one model or of several as an ensemble.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
+use heldout_data::labelled::FieldNames;
+use heldout_kernels::Device;
 use heldout_record::RunDir;
 use heldout_report::baseline::Standing;
 use heldout_report::statistics::normal_interval;
 use heldout_report::summary::{perplexity, plus_minus};
 use heldout_report::{format, wrap};
-use heldout_train::session::Session;
+use heldout_train::session::{Session, read_config};
 use heldout_train::{
     Ensemble, EnsembleText, Evaluation, Member, MemberScore, Reference, Split, TextFiles,
     evaluate_ensemble, evaluate_files_beside, evaluate_run,
 };
 use serde::Serialize;
 
+use super::evaluate_labels;
 use crate::console::{Console, Output};
 use crate::device_options::DeviceOptions;
 use crate::facts;
@@ -48,6 +52,12 @@ pub struct Options {
     /// The text's field in JSON and CSV records
     #[arg(long, requires = "data")]
     pub field: Option<String>,
+    /// Of a classifier: the label's field [default: label]
+    #[arg(long, requires = "data")]
+    pub label: Option<String>,
+    /// Of a classifier: the field of a second text
+    #[arg(long, requires = "data")]
+    pub pair: Option<String>,
     /// What ends a document of DATA
     #[arg(long, requires = "data", default_value = "auto", value_name = "KIND",
           value_parser = ["auto", "blank-line", "record", "contiguous"])]
@@ -82,8 +92,22 @@ impl Options {
     }
 }
 
+fn run_labels(options: &Options, device: Arc<Device>, console: &Console) -> Result<i32, Failure> {
+    let (text, label, pair) = (options.field.clone(), options.label.clone(), options.pair.clone());
+    let fields = FieldNames { text, pair, label };
+    let which = match options.data.as_slice() {
+        [] => Ok(options.split.split()),
+        files => Err((files, &fields)),
+    };
+    evaluate_labels::run(&options.run, which, device, console)
+}
+
 /// Scores, and prints the figures.
 pub fn run(options: Options, console: &Console) -> Result<i32, Failure> {
+    if !read_config(&options.run)?.head.is_language_model() {
+        let device = options.device.device(&options.run)?;
+        return run_labels(&options, device, console);
+    }
     if !options.with.is_empty() {
         return ensemble(&options, console);
     }

@@ -63,7 +63,7 @@ pub struct Options {
 pub fn run(options: Options, console: &Console) -> Result<i32, Failure> {
     let prompt = prompt(&options)?;
     let device = options.device.device(&options.run)?;
-    let mut session = Session::open(&options.run, device)?;
+    let mut session = Session::open_language_model(&options.run, device)?;
     let tokenizer = session.tokenizer.clone();
     let ids = prompt_ids(&session, &prompt)?;
     let sampling = sampling(&options, session.tokenizer.eos());

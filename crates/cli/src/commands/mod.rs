@@ -5,11 +5,14 @@ pub mod advise;
 pub mod completions;
 pub mod diagnose;
 pub mod evaluate;
+mod evaluate_labels;
 pub mod explain;
+pub mod finetune;
 pub mod generate;
 pub mod list;
 pub mod lr_find;
 pub mod plan;
+pub mod predict;
 pub mod quickstart;
 pub mod report;
 pub mod resume;
@@ -26,9 +29,11 @@ pub fn run(arguments: Arguments, console: &Console) -> Result<i32, Failure> {
     match arguments.command {
         Command::Quickstart(options) => quickstart::run(options, console),
         Command::Train(options) => train::run(options, console),
+        Command::Finetune(options) => finetune::run(options, console),
         Command::Resume(options) => resume::run(options, console),
         Command::Evaluate(options) => evaluate::run(options, console),
         Command::Generate(options) => generate::run(options, console),
+        Command::Predict(options) => predict::run(options, console),
         Command::Plan(options) => plan::run(options, console),
         Command::Validate(options) => validate::run(options, console),
         Command::List(options) => list::run(options, console),

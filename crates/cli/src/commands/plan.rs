@@ -40,7 +40,7 @@ pub fn run(options: Options, console: &Console) -> Result<i32, Failure> {
             "recipe": to_toml(&job.recipe),
             "origins": origins(&job.recipe),
             "plan": job.techniques.plan,
-            "data": job.data.facts,
+            "data": job.data.facts(),
         }))?;
         return Ok(DONE);
     }

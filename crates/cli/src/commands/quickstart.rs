@@ -120,7 +120,7 @@ fn introduce(
         Ok(prepare_job(&recipe, &places::cache(), &mut |_| {})?)
     };
     let [plain, regularized] = [prepare(0)?, prepare(1)?];
-    let facts = &plain.data.facts;
+    let facts = &plain.data.text("the quickstart")?.facts;
     // The very first token has nothing before it and is not scored.
     let scored = facts.tokens_validation.saturating_sub(1).max(1);
     let entropy = corpus.nats_held_out / scored as f64;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use heldout_record::{RunDir, StopReason};
 use heldout_train::recipe::{Amount, BaselineChoice};
-use heldout_train::{Control, Job, Outcome, prepare_job};
+use heldout_train::{Control, Corpus, Job, Outcome, prepare_job};
 
 use crate::console::Console;
 use crate::facts;
@@ -24,6 +24,7 @@ Examples:
   heldout train my-text.txt
   heldout train corpus/ --time \"30 min\" --out runs/mine
   heldout train reviews.jsonl --set data.field=body --validation 5%
+  heldout train reviews.jsonl --task classify --validation dev.jsonl
   heldout train --recipe recipe.toml --set regularize.dropout=0.2
 
 The result is always the best held-out weights, in RUN/model (Hugging Face layout).
@@ -62,7 +63,10 @@ pub fn run(options: Options, console: &Console) -> Result<i32, Failure> {
         live.limit_seconds(seconds);
     }
     if job.recipe.evaluate.baseline != BaselineChoice::None {
-        live.phase("counting n-grams for a baseline ...");
+        live.phase(match job.data {
+            Corpus::Text(_) => "counting n-grams for a baseline ...",
+            Corpus::Labelled(_) => "training a bag of words for a baseline ...",
+        });
     }
     let run = RunDir::create(&folder.root)?;
     interrupts.run_started();
@@ -76,7 +80,7 @@ pub fn run(options: Options, console: &Console) -> Result<i32, Failure> {
 
 /// What was found in the data, and what the recipe came to, one line each.
 fn tell_plan(job: &Job, console: &Console) {
-    for (label, text) in facts::brief(&job.data.facts) {
+    for (label, text) in facts::brief(job.data.facts()) {
         console.note(&format!("{label:10} {text}").trim_end().replace('\n', " "));
     }
     for line in job.techniques.plan.describe() {

@@ -41,11 +41,11 @@ pub fn run(options: Options, console: &Console) -> Result<i32, Failure> {
             "activations": activations(&job),
             "horizon": job.recipe.schedule.horizon.to_string(),
             "plan": job.techniques.plan.describe(),
-            "data": job.data.facts,
+            "data": job.data.facts(),
         }))?;
         return Ok(DONE);
     }
-    let mut rows = facts::lines(&job.data.facts);
+    let mut rows = facts::lines(job.data.facts());
     let size = format!("{} parameters", format::short_count(parameters));
     rows.push(("model".to_owned(), size));
     let bytes = format::bytes(need.bytes());

@@ -137,9 +137,11 @@ impl Observer for LaneObserver {
         let verbosity = console.verbosity;
         // Side by side, what the runs say at their start would drown what they have in common.
         let is_told = match event {
-            Event::Started(_) | Event::Receipt(_) | Event::Notice(_) | Event::Baseline(_) => {
-                name.is_empty() || verbosity == Verbosity::Verbose
-            }
+            Event::Started(_)
+            | Event::Receipt(_)
+            | Event::Notice(_)
+            | Event::Baseline(_)
+            | Event::LabelBaseline(_) => name.is_empty() || verbosity == Verbosity::Verbose,
             _ => verbosity > Verbosity::Quiet,
         };
         let lines = match &mut self.plain {

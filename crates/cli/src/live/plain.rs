@@ -1,6 +1,6 @@
 //! A run as plain lines, for logs and pipes, and the lines that stay above a live view.
 
-use heldout_record::{BaselineRecord, EvaluationRecord, Event, Started, StepRecord};
+use heldout_record::{BaselineRecord, EvaluationRecord, Event, MetricRecord, Started, StepRecord};
 use heldout_report::format;
 use heldout_report::summary::plus_minus;
 
@@ -95,15 +95,22 @@ impl PlainLines {
     fn evaluation(&self, e: &EvaluationRecord) -> String {
         let weights = if e.weights == "raw" { String::new() } else { format!(" ({})", e.weights) };
         format!(
-            "{}  epoch {:.2}  held-out {}  train {}  gap {}{weights}{}",
+            "{}  epoch {:.2}  held-out {}  train {}  gap {}{}{weights}{}",
             self.place(e.step),
             e.epoch,
             plus_minus(e.loss_valid, e.loss_valid_se),
             plus_minus(e.loss_train, e.loss_train_se),
             format::nats(e.gap),
+            e.metrics.first().map(figure).unwrap_or_default(),
             if e.best { "  best so far" } else { "" },
         )
     }
+}
+
+/// `  accuracy 81.2% (train 97.0%)`.
+fn figure(metric: &MetricRecord) -> String {
+    let [valid, train] = [metric.valid, metric.train].map(|share| 100.0 * share);
+    format!("  {} {valid:.1}% (train {train:.1}%)", metric.name)
 }
 
 /// The lines that stay whether or not there is a live view: the start, receipts, guards, notices.
@@ -114,6 +121,9 @@ pub fn lasting(event: &Event, verbosity: Verbosity, limit: Option<f64>) -> Vec<S
             vec![format!("✓ {}: {}", receipt.technique, receipt.statement)]
         }
         Event::Baseline(baseline) => vec![baseline_line(baseline)],
+        Event::LabelBaseline(baseline) => {
+            vec![format!("baseline   {}", heldout_report::baseline::labels(baseline))]
+        }
         Event::Guard(guard) => {
             vec![format!("guard, step {}: {}; {}", guard.step, guard.cause, guard.action)]
         }

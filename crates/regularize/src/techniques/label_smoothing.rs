@@ -70,7 +70,7 @@ impl Technique for LabelSmoothing {
     }
 
     fn check(&self, facts: &Facts) -> Result<(), SettingError> {
-        let wrong = facts.config.vocabulary.saturating_sub(1);
+        let wrong = facts.config.classes().saturating_sub(1);
         match self.0.to {
             _ if wrong == 0 => {
                 let remedy = "write label-smoothing = \"off\"";

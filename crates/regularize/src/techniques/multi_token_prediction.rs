@@ -74,6 +74,10 @@ impl Technique for MultiTokenPrediction {
     }
 
     fn check(&self, facts: &Facts) -> Result<(), SettingError> {
+        if !facts.config.head.is_language_model() {
+            let reason = "a classifier predicts no tokens";
+            return Err(no_effect(&CARD, "heads", reason, "remove multi-token-prediction"));
+        }
         if self.0.heads >= facts.config.context {
             let reason = format!(
                 "windows of {} tokens hold none {} places ahead",

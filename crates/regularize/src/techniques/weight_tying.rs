@@ -41,6 +41,10 @@ impl Technique for WeightTying {
     }
 
     fn check(&self, facts: &Facts) -> Result<(), SettingError> {
+        if !facts.config.head.is_language_model() {
+            let reason = "a classifier has no output projection over the vocabulary";
+            return Err(no_effect(&CARD, "tie", reason, "remove weight-tying"));
+        }
         if facts.tied_by_model == Tied::Yes {
             let reason = "the model ties its embeddings already";
             let remedy = "remove weight-tying, or untie the model";

@@ -168,12 +168,12 @@ fn small_validation(chart: &Chart) -> Option<Finding> {
             count(*last)
         ));
     }
-    let tokens = chart.started().map_or(0, |started| started.tokens_valid);
+    let (unit, tokens) = held_out(chart);
     let is_sample = judged.targets_valid > 0 && judged.targets_valid + 1 < tokens;
     let mut suggestions = Vec::new();
     if is_sample {
         evidence.push(format!(
-            "{} of the {} held-out tokens were scored in each evaluation",
+            "{} of the {} held-out {unit} were scored in each evaluation",
             count(judged.targets_valid),
             count(tokens)
         ));
@@ -185,7 +185,7 @@ fn small_validation(chart: &Chart) -> Option<Finding> {
     suggestions.push(set(
         "data.validation=\"last 20%\"",
         format!(
-            "hold out more text: an error of 0.01 nats takes about {} tokens (the error falls \
+            "hold out more text: an error of 0.01 nats takes about {} {unit} (the error falls \
              with their square root)",
             count(needed)
         ),
@@ -328,6 +328,16 @@ fn penalty_too_weak(chart: &Chart, name: &str) -> Option<Dead> {
 }
 
 /// The average ended where the weights are: it remembers too short a time.
+/// What losses are means over, and how many the held-out split has.
+fn held_out(chart: &Chart) -> (&'static str, u64) {
+    match chart.started() {
+        Some(started) if !started.labels.is_empty() => {
+            ("texts", started.data.as_ref().map_or(0, |data| data.documents_valid))
+        }
+        started => ("tokens", started.map_or(0, |started| started.tokens_valid)),
+    }
+}
+
 fn average_too_short(chart: &Chart) -> Option<Dead> {
     let distance = chart.measured("ema", "distance")?;
     (distance < 1e-5).then(|| {

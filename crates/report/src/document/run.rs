@@ -2,13 +2,13 @@
 
 use heldout_record::manifest::Manifest;
 use heldout_record::{
-    BaselineRecord, EvaluationRecord, Event, GuardRecord, Notice, Receipt, RecipeLine,
-    SampleRecord, Started, StepRecord, Stopped, TimingRecord,
+    BaselineRecord, ConfusionRecord, EvaluationRecord, Event, GuardRecord, LabelBaselineRecord,
+    Notice, Receipt, RecipeLine, SampleRecord, Started, StepRecord, Stopped, TimingRecord,
 };
 use serde::Serialize;
 
 use super::Source;
-use crate::baseline::{Standing, model};
+use crate::baseline::{Standing, labels, labels_standing, model};
 use crate::diagnosis::{Diagnosis, Evidence, diagnose_with};
 use crate::format;
 use crate::statistics::normal_interval;
@@ -40,6 +40,12 @@ pub struct RunPart {
     pub baseline: Option<BaselineRecord>,
     /// How far the network is ahead of it.
     pub standing: Option<Standing>,
+    /// What a classifier has to beat.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label_baseline: Option<LabelBaselineRecord>,
+    /// What a classifier's result takes for what.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confusion: Option<ConfusionRecord>,
     /// Of the weights that the run is judged by.
     pub evaluations: Vec<EvaluationRecord>,
     /// Neighbouring steps taken together.
@@ -83,12 +89,13 @@ impl RunPart {
     pub fn new(source: &Source) -> RunPart {
         let summary = RunSummary::from_events(&source.events);
         let mut steps = Vec::new();
-        let (mut notices, mut samples) = (Vec::new(), Vec::new());
+        let (mut notices, mut samples, mut confusion) = (Vec::new(), Vec::new(), None);
         for event in &source.events {
             match event {
                 Event::Step(step) => steps.push(step),
                 Event::Notice(notice) => notices.push(notice.clone()),
                 Event::Sample(sample) => samples.push(sample.clone()),
+                Event::Confusion(record) => confusion = Some(record.clone()),
                 _ => {}
             }
         }
@@ -103,6 +110,8 @@ impl RunPart {
             whole_split_loss: summary.whole_split(),
             standing: summary.standing(),
             baseline: summary.baseline,
+            label_baseline: summary.label_baseline,
+            confusion,
             steps: grouped(&steps, STEP_GROUPS),
             recipe: source.papers.recipe.clone(),
             receipts: last_words(summary.receipts),
@@ -120,6 +129,16 @@ impl RunPart {
         };
         part.lead = lead(&part);
         part
+    }
+
+    /// Whether it learned labels.
+    pub fn is_classifier(&self) -> bool {
+        self.started.as_ref().is_some_and(|started| !started.labels.is_empty())
+    }
+
+    /// What losses are given in.
+    pub fn unit(&self) -> &'static str {
+        if self.is_classifier() { "nats per text" } else { "nats per token" }
     }
 
     /// A value of the recipe as it is written there.
@@ -159,7 +178,9 @@ fn diagnosis(source: &Source) -> Diagnosis {
 /// The result in sentences.
 fn lead(run: &RunPart) -> Vec<String> {
     let mut lead = Vec::new();
-    if let Some(best) = &run.best {
+    if let (Some(best), true) = (&run.best, run.is_classifier()) {
+        lead.extend(lead_of_labels(run, best));
+    } else if let Some(best) = &run.best {
         let bits = format::fixed(best.bits_per_byte, 3);
         lead.push(format!(
             "Held-out loss {} nats per token at its best (step {}, epoch {:.1}): perplexity {}, \
@@ -193,6 +214,27 @@ fn lead(run: &RunPart) -> Vec<String> {
             plus_minus(baseline.loss_valid, baseline.loss_valid_se),
             standing.sentence(),
         ));
+    }
+    lead
+}
+
+/// A classifier's figures in sentences.
+fn lead_of_labels(run: &RunPart, best: &EvaluationRecord) -> Vec<String> {
+    let figure = |metric: &heldout_record::MetricRecord| {
+        let [valid, train] = [metric.valid, metric.train].map(|v| format::fixed(v, 4));
+        format!("{} {valid} (on the training sample {train})", metric.name)
+    };
+    let figures: Vec<String> = best.metrics.iter().map(figure).collect();
+    let mut lead = vec![format!(
+        "On held-out text at its best (step {}, epoch {:.1}): {}; loss {} nats per text.",
+        format::count(best.step),
+        best.epoch,
+        figures.join(", "),
+        plus_minus(best.loss_valid, best.loss_valid_se),
+    )];
+    if let Some(baseline) = &run.label_baseline {
+        let standing = labels_standing(best, baseline).unwrap_or_default();
+        lead.push(format!("{}: {standing}.", capitalized(&labels(baseline))));
     }
     lead
 }

@@ -31,7 +31,7 @@ pub fn losses(run: &RunPart) -> Markup {
         title: "Loss on held-out text and on the training sample".to_owned(),
         description: run.verdict.sentence(),
         x_label: "step".to_owned(),
-        y_label: "nats per token".to_owned(),
+        y_label: run.unit().to_owned(),
         curves: vec![
             of("held-out", 0, 0, |e| (e.loss_valid, e.loss_valid_se)),
             of("training sample", 1, 1, |e| (e.loss_train, e.loss_train_se)),
@@ -51,7 +51,52 @@ pub fn losses(run: &RunPart) -> Markup {
                 "distance between them is the gap. Bands are ±1.96 standard errors."
             }
         }
+        (metrics(run))
         (evaluations(run))
+    }
+}
+
+/// The task's own figures over the steps, a chart each.
+fn metrics(run: &RunPart) -> Markup {
+    let Some(best) = &run.best else { return html! {} };
+    let charts = best.metrics.iter().enumerate().map(|(place, metric)| {
+        let of = |name: &str, slot, dash, value: fn(&heldout_record::MetricRecord) -> f64| Curve {
+            name: name.to_owned(),
+            slot,
+            dash,
+            points: run
+                .evaluations
+                .iter()
+                .filter_map(|e| Some(Point::bare(e.step as f64, value(e.metrics.get(place)?))))
+                .collect(),
+            kind: CurveKind::Line,
+        };
+        let beaten = run.label_baseline.as_ref().filter(|_| metric.name == "accuracy");
+        Chart {
+            id: format!("metric-{}", metric.name),
+            title: format!("Held-out {}", metric.name),
+            description: format!("{} over the steps of training", metric.name),
+            x_label: "step".to_owned(),
+            y_label: metric.name.clone(),
+            size: Size::Half,
+            curves: vec![
+                of("held-out", 0, 0, |m| m.valid),
+                of("training sample", 1, 1, |m| m.train),
+            ],
+            level: beaten.map(|baseline| {
+                let accuracy = baseline.bag.accuracy;
+                (accuracy, format!("bag of words: {}", format::fixed(accuracy, 3)))
+            }),
+            ..Chart::default()
+        }
+    });
+    let charts: Vec<Chart> = charts.take(2).collect();
+    html! {
+        @if !charts.is_empty() {
+            div.pair { @for chart in &charts {
+                figure { (chart.draw()) figcaption { (chart.title) } }
+            } }
+        }
     }
 }
 

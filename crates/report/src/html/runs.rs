@@ -28,18 +28,35 @@ pub fn figures(run: &RunPart) -> Markup {
         (
             "held-out loss",
             format::nats(best.loss_valid),
-            format!("± {} nats per token", format::nats(best.loss_valid_se)),
+            format!("± {} {}", format::nats(best.loss_valid_se), run.unit()),
         ),
-        ("perplexity", perplexity(best.perplexity), "per token".to_owned()),
-        ("bits per byte", format::fixed(best.bits_per_byte, 3), "of held-out text".to_owned()),
         ("gap", format::nats(best.gap), between),
         ("rise after the best", rise, since),
     ];
+    let own = match run.is_classifier() {
+        true => best.metrics.iter().map(metric).collect(),
+        false => vec![
+            ("perplexity".to_owned(), perplexity(best.perplexity), "per token".to_owned()),
+            (
+                "bits per byte".to_owned(),
+                format::fixed(best.bits_per_byte, 3),
+                "of held-out text".to_owned(),
+            ),
+        ],
+    };
+    let [loss, rest @ ..] = figures.map(|(name, value, more)| (name.to_owned(), value, more));
+    let figures: Vec<_> = std::iter::once(loss).chain(own).chain(rest).collect();
     html! {
         dl.figures { @for (name, value, more) in &figures {
             div { dt { (name) } dd { strong { (value) } span { (more) } } }
         } }
     }
+}
+
+/// A figure of the task, the training sample's beside it.
+fn metric(metric: &heldout_record::MetricRecord) -> (String, String, String) {
+    let train = format!("training sample {}", format::fixed(metric.train, 3));
+    (metric.name.clone(), format::fixed(metric.valid, 3), train)
 }
 
 /// A page about one run.
@@ -52,6 +69,10 @@ pub fn one(run: &RunPart) -> Vec<Section> {
         Section::new("receipts", "Receipts", parts::receipts(run)),
         Section::new("data", "Data", parts::data(run)),
     ];
+    if let Some(found) = &run.confusion {
+        let section = Section::new("labels", "Labels", super::labels::confusion(found));
+        sections.insert(1, section);
+    }
     if !run.guards.is_empty() {
         sections.push(Section::new("guard", "Guard", parts::guards(run)));
     }

@@ -1,7 +1,7 @@
 //! The numbers that advice rests on: how much text there is, how often it will be seen, by how
 //! large a model.
 
-use heldout_data::repetition;
+use heldout_data::{Prepared, repetition};
 use serde::Serialize;
 
 use crate::job::Job;
@@ -37,10 +37,19 @@ impl Figures {
     }
 }
 
+/// The text of a job that `advise` has looked at.
+pub fn text_of(job: &Job) -> &Prepared {
+    job.data.text(ADVISE).expect("`advise` begins by asking for it")
+}
+
+/// What needs a language model, in an error.
+pub const ADVISE: &str = "`heldout advise`";
+
 /// Takes the numbers from a prepared job.
 pub fn figures(job: &Job) -> Figures {
-    let facts = &job.data.facts;
-    let found = repetition(&job.data.train);
+    let data = text_of(job);
+    let facts = &data.facts;
+    let found = repetition(&data.train);
     let share = |part: u64, whole: u64| part as f64 / whole.max(1) as f64;
     let tokens = facts.tokens_train.max(1);
     let tokens_unique = (tokens as f64 * (1.0 - found.share())).max(1.0);
@@ -63,7 +72,7 @@ pub fn figures(job: &Job) -> Figures {
 
 /// Passes over the training split, as far as the horizon tells.
 fn epochs(job: &Job) -> f64 {
-    let tokens = job.data.facts.tokens_train.max(1) as f64;
+    let tokens = text_of(job).facts.tokens_train.max(1) as f64;
     let recipe = &job.recipe;
     match recipe.schedule.horizon {
         Amount::Epochs(epochs) => epochs,
@@ -76,7 +85,7 @@ fn epochs(job: &Job) -> f64 {
 
 /// Tokens of one update.
 fn step_tokens(job: &Job) -> f64 {
-    let tokens = job.data.facts.tokens_train.max(1) as f64;
+    let tokens = text_of(job).facts.tokens_train.max(1) as f64;
     let context = job.recipe.model.context;
     job.recipe.batch.size.map_or(tokens, |size| (size * context) as f64)
 }

@@ -99,6 +99,7 @@ pub fn advise(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(Advice, Job), TrainError> {
     let plain = prepare_job(recipe, cache, progress)?;
+    plain.data.text(figures::ADVISE)?;
     let figures = figures::figures(&plain);
     let regime = regime(&figures);
     let (mut advised, mut choices) = (recipe.clone(), Vec::new());
@@ -139,7 +140,7 @@ fn regime(figures: &Figures) -> Regime {
 }
 
 fn findings(job: &Job, figures: &Figures) -> Vec<String> {
-    let facts = &job.data.facts;
+    let facts = &figures::text_of(job).facts;
     let mut found = vec![
         format!(
             "{} training tokens and {} held out, in {} documents ({:.2} bytes a token, \
@@ -219,7 +220,7 @@ fn overfitting(figures: &Figures) -> String {
 }
 
 fn data_advice(job: &Job, figures: &Figures, regime: Regime) -> Vec<String> {
-    let facts = &job.data.facts;
+    let facts = &figures::text_of(job).facts;
     let mut advice: Vec<String> = regime.beyond_settings().iter().map(|t| t.to_string()).collect();
     if facts.tokens_validation < VALIDATION_TOKENS && facts.tokens_train > 10 * VALIDATION_TOKENS {
         advice.push(format!(

@@ -20,6 +20,20 @@ pub struct TokenFacts {
     pub vocabulary: usize,
     /// UTF-8 bytes per validation token.
     pub bytes_per_token: f64,
+    /// Where the data are labelled texts.
+    pub examples: Option<ExampleFacts>,
+}
+
+/// What is known about labelled texts after they are tokenized.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ExampleFacts {
+    pub train: u64,
+    pub validation: u64,
+    pub labels: usize,
+    /// Tokens of a training example.
+    pub length_mean: f64,
+    /// Tokens that an example may have.
+    pub longest: usize,
 }
 
 /// What is known about the machine.
@@ -75,6 +89,77 @@ pub fn tokenizer(facts: &CorpusFacts) -> (&'static str, Option<usize>, String) {
     let wanted = 1024.0 * (megabytes / 3.0).sqrt();
     let vocabulary = (wanted.log2().round() as u32).clamp(10, 15);
     ("bpe", Some(1 << vocabulary), format!("fits {megabytes:.0} MB of text"))
+}
+
+/// The longest labelled text in tokens where nobody says otherwise.
+pub const LONGEST_EXAMPLE: usize = 256;
+
+/// A tokenizer for labelled texts, of which there are seldom many: words and their parts, since
+/// labels hang on words.
+pub fn tokenizer_of_labelled(facts: &CorpusFacts) -> (&'static str, usize, String) {
+    let vocabulary = (facts.bytes as f64 / 250.0).max(1.0).log2().round() as u32;
+    let megabytes = facts.bytes as f64 / 1e6;
+    ("bpe", 1 << vocabulary.clamp(10, 15), format!("labels hang on words; {megabytes:.1} MB"))
+}
+
+/// A classifier's size, with the reason.
+pub fn classifier_size(examples: &ExampleFacts) -> (Size, String) {
+    let chosen = match examples.train {
+        n if n < 2_000 => size(1, 2, 64),
+        n if n < 100_000 => size(2, 4, 128),
+        n if n < 1_000_000 => size(4, 4, 256),
+        _ => size(6, 6, 384),
+    };
+    (chosen, format!("{} labelled examples teach few parameters", examples.train))
+}
+
+/// Whether training starts from weights that know the language.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beginning {
+    Scratch,
+    Pretrained,
+}
+
+/// Passes over labelled examples, with the reason.
+pub fn epochs_of_examples(examples: &ExampleFacts, beginning: Beginning) -> (f64, String) {
+    match beginning {
+        Beginning::Pretrained if examples.train < 2_000 => {
+            (10.0, "few examples need more passes to move the model".into())
+        }
+        Beginning::Pretrained => (3.0, "usual for a model that knows the language".into()),
+        Beginning::Scratch if examples.train < 100_000 => {
+            (15.0, "words are learned from the labels alone; the best weights are kept".into())
+        }
+        Beginning::Scratch => (5.0, "many examples, each seen a few times".into()),
+    }
+}
+
+/// Labelled examples per update, with the reason.
+pub fn batch_of_examples(examples: &ExampleFacts, beginning: Beginning) -> (usize, String) {
+    let small = examples.train < 2_000;
+    match beginning {
+        _ if small => (16, "few examples: more updates in an epoch".into()),
+        Beginning::Pretrained => (32, "usual in fine-tuning".into()),
+        Beginning::Scratch => (32, "some hundreds of updates in an epoch".into()),
+    }
+}
+
+/// The peak learning rate for fine-tuning, with the reason.
+pub fn learning_rate_pretrained(parameters: usize) -> (f64, String) {
+    let rate = match parameters {
+        n if n < 30_000_000 => 1e-4,
+        n if n < 200_000_000 => 5e-5,
+        _ => 2e-5,
+    };
+    (rate, "small steps keep what the model knows; larger models take smaller ones".into())
+}
+
+/// Dropout and decoupled decay for labelled texts, with the reason.
+pub fn regularization_of_labelled(beginning: Beginning) -> (f64, f64, String) {
+    match beginning {
+        Beginning::Scratch => (0.4, 0.1, "a few thousand labels are learned by heart soon".into()),
+        Beginning::Pretrained => (0.1, 0.01, "as the model was trained".into()),
+    }
 }
 
 /// Positions, with the reason.

@@ -7,6 +7,7 @@ use heldout_optim::{CARDS as OPTIMIZERS, KnobValue as OptimizerValue};
 use super::amount::Amount;
 use super::error::{Place, RecipeError};
 use super::keys::TABLES;
+use super::resolved::TaskKind;
 use super::section::{Part, Section, Set, number_of, out_of_range, unknown_key};
 use super::shapes::{self, ShapeDraft};
 use super::techniques::{self, TechniqueDraft};
@@ -30,6 +31,11 @@ pub struct DataDraft {
     pub train: Option<Set<Vec<String>>>,
     pub validation: Option<Set<Part>>,
     pub test: Option<Set<Part>>,
+    pub task: Option<Set<&'static str>>,
+    pub text: Option<Set<String>>,
+    pub pair: Option<Set<String>>,
+    pub label: Option<Set<String>>,
+    pub limit: Option<Set<u64>>,
     pub field: Option<Set<String>>,
     pub boundary: Option<Set<&'static str>>,
     pub tokenizer: Option<Set<String>>,
@@ -90,6 +96,7 @@ pub struct EvaluateDraft {
     pub train_windows: Option<Set<u64>>,
     pub samples: Option<Set<u64>>,
     pub sample_tokens: Option<Set<u64>>,
+    pub monitor: Option<Set<&'static str>>,
     pub baseline: Option<Set<&'static str>>,
 }
 
@@ -130,6 +137,11 @@ fn data(root: &Table) -> Result<DataDraft, RecipeError> {
         train: s.texts("train")?,
         validation: s.part("validation")?,
         test: s.part("test")?,
+        task: s.choice("task")?,
+        text: s.text("text")?,
+        pair: s.text("pair")?,
+        label: s.text("label")?,
+        limit: s.count("limit")?,
         field: s.text("field")?,
         boundary: s.choice("boundary")?,
         tokenizer: s.text("tokenizer")?,
@@ -137,6 +149,7 @@ fn data(root: &Table) -> Result<DataDraft, RecipeError> {
         duplicates: s.choice("duplicates")?,
         seed: s.count("seed")?,
     };
+    of_task(&s, draft.task(), &["text", "pair", "label", "limit"], &["field", "boundary"])?;
     if let (Some(size), Some(kind)) = (s.place("vocabulary"), &draft.tokenizer)
         && !matches!(kind.value.as_str(), "bpe" | "unigram" | "wordpiece")
     {
@@ -145,6 +158,34 @@ fn data(root: &Table) -> Result<DataDraft, RecipeError> {
             .note("its vocabulary follows from the data or the file: remove this key"));
     }
     Ok(draft)
+}
+
+impl DataDraft {
+    /// The task as written, else the language model.
+    pub fn task(&self) -> TaskKind {
+        self.task.as_ref().map_or(TaskKind::LanguageModel, |task| TaskKind::named(task.value))
+    }
+}
+
+/// Refuses keys that only another task has an ear for.
+fn of_task(
+    s: &Section<'_>,
+    task: TaskKind,
+    of_labels: &[&str],
+    of_text: &[&str],
+) -> Result<(), RecipeError> {
+    let (foreign, other) = match task {
+        TaskKind::LanguageModel => (of_labels, TaskKind::Classification),
+        TaskKind::Classification => (of_text, TaskKind::LanguageModel),
+    };
+    match foreign.iter().find_map(|name| s.place(name).map(|place| (name, place))) {
+        None => Ok(()),
+        Some((name, place)) => {
+            let message = format!("`{name}` has no effect with the task \"{}\"", task.word());
+            let note = format!("remove it, or set data.task = \"{}\"", other.word());
+            Err(RecipeError::at(place, message).note(note))
+        }
+    }
 }
 
 fn model(root: &Table) -> Result<ModelDraft, RecipeError> {
@@ -300,8 +341,17 @@ fn evaluate(root: &Table) -> Result<EvaluateDraft, RecipeError> {
         train_windows: s.count("train-windows")?,
         samples: s.count("samples")?,
         sample_tokens: s.count("sample-tokens")?,
+        monitor: s.choice("monitor")?,
         baseline: s.choice("baseline")?,
     };
+    let task = data(root)?.task();
+    of_task(&s, task, &[], &["samples", "sample-tokens"])?;
+    if let (TaskKind::LanguageModel, Some(Set { value, place })) = (task, &draft.monitor)
+        && *value != "loss"
+    {
+        let message = format!("a language model has no \"{value}\" to be watched");
+        return Err(RecipeError::at(place, message).note("allowed: \"loss\""));
+    }
     if let Some(entry) = s.entry("sample-tokens")
         && s.entry("samples").is_none_or(|e| number_of(&e.node) == Some(0.0))
     {

@@ -90,10 +90,17 @@ macro_rules! keys {
 /// All keys with a fixed name.
 pub static KEYS: &[Key] = keys! {
     "data" "train" Takes::Texts("files, folders or globs"), "what to train on";
+    "data" "task" Takes::Choice(&["lm", "classify"]),
+        "what is learned: the next token of a text, or a label of each text";
     "data" "validation" Takes::Part,
         "held out to judge by: a share of the documents, the last part, or files";
     "data" "test" Takes::Part, "held out a second time, touched by nothing; left out by default";
     "data" "field" Takes::Text("a field's name"), "the text's field in JSON and CSV records";
+    "data" "text" Takes::Text("a field's name"), "classify: the text's field in records";
+    "data" "pair" Takes::Text("a field's name"), "classify: the field of a second text";
+    "data" "label" Takes::Text("a field's name"), "classify: the label's field";
+    "data" "limit" Takes::Count { min: 2, max: 1 << 40 },
+        "classify: train on so many examples only, every label at its share";
     "data" "boundary"
         Takes::Choice(&["auto", "blank-line", "record", "end-of-text", "file", "contiguous"]),
         "what ends a document";
@@ -146,6 +153,8 @@ pub static KEYS: &[Key] = keys! {
         "training windows scored beside them, always the same ones";
     "evaluate" "samples" Takes::Count { min: 0, max: 100 }, "texts generated at each evaluation";
     "evaluate" "sample-tokens" Takes::Count { min: 1, max: 100_000 }, "tokens of each such text";
+    "evaluate" "monitor" Takes::Choice(&["loss", "accuracy", "f1", "mcc"]),
+        "what the best weights are best in, on held-out data; early stopping watches it too";
     "evaluate" "baseline" Takes::Choice(&["auto", "n-gram", "none"]),
         "an n-gram model to beat, scored at the start; auto: unless it would take too long";
     "run" "seed" Takes::Count { min: 0, max: i64::MAX as u64 }, "everything random follows from it";

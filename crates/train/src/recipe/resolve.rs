@@ -12,7 +12,7 @@ use heldout_regularize::{CATALOGUE, Settings, Value as KnobValue};
 
 use super::amount::Amount;
 use super::choices::{Because, Choices, by_default};
-use super::defaults::{self, CorpusFacts, Machine, NativeBf16, TokenFacts};
+use super::defaults::{self, Beginning, CorpusFacts, Machine, NativeBf16, TokenFacts};
 use super::draft::Draft;
 use super::error::RecipeError;
 use super::resolved::*;
@@ -36,7 +36,48 @@ pub fn data(
         |p| p,
         || by_default(Part::Share(0.1), "a tenth of the documents is held out"),
     );
-    let (kind, size, why) = defaults::tokenizer(corpus);
+    let task = choices.choose("data.task", &from.task, TaskKind::named, || {
+        by_default(TaskKind::LanguageModel, "the next token; labels are learned by \"classify\"")
+    });
+    let (tokenizer, vocabulary) = tokenizer(draft, &mut choices, corpus, task);
+    let recipe = DataRecipe {
+        task,
+        train,
+        validation,
+        test: choices.keep("data.test", &from.test),
+        text: choices.keep("data.text", &from.text),
+        pair: choices.keep("data.pair", &from.pair),
+        label: choices.keep("data.label", &from.label),
+        limit: choices.keep("data.limit", &from.limit).map(|n| n as usize),
+        field: choices.keep("data.field", &from.field),
+        boundary: choices.choose("data.boundary", &from.boundary, String::from, || {
+            by_default("auto".into(), "records, blank lines, or one long text")
+        }),
+        tokenizer,
+        vocabulary,
+        duplicates: choices.choose("data.duplicates", &from.duplicates, String::from, || {
+            by_default("remove-leaks".into(), "what is held out must not be trained on")
+        }),
+        seed: choices.keep("data.seed", &from.seed),
+    };
+    Ok((recipe, choices.origins))
+}
+
+/// The tokenizer, and its vocabulary where one is trained to a size.
+fn tokenizer(
+    draft: &Draft,
+    choices: &mut Choices,
+    corpus: &CorpusFacts,
+    task: TaskKind,
+) -> (String, Option<usize>) {
+    let from = &draft.data;
+    let (kind, size, why) = match task {
+        TaskKind::LanguageModel => defaults::tokenizer(corpus),
+        TaskKind::Classification => {
+            let (kind, size, why) = defaults::tokenizer_of_labelled(corpus);
+            (kind, Some(size), why)
+        }
+    };
     let comes_with = draft.model.from.as_ref().map(|f| f.value.clone());
     let tokenizer = choices.choose(
         "data.tokenizer",
@@ -62,22 +103,15 @@ pub fn data(
         )),
         false => None,
     };
-    let recipe = DataRecipe {
-        train,
-        validation,
-        test: choices.keep("data.test", &from.test),
-        field: choices.keep("data.field", &from.field),
-        boundary: choices.choose("data.boundary", &from.boundary, String::from, || {
-            by_default("auto".into(), "records, blank lines, or one long text")
-        }),
-        tokenizer,
-        vocabulary,
-        duplicates: choices.choose("data.duplicates", &from.duplicates, String::from, || {
-            by_default("remove-leaks".into(), "what is held out must not be trained on")
-        }),
-        seed: choices.keep("data.seed", &from.seed),
-    };
-    Ok((recipe, choices.origins))
+    (tokenizer, vocabulary)
+}
+
+/// Tokens that a labelled text may have: what the recipe says, no more than the model it starts
+/// from can read.
+pub fn longest_example(draft: &Draft, from: Option<&ModelConfig>) -> usize {
+    let asked = draft.model.context.as_ref().map(|c| c.value as usize);
+    let most = from.map_or(usize::MAX, |config| config.context);
+    asked.unwrap_or(defaults::LONGEST_EXAMPLE).min(most)
 }
 
 /// Everything known when a recipe is filled in.
@@ -106,10 +140,12 @@ pub fn resolve(draft: &Draft, known: Known<'_>) -> Result<ResolvedRecipe, Recipe
     let (size, plan) = batch_size(draft, &mut choices, &tokens, (&config, context), horizon, flops);
     let sizes = (&config, context, run.products());
     let (micro, memory) = micro_batch(draft, &mut choices, sizes, size, &tokens, &machine);
-    let optimizer = optimizer(draft, &mut choices, size.map(|s| s * context));
-    let schedule = schedule(draft, &mut choices, &config, horizon);
+    // Labelled texts are short: their batches are small in tokens, not in what they teach.
+    let batch_tokens = size.map(|s| s * context).filter(|_| tokens.examples.is_none());
+    let optimizer = optimizer(draft, &mut choices, batch_tokens);
+    let schedule = schedule(draft, &mut choices, &tokens, &config, horizon);
     let evaluate = evaluate(draft, &mut choices, &tokens, context, horizon, &plan);
-    let regularize = regularize(draft, &mut choices, &plan, &evaluate, from);
+    let regularize = regularize(draft, &mut choices, &plan, &evaluate, (&tokens, from));
     let model =
         ModelRecipe { from: draft.model.from.as_ref().map(|f| f.value.clone()), config, context };
     let batch = BatchRecipe { size, micro };
@@ -238,16 +274,22 @@ fn optimizer(draft: &Draft, choices: &mut Choices, batch_tokens: Option<usize>) 
 fn schedule(
     draft: &Draft,
     choices: &mut Choices,
+    tokens: &TokenFacts,
     config: &ModelConfig,
     horizon: Amount,
 ) -> ScheduleRecipe {
     let from = &draft.schedule;
+    let tuned = tokens.examples.is_some() && draft.model.from.is_some();
     let card = draft.optimizer.card;
     let peak = choices.choose(
         "optimizer.learning-rate",
         &draft.optimizer.learning_rate,
         |r| r,
         || {
+            if matches!(card.name, "adam" | "adamw") && tuned {
+                let (rate, why) = defaults::learning_rate_pretrained(config.parameter_count());
+                return by_default(rate, &why);
+            }
             if matches!(card.name, "adam" | "adamw") {
                 let (rate, why) = defaults::learning_rate(config.width);
                 return by_default(rate, &why);
@@ -309,33 +351,51 @@ fn evaluate(
         Amount::End => 1.0,
         _ => EVALUATIONS,
     };
-    let windows = tokens.tokens_validation.div_ceil(context as u64);
+    let windows = match &tokens.examples {
+        Some(examples) => examples.validation,
+        None => tokens.tokens_validation.div_ceil(context as u64),
+    };
+    let length = tokens.examples.map_or(context, |e| (e.length_mean.round() as usize).max(1));
     let to_size = |n: Option<u64>| n.map(|n| n as usize).filter(|n| (*n as u64) < windows);
     let scored = choices.choose("evaluate.windows", &from.windows, to_size, || {
-        match defaults::evaluation_windows(extent.tokens, evaluations, windows, context) {
+        match defaults::evaluation_windows(extent.tokens, evaluations, windows, length) {
             None => by_default(None, "the whole split, at less than a tenth of the time"),
             some => by_default(some, "a fixed sample; the result is scored on the whole split"),
         }
     });
-    let trained = (tokens.tokens_train / context as u64).max(1);
+    let trained = match &tokens.examples {
+        Some(examples) => examples.train,
+        None => (tokens.tokens_train / context as u64).max(1),
+    };
+    let as_many_most = if tokens.examples.is_some() { 2000 } else { 256 };
     let train_windows = choices.choose(
         "evaluate.train-windows",
         &from.train_windows,
         |n| n,
         || {
-            let as_many = scored.map_or(windows, |n| n as u64).min(256);
+            let as_many = scored.map_or(windows, |n| n as u64).min(as_many_most);
             by_default(as_many, "enough for a gap with a small error")
         },
     );
+    let (train_windows, told) = (train_windows.min(trained) as usize, told(draft, choices, tokens));
+    EvaluateRecipe { every, windows: scored, train_windows, ..told }
+}
+
+/// What else an evaluation tells and watches; the rest is the caller's to fill in.
+fn told(draft: &Draft, choices: &mut Choices, tokens: &TokenFacts) -> EvaluateRecipe {
+    let from = &draft.evaluate;
     EvaluateRecipe {
-        every,
-        windows: scored,
-        train_windows: train_windows.min(trained) as usize,
+        every: Amount::End,
+        windows: None,
+        train_windows: 0,
         samples: choices.choose(
             "evaluate.samples",
             &from.samples,
             |n| n as usize,
-            || by_default(1, "to see what it has learned"),
+            || match tokens.examples {
+                Some(_) => by_default(0, "a classifier writes no text"),
+                None => by_default(1, "to see what it has learned"),
+            },
         ),
         sample_tokens: choices.choose(
             "evaluate.sample-tokens",
@@ -343,6 +403,9 @@ fn evaluate(
             |n| n as usize,
             || by_default(64, "some lines"),
         ),
+        monitor: choices.choose("evaluate.monitor", &from.monitor, Metric::named, || {
+            by_default(Metric::Loss, "it sees how sure a model is, and moves smoothly")
+        }),
         baseline: choices.choose(
             "evaluate.baseline",
             &from.baseline,
@@ -369,9 +432,14 @@ fn regularize(
     choices: &mut Choices,
     extent: &Extent,
     evaluate: &EvaluateRecipe,
-    from: Option<&ModelConfig>,
+    (tokens, from): (&TokenFacts, Option<&ModelConfig>),
 ) -> Vec<TechniqueRecipe> {
-    let (dropout, decay, why) = defaults::regularization(extent.epochs);
+    let (dropout, decay, why) = match (&tokens.examples, from) {
+        (None, _) => defaults::regularization(extent.epochs),
+        (Some(_), None) => defaults::regularization_of_labelled(Beginning::Scratch),
+        (Some(_), Some(_)) => defaults::regularization_of_labelled(Beginning::Pretrained),
+    };
+    let has_output = from.is_none() && tokens.examples.is_none();
     let evaluations = match evaluate.every {
         Amount::Steps(n) => extent.updates / n as f64,
         Amount::Epochs(n) => extent.epochs / n,
@@ -381,7 +449,7 @@ fn regularize(
     let number = |on: bool, value: f64| on.then_some(Some(KnobValue::Number(value)));
     // (technique, main knob where it is to be set, why); `None` leaves the technique out.
     let sound: [(&str, Option<Option<KnobValue>>, &str); 7] = [
-        ("weight-tying", from.is_none().then_some(None), "saves parameters and regularizes"),
+        ("weight-tying", has_output.then_some(None), "saves parameters and regularizes"),
         ("dropout", number(dropout > 0.0, dropout), &why),
         ("weight-decay", number(true, decay), &why),
         ("gradient-clipping", number(true, 1.0), "keeps a wild batch from undoing progress"),

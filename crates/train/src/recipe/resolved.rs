@@ -70,11 +70,76 @@ impl std::fmt::Display for Origin {
     }
 }
 
+/// What is learned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TaskKind {
+    /// The next token of a text.
+    LanguageModel,
+    /// A label of each text.
+    Classification,
+}
+
+impl TaskKind {
+    /// The word in a recipe.
+    pub fn word(self) -> &'static str {
+        match self {
+            TaskKind::LanguageModel => "lm",
+            TaskKind::Classification => "classify",
+        }
+    }
+
+    /// The task of that word.
+    pub fn named(word: &str) -> TaskKind {
+        match word {
+            "classify" => TaskKind::Classification,
+            _ => TaskKind::LanguageModel,
+        }
+    }
+}
+
+/// A figure that says how good a model is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Metric {
+    /// Negative log-likelihood, nats.
+    Loss,
+    /// Share of right labels.
+    Accuracy,
+    /// Mean over labels of each one's F1.
+    F1,
+    /// Matthews correlation.
+    Mcc,
+}
+
+impl Metric {
+    /// The word in a recipe and in the record.
+    pub fn word(self) -> &'static str {
+        match self {
+            Metric::Loss => "loss",
+            Metric::Accuracy => "accuracy",
+            Metric::F1 => "f1",
+            Metric::Mcc => "mcc",
+        }
+    }
+
+    /// The figure of that word.
+    pub fn named(word: &str) -> Metric {
+        let all = [Metric::Accuracy, Metric::F1, Metric::Mcc];
+        all.into_iter().find(|metric| metric.word() == word).unwrap_or(Metric::Loss)
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct DataRecipe {
+    pub task: TaskKind,
     pub train: Vec<String>,
     pub validation: Part,
     pub test: Option<Part>,
+    /// Fields of labelled records; inferred where nobody named them.
+    pub text: Option<String>,
+    pub pair: Option<String>,
+    pub label: Option<String>,
+    /// Labelled examples to train on, where not all.
+    pub limit: Option<usize>,
     pub field: Option<String>,
     /// `auto`, `blank-line`, `record` or `contiguous`.
     pub boundary: String,
@@ -132,11 +197,13 @@ pub struct TechniqueRecipe {
 pub struct EvaluateRecipe {
     /// Steps, seconds, a share of the horizon, or only at the end.
     pub every: Amount,
-    /// Validation windows an evaluation scores; `None` is all of them.
+    /// Validation windows (or labelled examples) an evaluation scores; `None` is all of them.
     pub windows: Option<usize>,
     pub train_windows: usize,
     pub samples: usize,
     pub sample_tokens: usize,
+    /// What the best weights are best in.
+    pub monitor: Metric,
     pub baseline: BaselineChoice,
 }
 

@@ -1,11 +1,11 @@
 //! The sizes of a run: the model, how long it trains, and how much at a time.
 
 use heldout_kernels::{Activations, Precision};
-use heldout_model::{Activation, Family, ModelConfig, QkNorm};
+use heldout_model::{Activation, Family, Head, ModelConfig, QkNorm};
 
 use super::amount::Amount;
 use super::choices::{Because, Choices, by_default};
-use super::defaults::{self, Machine, Size, TokenFacts};
+use super::defaults::{self, Beginning, Machine, Size, TokenFacts};
 use super::draft::Draft;
 use super::error::RecipeError;
 use super::resolved::OriginSource;
@@ -35,7 +35,7 @@ pub fn model(
         &model.context,
         |c| c as usize,
         || {
-            let (context, why) = defaults::context(tokens);
+            let (context, why) = context_of(tokens);
             Because(context, OriginSource::Data, why)
         },
     );
@@ -65,8 +65,22 @@ pub fn model(
     config.init_std =
         choices.choose("model.init-std", &model.init_std, |s| s as f32, || by_default(std, usual));
     of_family(&mut config, draft, choices);
+    config.head = head_of(tokens);
     config.validate().map_err(|error| invalid_model(draft, error.to_string()))?;
     Ok((config, context))
+}
+
+/// What the task asks of the model's end.
+fn head_of(tokens: &TokenFacts) -> Head {
+    let labels = tokens.examples.map(|examples| examples.labels);
+    labels.map_or(Head::LanguageModel, |labels| Head::Classification { labels })
+}
+
+fn context_of(tokens: &TokenFacts) -> (usize, String) {
+    match &tokens.examples {
+        Some(examples) => (examples.longest, "longer texts are cut; shorter ones cost less".into()),
+        None => defaults::context(tokens),
+    }
 }
 
 /// What only one of the families has.
@@ -112,7 +126,7 @@ fn imported(
     tokens: &TokenFacts,
     config: &ModelConfig,
 ) -> Result<(ModelConfig, usize), RecipeError> {
-    let mut config = config.clone();
+    let mut config = ModelConfig { head: head_of(tokens), ..config.clone() };
     let place = draft.model.from.as_ref().map(|f| &f.place);
     let place = place.expect("a configuration comes with `from`");
     choices.written("model.from", place);
@@ -130,7 +144,7 @@ fn imported(
         &draft.model.context,
         |c| c as usize,
         || {
-            let (context, why) = defaults::context(tokens);
+            let (context, why) = context_of(tokens);
             Because(context.min(longest), OriginSource::Data, why)
         },
     );
@@ -147,7 +161,10 @@ fn imported(
 
 fn size(draft: &Draft, choices: &mut Choices, tokens: &TokenFacts, flops: f64) -> Size {
     let model = &draft.model;
-    let (size, why) = defaults::model_size(tokens, flops);
+    let (size, why) = match &tokens.examples {
+        Some(examples) => defaults::classifier_size(examples),
+        None => defaults::model_size(tokens, flops),
+    };
     let chosen = |value: usize| Because(value, OriginSource::Data, why.clone());
     let layers =
         choices.choose("model.layers", &model.layers, |l| l as usize, || chosen(size.layers));
@@ -192,10 +209,20 @@ pub fn horizon(
         |h| h,
         || {
             let parameters = config.parameter_count() as f64;
-            let (epochs, why) = defaults::epochs(tokens, parameters, flops);
+            let (epochs, why) = match &tokens.examples {
+                Some(examples) => defaults::epochs_of_examples(examples, beginning(draft)),
+                None => defaults::epochs(tokens, parameters, flops),
+            };
             Because(Amount::Epochs(epochs), OriginSource::Data, why)
         },
     )
+}
+
+fn beginning(draft: &Draft) -> Beginning {
+    match draft.model.from {
+        Some(_) => Beginning::Pretrained,
+        None => Beginning::Scratch,
+    }
 }
 
 pub fn batch_size(
@@ -220,14 +247,26 @@ pub fn batch_size(
         &draft.batch.size,
         |s| s.map(|n| n as usize),
         || {
-            let (size, why) = defaults::batch_size(seen, context);
-            let most = ((unique as usize) / context).max(1);
+            let (size, why) = match &tokens.examples {
+                Some(examples) => defaults::batch_of_examples(examples, beginning(draft)),
+                None => defaults::batch_size(seen, context),
+            };
+            let most = sequences_of(tokens, context);
             Because(Some(size.min(most)), OriginSource::Data, why)
         },
     );
-    let step_tokens = size.map_or(unique, |s| (s * context) as f64);
+    let length = tokens.examples.map_or(context as f64, |examples| examples.length_mean);
+    let step_tokens = size.map_or(unique, |s| s as f64 * length);
     let seen = if let Amount::Steps(steps) = horizon { steps as f64 * step_tokens } else { seen };
     (size, Extent { tokens: seen, epochs: seen / unique, updates: seen / step_tokens })
+}
+
+/// Sequences of an epoch.
+fn sequences_of(tokens: &TokenFacts, context: usize) -> usize {
+    match &tokens.examples {
+        Some(examples) => (examples.train as usize).max(1),
+        None => (tokens.tokens_train as usize / context).max(1),
+    }
 }
 
 /// The most sequences at a time that leave a quarter of the memory free, cut evenly, and what
@@ -242,7 +281,7 @@ pub fn micro_batch(
     tokens: &TokenFacts,
     machine: &Machine,
 ) -> (usize, Activations) {
-    let whole = size.unwrap_or((tokens.tokens_train as usize / context).max(1));
+    let whole = size.unwrap_or(sequences_of(tokens, context));
     let written = match &draft.batch.micro {
         Some(Set { value: Some(micro), place }) => {
             choices.written("batch.micro", place);

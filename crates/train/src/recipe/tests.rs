@@ -257,6 +257,7 @@ fn shakespeare() -> TokenFacts {
         tokens_validation: 111_540,
         vocabulary: 65,
         bytes_per_token: 1.0,
+        examples: None,
     }
 }
 

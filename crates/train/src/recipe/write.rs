@@ -6,7 +6,7 @@ use heldout_kernels::{Activations, Isa};
 use heldout_model::{Activation, Family, QkNorm};
 use heldout_optim::KnobValue as OptimizerValue;
 
-use super::resolved::{Part, ResolvedRecipe};
+use super::resolved::{Part, ResolvedRecipe, TaskKind};
 use super::shapes::{number_text, shape_keys};
 use super::techniques::{settings_text, toml_text};
 
@@ -103,6 +103,7 @@ fn list(items: &[String]) -> String {
 fn data(page: &mut Page<'_>) {
     let data = &page.recipe.data;
     page.table("data");
+    page.text("task", data.task.word());
     page.key("train", list(&data.train));
     page.key("validation", part_text(&data.validation));
     if let Some(test) = &data.test {
@@ -111,7 +112,10 @@ fn data(page: &mut Page<'_>) {
     if let Some(field) = &data.field {
         page.text("field", field);
     }
-    page.text("boundary", &data.boundary);
+    match data.task {
+        TaskKind::LanguageModel => page.text("boundary", &data.boundary),
+        TaskKind::Classification => labelled(page),
+    }
     page.text("tokenizer", &data.tokenizer);
     if let Some(vocabulary) = data.vocabulary {
         page.count("vocabulary", vocabulary);
@@ -119,6 +123,18 @@ fn data(page: &mut Page<'_>) {
     page.text("duplicates", &data.duplicates);
     if let Some(seed) = data.seed {
         page.key("seed", seed.to_string());
+    }
+}
+
+fn labelled(page: &mut Page<'_>) {
+    let data = &page.recipe.data;
+    for (key, field) in [("text", &data.text), ("pair", &data.pair), ("label", &data.label)] {
+        if let Some(field) = field {
+            page.text(key, field);
+        }
+    }
+    if let Some(limit) = data.limit {
+        page.count("limit", limit);
     }
 }
 
@@ -164,10 +180,13 @@ fn evaluate_and_run(page: &mut Page<'_>) {
     page.text("every", &evaluate.every.to_string());
     page.count_or("windows", evaluate.windows, "all");
     page.count("train-windows", evaluate.train_windows);
-    page.count("samples", evaluate.samples);
+    if page.recipe.data.task == TaskKind::LanguageModel {
+        page.count("samples", evaluate.samples);
+    }
     if evaluate.samples > 0 {
         page.count("sample-tokens", evaluate.sample_tokens);
     }
+    page.text("monitor", evaluate.monitor.word());
     page.text("baseline", evaluate.baseline.word());
     page.table("run");
     page.key("seed", run.seed.to_string());

@@ -127,8 +127,8 @@ pub fn design(
             .then(|| Tuning { factors: RATE_FACTORS.to_vec(), seed: first + TUNING_OFFSET }),
         rule: Rule { level: LEVEL, rope: question.rope, looks: question.looks.clone() },
         recipe_hash: hash_of_values(&recipe),
-        content_hash: reference.data.facts.content_hash.clone(),
-        split: reference.data.facts.split.clone(),
+        content_hash: reference.data.facts().content_hash().to_owned(),
+        split: reference.data.facts().reading()[1].clone(),
         notes: prepared.notes,
         ..Study::default()
     };

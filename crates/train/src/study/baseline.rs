@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Instant;
 
-use heldout_data::EvaluationWindows;
 use heldout_data::ngram::NgramModel;
+use heldout_data::{EvaluationWindows, Prepared};
 use heldout_record::study::{KeyedBaseline, NgramFigures, Study, StudyBaseline};
 
 use super::trial::arm_recipe;
@@ -41,10 +41,11 @@ pub fn count_baseline(
 ) -> Result<Ngram, TrainError> {
     let recipe = arm_recipe(reference, &study.arms[0], 1.0)?;
     let setup = Setup::new(prepare_job(&recipe, cache, &mut |_| {})?)?;
+    let data = setup.data.text("an n-gram model")?;
     let has = |key: &String| known.is_some_and(|k| k.records.iter().any(|r| r.key == *key));
     let (mut keys, mut wanted) = (BTreeSet::new(), Vec::new());
     for seed in seeds(study) {
-        let key = key(&setup, seed);
+        let key = key(&setup, data, seed);
         if keys.insert(key.clone()) && !has(&key) {
             wanted.push((seed, key));
         }
@@ -52,18 +53,18 @@ pub fn count_baseline(
     if wanted.is_empty() {
         return Ok(Ngram::Known);
     }
-    match worth_it(&setup, study.arms.len() * study.seeds.len()) {
+    match worth_it(&setup, data, study.arms.len() * study.seeds.len()) {
         Worth::Yes => {}
         Worth::Unwanted => return Ok(Ngram::Absent),
         Worth::TooLong(reason) => return Ok(Ngram::Skipped(reason)),
     }
     let begin = Instant::now();
-    let Some(chosen) = Chosen::of(&setup, control) else { return Ok(Ngram::Absent) };
+    let Some(chosen) = Chosen::of(&setup, data, control) else { return Ok(Ngram::Absent) };
     let model = chosen.counts.estimate();
     let mut baseline = known.cloned().unwrap_or_default();
-    baseline.figures = figures(&chosen, &model, &setup)?;
+    baseline.figures = figures(&chosen, &model, data, setup.recipe.model.context)?;
     for (seed, key) in wanted {
-        let record = chosen.record(&model, &setup, seed, begin)?;
+        let record = chosen.record(&model, (&setup, data), seed, begin)?;
         baseline.records.push(KeyedBaseline { key, record });
     }
     Ok(Ngram::Counted(Box::new(baseline)))
@@ -82,14 +83,14 @@ fn seeds(study: &Study) -> impl Iterator<Item = u64> {
 fn figures(
     chosen: &Chosen,
     model: &NgramModel<'_>,
-    setup: &Setup,
+    data: &Prepared,
+    context: usize,
 ) -> Result<NgramFigures, TrainError> {
-    let context = setup.recipe.model.context;
     let on = |store| -> Result<Score, TrainError> {
         Ok(score(model, chosen.order, &EvaluationWindows::whole(store, context)?))
     };
-    let valid = on(&setup.data.validation)?;
-    let test = setup.data.test.as_ref().map(on).transpose()?;
+    let valid = on(&data.validation)?;
+    let test = data.test.as_ref().map(on).transpose()?;
     Ok(NgramFigures {
         smoothing: crate::baseline::SMOOTHING.into(),
         order: chosen.order as u64,
