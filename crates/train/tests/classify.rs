@@ -197,7 +197,9 @@ fn what_means_nothing_to_a_classifier_is_refused_by_name() {
 
 #[test]
 fn fine_tuning_takes_the_body_and_says_that_the_head_is_new() {
-    let language = run("language", &["model.context=48", "schedule.horizon=\"4 steps\""]);
+    // Bytes, since the labelled texts have characters of their own.
+    let bytes = "data.tokenizer=byte";
+    let language = run("language", &[bytes, "model.context=48", "schedule.horizon=\"4 steps\""]);
     let from = format!("model.from={:?}", language.path.display().to_string());
     let mut recipe = Recipe::empty();
     let train_path = write_texts("train.jsonl", 0, 240);

@@ -3,6 +3,7 @@
 use super::node::{Node, Op, Pinned, Replay, Storages, Tensor};
 use super::{Pass, Tape, Var};
 use crate::arena::Buffer;
+use crate::device::Device;
 use crate::math::Activation;
 use crate::ops::attention::Reach;
 use crate::ops::attention_cached::{self, KvLayer};
@@ -119,17 +120,8 @@ impl Pass<'_> {
         let of = |weight: Weight| weight.of(parameters);
         let y = values.view_mut();
         match &node.op {
-            Op::Embedding { tokens, ids, marks, positions, sites } => {
-                let place = |(table, first)| (of(table), first);
-                let positions = positions.map(place).map(|(table, first)| embedding::Positions {
-                    table,
-                    first,
-                    seq_len,
-                });
-                let table = of(*tokens);
-                let y = values.as_floats_mut();
-                let rows = embedding::Rows { ids, marks: marks.as_deref() };
-                embedding::forward(device, y, table, rows, positions, cols, *sites);
+            Op::Embedding { .. } => {
+                embed(device, values.as_floats_mut(), parameters, &node.op, [cols, seq_len]);
             }
             Op::Norm { kind, gain, bias, epsilon } => {
                 let (gain, bias) = (of(*gain), bias.map(of));
@@ -150,7 +142,9 @@ impl Pass<'_> {
             }
             Op::Swiglu { site } => {
                 let x = x().view();
-                with_elements!(mut y, y => swiglu::forward(device, y, Element::read(x), cols, *site));
+                with_elements!(mut y, y => {
+                    swiglu::forward(device, y, Element::read(x), cols, *site)
+                });
             }
             Op::HeadNorm { shape, q_gain, k_gain, epsilon } => {
                 let (q_gain, k_gain) = (of(*q_gain), of(*k_gain));
@@ -158,8 +152,8 @@ impl Pass<'_> {
                 node.saved = arena.take(rows * (shape.heads + shape.kv_heads));
                 let x = x().view();
                 with_elements!(mut y, y => {
-                    let x = Element::read(x);
-                    head_norm::forward(device, y, &mut node.saved, x, *shape, terms);
+                    let (x, saved) = (Element::read(x), &mut node.saved);
+                    head_norm::forward(device, y, saved, x, *shape, terms);
                 });
             }
             Op::Attention { shape, sites, lengths } => {
@@ -168,8 +162,7 @@ impl Pass<'_> {
                 let mut scratch = arena.take(attention::forward_scratch(device, *shape));
                 let (x, lse) = (x().view(), &mut node.saved);
                 with_elements!(mut y, y => {
-                    let x = Element::read(x);
-                    let place = (*shape, reach);
+                    let (x, place) = (Element::read(x), (*shape, reach));
                     attention::forward(device, y, lse, x, place, *sites, &mut scratch);
                 });
                 arena.give(scratch);
@@ -181,6 +174,17 @@ impl Pass<'_> {
         }
         values
     }
+}
+
+/// y `[N, C]` of an embedding on the tape.
+fn embed(device: &Device, y: &mut [f32], parameters: &[f32], op: &Op, [cols, seq_len]: [usize; 2]) {
+    let Op::Embedding { tokens, ids, marks, positions, sites } = op else { return };
+    let positions = positions.map(|(table, first)| {
+        let table = table.of(parameters);
+        embedding::Positions { table, first, seq_len }
+    });
+    let (table, rows) = (tokens.of(parameters), embedding::Rows { ids, marks: marks.as_deref() });
+    embedding::forward(device, y, table, rows, positions, cols, *sites);
 }
 
 /// What lengths on the tape stand for.

@@ -29,7 +29,6 @@ pub struct LanguageModel {
     store: TokenStore,
     validation: TokenStore,
     context: usize,
-    vocabulary: usize,
     /// A fixed sample of the training split.
     train: EvaluationWindows,
     /// The held-out split, or a fixed sample of it.
@@ -69,7 +68,6 @@ impl LanguageModel {
             store: data.train.clone(),
             validation: data.validation.clone(),
             context,
-            vocabulary: recipe.model.config.vocabulary,
             train: EvaluationWindows::sample(&data.train, context, count, seed)?,
             held_out,
             evaluated_at_once,
@@ -162,6 +160,7 @@ impl Task for LanguageModel {
         terms: &Terms,
         lessons: &Lessons,
     ) -> LossReport {
+        let vocabulary = model.config.vocabulary;
         let twins = terms.twins.map(|strength| Twins { strength, seq_len: rows.seq_len });
         let teachers: Vec<TeacherRows> = lessons
             .teachers
@@ -170,7 +169,7 @@ impl Task for LanguageModel {
             .map(|((model, weights), hidden)| {
                 let head = model.head();
                 // A vocabulary may have been padded; its first tokens are ours.
-                let head = &head.of(weights)[..self.vocabulary * head.cols];
+                let head = &head.of(weights)[..vocabulary * head.cols];
                 TeacherRows { hidden, head, cols: model.config.width }
             })
             .collect();
