@@ -47,7 +47,11 @@ fn print_text(
     if summary.evaluations.len() > 1 {
         let mark = summary.best().map(|best| (best.step as f64, best.loss_valid));
         let frame = picture::frame(console.width, PICTURE_ROWS, console.charset);
-        let lines = picture::draw(&summary.curves(), &Frame { mark, ..frame }, &Paint::Series);
+        let lines = picture::draw(
+            &summary.curves(),
+            &Frame { mark, y_label: summary.unit().into(), ..frame },
+            &Paint::Series,
+        );
         lines.into_iter().try_for_each(|line| console.out_line(&line.trimmed()))?;
         console.out("")?;
     }

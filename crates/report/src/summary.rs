@@ -53,6 +53,12 @@ pub enum Verdict {
 }
 
 impl RunSummary {
+    /// What losses are counted in: a classifier predicts once a text.
+    pub fn unit(&self) -> &'static str {
+        let labels = self.best().is_some_and(|best| !best.metrics.is_empty());
+        if labels { "nats/text" } else { "nats/token" }
+    }
+
     /// Reads a run's events. Evaluations of other weights than those the best was found with (an
     /// average beside the raw ones) are left out, so that one curve is one kind of weights.
     pub fn from_events(events: &[Event]) -> RunSummary {
@@ -190,7 +196,7 @@ impl RunSummary {
             let epoch = format!("epoch {:.1}", best.epoch);
             let average = if best.weights == "raw" { "" } else { ", averaged weights" };
             row("best", format!("step {} ({epoch}{average})", format::count(best.step)));
-            let unit = if best.metrics.is_empty() { "nats/token" } else { "nats/text" };
+            let unit = self.unit();
             let loss = |loss, error| format!("{} {unit}", plus_minus(loss, error));
             for metric in &best.metrics {
                 row(&metric.name, figure(metric));
@@ -214,7 +220,7 @@ impl RunSummary {
             row("baseline", labels(baseline) + &standing);
         }
         if let Some(whole) = self.whole_split() {
-            let text = format!("{} nats/token", format::nats(whole));
+            let text = format!("{} {}", format::nats(whole), self.unit());
             row("whole", text + " over all of the held-out split (the above is a sample of it)");
         }
         if self.tokens_per_second > 0.0 {

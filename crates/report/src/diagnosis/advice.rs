@@ -47,24 +47,35 @@ pub(super) fn set(setting: &str, text: impl Into<String>) -> Suggestion {
     Suggestion { text: text.into(), technique: None, setting: Some(setting.to_owned()) }
 }
 
+/// Rates from which on more dropout is no advice.
+const DROPOUT_USUAL_MOST: f64 = 0.3;
+
+/// The highest rate of dropout at any site; `None` where there is none.
+fn strongest_dropout(chart: &Chart) -> Option<f64> {
+    let measured = &chart.receipt("dropout")?.measured;
+    let rates = measured.iter().filter(|(figure, _)| figure.ends_with(".rate"));
+    Some(rates.map(|(_, rate)| *rate).fold(0.0, f64::max))
+}
+
 /// Against overfitting: what is not in the run yet comes first, then more of what is.
 pub(super) fn regularize(chart: &Chart) -> Vec<Suggestion> {
     let mut list = Vec::new();
     let is_live = |technique: &str| chart.is_live(technique);
-    if is_live("dropout") {
-        list.push(cite(
-            "dropout",
-            "regularize.dropout=0.3",
-            "raise dropout: on fixed data seen many times 0.1 to 0.3 lowers the held-out loss \
-             (Xue et al. 2023)",
-        ));
-    } else {
-        list.push(cite(
+    match strongest_dropout(chart) {
+        None => list.push(cite(
             "dropout",
             "regularize.dropout=0.2",
             "add dropout: on fixed data seen many times 0.1 to 0.3 lowers the held-out loss \
              (Xue et al. 2023)",
-        ));
+        )),
+        Some(rate) if rate < DROPOUT_USUAL_MOST => list.push(cite(
+            "dropout",
+            "regularize.dropout=0.3",
+            "raise dropout: on fixed data seen many times 0.1 to 0.3 lowers the held-out loss \
+             (Xue et al. 2023)",
+        )),
+        // There is plenty already.
+        Some(_) => {}
     }
     list.push(cite(
         "weight-decay",

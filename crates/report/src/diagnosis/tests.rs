@@ -14,6 +14,7 @@ use heldout_record::{
 use super::*;
 
 /// A run of 2000 steps as a few curves over its progress x in 0..=1.
+#[derive(Clone)]
 struct Made {
     train: fn(f64) -> f64,
     valid: fn(f64) -> f64,
@@ -173,9 +174,15 @@ fn overfitting_has_a_step_and_a_price() {
     assert!((0.25..0.36).contains(&main.nats.expect("a price")), "{main:?}");
     assert_eq!(main.severity, Severity::Bad);
     assert_eq!(main.suggestions[0].setting.as_deref(), Some("regularize.dropout=0.2"));
-    let with_dropout = Made { receipts: vec![("dropout", "rate", 0.2)], ..made };
-    let found = diagnose(&with_dropout.events());
+    let with = |rate: f64| {
+        let receipts = vec![("dropout", "attention.rate", rate)];
+        diagnose(&Made { receipts, ..made.clone() }.events())
+    };
+    let found = with(0.2);
     assert!(found.main().suggestions[0].text.starts_with("raise dropout"), "{found:?}");
+    let plenty = with(0.4);
+    let is_of_dropout = |text: &str| text.contains("dropout");
+    assert!(!plenty.main().suggestions.iter().any(|s| is_of_dropout(&s.text)), "{plenty:?}");
 }
 
 #[test]
