@@ -7,7 +7,7 @@ use crate::live::{AdaptedMeasure, MixedMeasure};
 use crate::probe::{Probe, loudest};
 use crate::probe_noise::OwnedTokens;
 use heldout_kernels::{Device, LossSpec, NoiseKey, PassKind, Tape, reduce};
-use heldout_model::{Model, NoiseRates, Tokens};
+use heldout_model::{Model, NoiseRates};
 use heldout_optim::low_rank::Adapter;
 use std::sync::Arc;
 
@@ -27,16 +27,14 @@ impl<'a> Batch<'a> {
 
 /// The plain loss of a probe batch, nats per token.
 fn loss(of: &Batch, weights: &[f32], gradients: Option<&mut [f32]>) -> f64 {
-    let OwnedTokens { ids, targets, batch, seq_len, .. } = &of.tokens;
-    let tokens = Tokens { ids, targets, batch: *batch, seq_len: *seq_len };
     let mut tape = Tape::new(of.device.clone());
     let is_training = gradients.is_some();
     let noise = NoiseKey { seed: 0, step: 0, first_sequence: 0 };
     let kind =
         gradients.map_or(PassKind::Evaluate, |gradients| PassKind::TrainFirst { gradients, noise });
     let mut pass = tape.pass(weights, kind);
-    let spec = LossSpec::plain(1.0 / ids.len() as f32);
-    let report = of.model.loss(&mut pass, tokens, &NoiseRates::default(), &spec);
+    let spec = LossSpec::plain(1.0 / of.tokens.ids.len() as f32);
+    let report = of.tokens.loss(of.model, &mut pass, &NoiseRates::default(), &spec);
     if is_training {
         pass.backward();
     }

@@ -6,10 +6,12 @@ use crate::live::{GuideMeasure, NeftuneMeasure, SiteMeasure};
 use crate::plan::{Sharing, Site, TokenNoise};
 use crate::probe::{Probe, loudest};
 use heldout_kernels::{
-    AttentionNoise, Device, Dropout, EmbeddingNoise, HeadShape, Joint, LossReport, LossSpec,
-    NoiseKey, Pass, PassKind, Tape, Uniform, Weight,
+    AttentionNoise, Device, Dropout, EmbeddingNoise, HeadShape, IGNORE, Joint, LossReport,
+    LossSpec, NoiseKey, Pass, PassKind, Tape, Uniform, Weight,
 };
-use heldout_model::{Model, NoiseRates, Objective, Tokens, neftune_amplitude};
+use heldout_model::{
+    ClassObjective, Head, Model, NoiseRates, Objective, Sequences, Tokens, neftune_amplitude,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -93,7 +95,32 @@ impl OwnedTokens {
     ) -> LossReport {
         let (joint, marks) = (Joint::default(), self.marks.as_deref());
         let objective = Objective { spec: *spec, joint, ahead: 0.0, marks };
-        model.objective(pass, self.tokens(), rates, &objective)
+        self.objective(model, pass, rates, &objective)
+    }
+
+    /// The same with all that an objective may hold besides. An encoder predicts no next token: its
+    /// labels are what the targets of a sequence say.
+    pub fn objective(
+        &self,
+        model: &Model,
+        pass: &mut Pass,
+        rates: &NoiseRates,
+        objective: &Objective,
+    ) -> LossReport {
+        if !(model.is_encoder() && matches!(model.config.head, Head::Classification { .. })) {
+            return model.objective(pass, self.tokens(), rates, objective);
+        }
+        let Self { ids, targets, batch, seq_len, .. } = self;
+        let is_text = |target: &&u32| **target != IGNORE;
+        let rows = || targets.chunks(*seq_len);
+        let lengths: Vec<u32> =
+            rows().map(|row| row.iter().take_while(is_text).count().max(1) as u32).collect();
+        let labels: Vec<u32> = rows().map(|row| row[0]).collect();
+        let (batch, seq_len) = (*batch, *seq_len);
+        let sequences = Sequences { ids, lengths: &lengths, segments: None, batch, seq_len };
+        let twins = objective.joint.twins.as_ref().map(|twins| twins.strength);
+        let class = ClassObjective { spec: objective.spec, twins, ..ClassObjective::plain(1.0) };
+        model.classify(pass, sequences, &labels, rates, &class)
     }
 }
 

@@ -62,7 +62,7 @@ fn pass(
     let kind = PassKind::Train { gradients: probe.gradients, noise };
     let mut pass = tape.pass(probe.parameters, kind);
     let objective = Objective { marks: batch.marks.as_deref(), ..objective(&batch) };
-    let report = probe.model.objective(&mut pass, batch.tokens(), &rates, &objective);
+    let report = batch.objective(probe.model, &mut pass, &rates, &objective);
     pass.backward();
     report
 }
