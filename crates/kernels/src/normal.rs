@@ -6,6 +6,8 @@
 //! Multiplications and additions are rounded separately, so that every instruction set gives the
 //! same bits.
 
+use std::f32::consts::TAU;
+
 use heldout_base::rng::{Random, philox4x32_10};
 
 use crate::device::Isa;
@@ -76,7 +78,7 @@ fn sin_cos(word: u32) -> (f32, f32) {
     let r = word.wrapping_sub(quarter << 30) as i32 as f32 * UNIT;
     let s = r * r;
     // Fitted by `tests/golden/fit_math.py`.
-    let sine = r * (((-75.240_05 * s + 81.588_13) * s - 41.341_63) * s + 6.283_185);
+    let sine = r * (((-75.240_05 * s + 81.588_13) * s - 41.341_63) * s + TAU);
     let cosine = (((59.220_406 * s - 85.442_856) * s + 64.939_316) * s - 19.739_208) * s + 1.0;
     let is_odd = quarter & 1 == 1;
     let (x, y) = if is_odd { (sine, cosine) } else { (cosine, sine) };
