@@ -2,7 +2,7 @@
 //!
 //! Philox makes four words of 32 bits for a counter, and Box and Muller (1958) four normals of
 //! them: √(−2 ln u)·cos 2πv and √(−2 ln u)·sin 2πv with u = (word + ½)/2³² and v = word/2³², in
-//! f32. The tails reach 6.76 σ; sines and cosines are right to 6e-8, the logarithm to 1e-7.
+//! f32. The tails reach 6.76 σ; sines and cosines are right to 9e-8, the logarithm to 1e-7.
 //! Multiplications and additions are rounded separately, so that every instruction set gives the
 //! same bits.
 
