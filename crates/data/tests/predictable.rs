@@ -55,7 +55,8 @@ fn the_share_with_the_lowest_loss_under_the_other_half_is_marked() {
         assert_eq!(found, Predictable::find(&data.train, None, share));
         assert!((found.share - share).abs() <= 0.5 / total as f64 + 1e-12, "{}", found.share);
         assert!(!found.is_marked(0), "nothing stands before it");
-        let of = |mark: bool| (1..total).filter(move |at| found.is_marked(*at) == mark);
+        let marks = &found;
+        let of = |mark: bool| (1..total).filter(move |at| marks.is_marked(*at) == mark);
         let loss = |at: u64| losses[at as usize];
         let highest = of(true).map(loss).fold(0.0, f32::max);
         let lowest = of(false).map(loss).fold(f32::MAX, f32::min);
