@@ -328,9 +328,9 @@ fn marked_tokens_alone_are_dropped_or_replaced() {
             assert_eq!(run(0.9, Some(&all), twins), run(0.9, None, twins), "{name} {site}: twins");
             if site == "tokens" {
                 // A dropped token's vector gets no gradient; what is not marked is not scaled.
-                let table = model.layout().parameters[0].range();
-                let row =
-                    |id: u32| table.start + id as usize * 16..table.start + id as usize * 16 + 16;
+                let table = &model.layout().parameters[0];
+                let (start, width) = (table.range().start, table.shape[1]);
+                let row = |id: u32| start + id as usize * width..start + (id as usize + 1) * width;
                 let unmarked: Vec<u32> = (0..24).step_by(2).map(|at| ids[at]).collect();
                 let zero = |id: &&u32| half.1[row(**id)].iter().all(|g| *g == 0.0);
                 assert_eq!(unmarked.iter().filter(zero).count(), 0, "{name}");
