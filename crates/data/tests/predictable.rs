@@ -96,7 +96,9 @@ fn marks_go_with_their_tokens_into_every_batch() {
             for (ids, marks) in rows.take(if batch.targets.contains(&IGNORE) { 0 } else { 3 }) {
                 let is_there = |at: &u64| data.train.tokens(*at..at + seq_len as u64) == ids;
                 let at: Vec<u64> = (0..places - seq_len as u64).filter(is_there).collect();
-                if let [at] = at[..] {
+                // Where two documents meet, the same tokens may stand elsewhere, too.
+                let is_whole = !ids[..seq_len - 1].contains(&eos.unwrap());
+                if let ([at], true) = (&at[..], is_whole) {
                     let expected = |i| u32::from(found.is_marked(at + i));
                     let expected: Vec<u32> = (0..seq_len as u64).map(expected).collect();
                     assert_eq!(marks, expected);
