@@ -114,7 +114,7 @@ pub fn cocktail(figures: &Figures, regime: Regime, optimizer: Option<&str>) -> V
     if passes >= PASSES_AHEAD {
         let why = format!(
             "{seen}: a second head that predicts the token after next lowered the held-out loss \
-             by 0.02 nats (bench/evidence), at a fifth more time"
+             by about 0.01 nats (bench/evidence), at a fifth more time"
         );
         choose("regularize.multi-token-prediction", "1".into(), &why);
     }
