@@ -5,11 +5,15 @@
 //! spread has a floor, so that the very even series of full-batch descent raise none either. An
 //! outlier enters the window no higher than the alarm's threshold: it cannot hide the next one,
 //! yet a lasting new level is accepted after a while.
+//!
+//! Dropping batches cannot help where the weights themselves went wrong, so what is done about an
+//! alarm escalates: skip (or clip), then roll back, then stop.
 
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
-/// What the guard does about an explosion, until its limit is used up.
+/// What the guard does about an explosion, until its limit is used up. Then [`Policy::Skip`] and
+/// [`Policy::ClipHarder`] roll back, up to [`ROLL_BACKS`] times in a run, and the others stop.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Policy {
@@ -38,7 +42,8 @@ pub struct GuardSpec {
     pub threshold: Option<f64>,
     /// What to do about an explosion.
     pub policy: Policy,
-    /// Interventions within the last `window` observations after which the run is stopped.
+    /// Interventions within the last `window` observations after which the guard goes further: from
+    /// skipping or clipping to a roll-back, from roll-backs to the end of the run.
     pub limit: usize,
 }
 
@@ -136,8 +141,16 @@ pub struct ExplosionGuard {
     /// Numbers of the observations that were intervened in, oldest first.
     interventions: VecDeque<u64>,
     interventions_total: u64,
+    /// Roll-backs because skipping or clipping did not help.
+    #[serde(default)]
+    escalations: u32,
 }
 
+/// How often a run whose limit of skipped or clipped updates is used up is rolled back before it is
+/// stopped.
+pub const ROLL_BACKS: u32 = 3;
+/// What such a roll-back multiplies the rate by.
+pub const RATE_FACTOR: f64 = 0.5;
 /// Least standard deviation of the loss: a hundredth of its mean, at least 0.01 nats.
 const LOSS_SPREAD_FLOOR: f64 = 0.01;
 /// Least standard deviation of log‖g‖: at the usual threshold of six an alarm is eleven times the
@@ -155,6 +168,7 @@ impl ExplosionGuard {
             log_norm: Window::default(),
             interventions: VecDeque::new(),
             interventions_total: 0,
+            escalations: 0,
         }
     }
 
@@ -172,11 +186,8 @@ impl ExplosionGuard {
         self.interventions.push_back(self.observations);
         self.interventions_total += 1;
         let interventions = self.recent_interventions();
-        let verdict = if interventions >= self.spec.limit.max(1) {
-            Verdict::Stop
-        } else {
-            self.remedy(cause)
-        };
+        let is_used_up = interventions >= self.spec.limit.max(1);
+        let verdict = if is_used_up { self.escalate() } else { self.remedy(cause) };
         Finding { verdict, cause: Some(cause), interventions }
     }
 
@@ -229,6 +240,17 @@ impl ExplosionGuard {
             Policy::RollBack { rate_factor } => Verdict::RollBack { rate_factor },
             Policy::Stop => Verdict::Stop,
         }
+    }
+
+    /// What comes after the policy. A roll-back starts the count of interventions anew.
+    fn escalate(&mut self) -> Verdict {
+        let is_mild = matches!(self.spec.policy, Policy::Skip | Policy::ClipHarder);
+        if !is_mild || self.escalations >= ROLL_BACKS {
+            return Verdict::Stop;
+        }
+        self.escalations += 1;
+        self.interventions.clear();
+        Verdict::RollBack { rate_factor: RATE_FACTOR }
     }
 
     fn recent_interventions(&mut self) -> usize {
@@ -376,7 +398,29 @@ mod tests {
         let first = verdicts.iter().position(|v| *v != Verdict::Proceed).expect("an alarm");
         assert!(first < 10, "{verdicts:?}");
         assert_eq!(verdicts[first], Verdict::Skip);
-        assert!(verdicts.contains(&Verdict::Stop));
+        let back = verdicts.iter().position(|v| matches!(v, Verdict::RollBack { .. }));
+        assert_eq!(back, Some(first + 3), "the fourth alarm goes further: {verdicts:?}");
+    }
+
+    #[test]
+    fn skipping_escalates_to_roll_backs_and_then_to_the_end() {
+        let nan = |guard: &mut ExplosionGuard| {
+            std::iter::repeat_with(|| guard.observe(f64::NAN, 1.0).verdict).take(12).collect()
+        };
+        for policy in [Policy::Skip, Policy::ClipHarder] {
+            let spec = GuardSpec { limit: 3, policy, ..GuardSpec::default() };
+            let verdicts: Vec<Verdict> = nan(&mut ExplosionGuard::new(spec));
+            let back = Verdict::RollBack { rate_factor: RATE_FACTOR };
+            let turn = [Verdict::Skip, Verdict::Skip, back];
+            let end = [Verdict::Skip, Verdict::Skip, Verdict::Stop];
+            assert_eq!(verdicts, [turn, turn, turn, end].concat(), "{policy:?}");
+        }
+        // Who asks for roll-backs or a stop gets nothing else.
+        let policy = Policy::RollBack { rate_factor: 0.1 };
+        let spec = GuardSpec { limit: 3, policy, ..GuardSpec::default() };
+        let verdicts: Vec<Verdict> = nan(&mut ExplosionGuard::new(spec));
+        let back = Verdict::RollBack { rate_factor: 0.1 };
+        assert_eq!(verdicts[..3], [back, back, Verdict::Stop]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use heldout_data::{DataError, Prefetch};
 use heldout_kernels::Tape;
 use heldout_optim::average::Start;
 use heldout_optim::clip::Clipped;
-use heldout_optim::guard::Verdict;
+use heldout_optim::guard::{RATE_FACTOR, Verdict};
 use heldout_record::checkpoint;
 use heldout_record::{Event, GuardRecord, RunDir, StepRecord, StopReason};
 use heldout_regularize::at::At;
@@ -80,9 +80,6 @@ const BATCHES_AHEAD: usize = 2;
 
 /// Step records in a run of known length; more would only make the file long.
 const RECORDS_MOST: u64 = 2000;
-
-/// Of the rate, when weights have ceased to be numbers and the plan has no factor of its own.
-const RATE_FACTOR: f64 = 0.5;
 
 impl<'a> Run<'a> {
     pub fn new(
@@ -166,7 +163,7 @@ impl<'a> Run<'a> {
                 (Decision::End(ending), "stopped the run".into())
             }
             Verdict::RollBack { rate_factor } => self.roll_back(rate_factor)?,
-            // Skipping cannot help weights that are no numbers.
+            // Skipping cannot help weights that are no numbers, were it the first alarm.
             Verdict::Skip | Verdict::ClipHarder { .. } if broken => self.roll_back(RATE_FACTOR)?,
             Verdict::Skip => (Decision::Skip, "skipped the update".into()),
             Verdict::ClipHarder { norm } => {
@@ -299,5 +296,5 @@ impl<'a> Run<'a> {
 }
 
 fn percent(share: f64) -> String {
-    format!("{:.4}% of its schedule", share * 100.0)
+    format!("{}% of its schedule", (share * 1e6).round() / 1e4)
 }

@@ -86,7 +86,7 @@ fn rolling_back_restores_the_weights_and_cuts_the_rate() {
     let done = poisoned("{ policy = \"roll-back\", rate-factor = 0.001, least = 5, window = 10 }");
     let guards = guards(&done);
     assert!(guards[0].action.contains("rolled back to the weights of step 8"), "{guards:?}");
-    assert!(guards[0].action.contains("0.1000%"), "{guards:?}");
+    assert!(guards[0].action.contains(" 0.1% "), "{guards:?}");
     let best = done.outcome.best.expect("a best");
     assert!(best.loss_valid < 3.3, "{best:?}");
     assert_eq!(done.outcome.reason, StopReason::Horizon);
@@ -105,6 +105,17 @@ fn clipping_harder_and_skipping_keep_the_weights_finite() {
         assert_finite(&done.path.join("last"));
         assert_finite(&done.path.join("model"));
     }
+}
+
+#[test]
+fn skipping_that_does_not_help_becomes_a_roll_back() {
+    let done = poisoned("{ policy = \"skip\", least = 5, window = 20, limit = 2 }");
+    let guards = guards(&done);
+    assert!(guards[0].action.contains("skipped the update"), "{guards:?}");
+    assert!(guards[1].action.contains("rolled back to the weights of step 8"), "{guards:?}");
+    assert!(guards[1].action.contains(" 50% "), "{guards:?}");
+    assert_finite(&done.path.join("last"));
+    assert_finite(&done.path.join("model"));
 }
 
 #[test]

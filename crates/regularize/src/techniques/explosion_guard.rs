@@ -33,7 +33,15 @@ const CARD: Card = Card {
         fixed("threshold", "standard deviations", "z that raises an alarm.", 6.0, (2.0, 100.0)),
         fixed("window", "steps", "How far back is compared with.", 200.0, (10.0, 1e5)),
         fixed("least", "steps", "Steps before z is trusted.", 20.0, (2.0, 1e5)),
-        fixed("limit", "alarms", "Alarms within the window that stop the run.", 10.0, (1.0, 1e5)),
+        fixed(
+            "limit",
+            "alarms",
+            "Alarms within the window after which it goes further: from skipping or clipping to a \
+             roll-back at half the rate, and after three of those to the end of the run; from \
+             roll-back to the end at once.",
+            10.0,
+            (1.0, 1e5),
+        ),
         fixed("rate-factor", "× rate", "What a roll-back multiplies by.", 0.5, (1e-3, 1.0)),
     ],
 };
