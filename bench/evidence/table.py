@@ -3,7 +3,8 @@
 usage: table.py STUDY.toml [RESULTS.jsonl ...]
 
 Differences are taken seed by seed; the interval is Student's, 95%, two-sided. A contrast is written
-in the study as [[contrast]] with `claim`, `arm`, `against` and `of` (best, last, test or gap).
+in the study as [[contrast]] with `claim`, `arm`, `against` (or `published`, a figure from the
+literature) and `of` (best, last, test or gap).
 Only Python's standard library is used.
 """
 
@@ -104,15 +105,19 @@ def contrasts_table(arms, contrasts):
     print("| claim | difference | 95% interval | seeds |")
     print("|---|---|---|---|")
     for contrast in contrasts:
-        one, other = arms.get(contrast["arm"], {}), arms.get(contrast["against"], {})
+        of = contrast.get("of", "best")
+        one = {seed: value_of(line, of) for seed, line in arms.get(contrast["arm"], {}).items()}
+        if "published" in contrast:
+            name, other = "published", dict.fromkeys(one, contrast["published"])
+        else:
+            name, against = contrast["against"], contrast.get("against-of", of)
+            other = {seed: value_of(line, against) for seed, line in arms.get(name, {}).items()}
         seeds = sorted(set(one) & set(other))
         if not seeds:
             continue
-        of = contrast.get("of", "best")
-        against = contrast.get("against-of", of)
-        differences = [value_of(one[s], of) - value_of(other[s], against) for s in seeds]
+        differences = [one[s] - other[s] for s in seeds]
         mean, half = interval(differences)
-        print(f"| {contrast['claim']}: {contrast['arm']} − {contrast['against']} ({of}) "
+        print(f"| {contrast['claim']}: {contrast['arm']} − {name} ({of}) "
               f"| {mean:+.4f} | {mean - half:+.4f} to {mean + half:+.4f} | {len(seeds)} |")
 
 

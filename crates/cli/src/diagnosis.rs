@@ -54,7 +54,7 @@ fn print_curves(events: &[Event], console: &Console) -> Result<(), Failure> {
     let frame = picture::frame(console.width, PICTURE_ROWS, console.charset);
     let lines = picture::draw(
         &summary.curves(),
-        &Frame { mark, y_label: summary.unit().into(), ..frame },
+        &Frame { mark, y_label: summary.unit(), ..frame },
         &Paint::Series,
     );
     lines.into_iter().try_for_each(|line| console.out_line(&line.trimmed()))?;

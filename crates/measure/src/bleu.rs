@@ -95,12 +95,19 @@ impl Bleu {
         hypotheses: &[String],
         references: &[Vec<String>],
     ) -> Result<Corpus, MeasureError> {
-        check_references(hypotheses.len(), references)?;
-        let statistics = |(hypothesis, references): (&String, &Vec<String>)| {
-            self.statistics(hypothesis, references)
-        };
-        Ok(Corpus { sentences: hypotheses.iter().zip(references).map(statistics).collect() })
+        let sentences = each_sentence(hypotheses, references, |h, r| self.statistics(h, r))?;
+        Ok(Corpus { sentences })
     }
+}
+
+/// What `statistics` finds in each hypothesis beside its references.
+pub(crate) fn each_sentence<S>(
+    hypotheses: &[String],
+    references: &[Vec<String>],
+    statistics: impl Fn(&str, &[String]) -> S,
+) -> Result<Vec<S>, MeasureError> {
+    check_references(hypotheses.len(), references)?;
+    Ok(hypotheses.iter().zip(references).map(|(h, r)| statistics(h, r)).collect())
 }
 
 /// One prediction for each list of references, and no empty list.

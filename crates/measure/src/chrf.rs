@@ -1,7 +1,7 @@
 //! chrF, the F-score of character n-grams, as sacreBLEU computes it (Popović 2015, 2017), from
 //! statistics of the sentences that can be resampled.
 
-use crate::bleu::{check_references, reference_count};
+use crate::bleu::{each_sentence, reference_count};
 use crate::error::MeasureError;
 use crate::ngrams;
 use crate::resample::{Metric, weighted_sum};
@@ -90,11 +90,8 @@ impl Chrf {
         hypotheses: &[String],
         references: &[Vec<String>],
     ) -> Result<Corpus, MeasureError> {
-        check_references(hypotheses.len(), references)?;
-        let statistics = |(hypothesis, references): (&String, &Vec<String>)| {
-            self.statistics(hypothesis, references)
-        };
-        Ok(Corpus { sentences: hypotheses.iter().zip(references).map(statistics).collect() })
+        let sentences = each_sentence(hypotheses, references, |h, r| self.statistics(h, r))?;
+        Ok(Corpus { sentences })
     }
 }
 

@@ -91,6 +91,21 @@ pub struct Started {
     /// The names of a classifier's labels; none for a language model.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<String>,
+    /// What a loss is the mean over, in one word: "token", "text", ...; empty in runs of older
+    /// versions. [`Started::unit`] fills it in.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub loss_unit: String,
+}
+
+impl Started {
+    /// What a loss is the mean over: what the model predicts once for each.
+    pub fn unit(&self) -> &str {
+        match self.loss_unit.as_str() {
+            "" if self.labels.is_empty() => "token",
+            "" => "text",
+            unit => unit,
+        }
+    }
 }
 
 /// What was found in the data, as far as it bears on what a held-out loss means.

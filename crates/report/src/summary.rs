@@ -53,10 +53,9 @@ pub enum Verdict {
 }
 
 impl RunSummary {
-    /// What losses are counted in: a classifier predicts once a text.
-    pub fn unit(&self) -> &'static str {
-        let labels = self.best().is_some_and(|best| !best.metrics.is_empty());
-        if labels { "nats/text" } else { "nats/token" }
+    /// What losses are given in, short: a classifier predicts once a text.
+    pub fn unit(&self) -> String {
+        format!("nats/{}", self.started.as_ref().map_or("token", Started::unit))
     }
 
     /// Reads a run's events. Evaluations of other weights than those the best was found with (an

@@ -288,6 +288,7 @@ impl Run<'_> {
             bytes_per_token: setup.bytes_per_token(),
             data: Some(setup.data.facts().record()),
             labels: setup.data.labels().to_vec(),
+            loss_unit: setup.task.unit().into(),
         };
         self.recorder.event(Event::Started(started))
     }

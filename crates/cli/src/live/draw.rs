@@ -152,7 +152,10 @@ fn curves(view: &View, width: usize, rows: usize, charset: Charset) -> Vec<Line>
         _ => None,
     };
     let x_max = (horizon > 0.0).then_some(horizon);
-    let frame = Frame { x_max, mark, ..picture::frame(width, rows, charset) };
+    let mut frame = Frame { x_max, mark, ..picture::frame(width, rows, charset) };
+    if let Some(started) = view.lanes.first().and_then(|lane| lane.started.as_ref()) {
+        frame.y_label = format!("nats/{}", started.unit());
+    }
     picture::draw(&series, &frame, &|i| match i {
         i if i / 2 >= lanes => Paint::Faint,
         i if lanes > 1 => curve_paint(i / 2, lanes),

@@ -137,8 +137,8 @@ impl RunPart {
     }
 
     /// What losses are given in.
-    pub fn unit(&self) -> &'static str {
-        if self.is_classifier() { "nats per text" } else { "nats per token" }
+    pub fn unit(&self) -> String {
+        format!("nats per {}", self.started.as_ref().map_or("token", Started::unit))
     }
 
     /// A value of the recipe as it is written there.

@@ -31,7 +31,7 @@ pub fn losses(run: &RunPart) -> Markup {
         title: "Loss on held-out text and on the training sample".to_owned(),
         description: run.verdict.sentence(),
         x_label: "step".to_owned(),
-        y_label: run.unit().to_owned(),
+        y_label: run.unit(),
         curves: vec![
             of("held-out", 0, 0, |e| (e.loss_valid, e.loss_valid_se)),
             of("training sample", 1, 1, |e| (e.loss_train, e.loss_train_se)),

@@ -319,6 +319,10 @@ impl Task for Classification {
         (self.held_out.len(), "examples")
     }
 
+    fn unit(&self) -> &'static str {
+        "text"
+    }
+
     fn afterwards(
         &self,
         setup: &Setup,

@@ -211,6 +211,11 @@ pub trait Task: Send + Sync {
     /// Sequences of [`Sample::HeldOut`], and what one is called.
     fn held_out(&self) -> (usize, &'static str);
 
+    /// What a loss is the mean over, in one or two words.
+    fn unit(&self) -> &'static str {
+        "token"
+    }
+
     /// The beginnings of some held-out texts, to see how the model goes on; none by default.
     fn prompts(&self, _count: usize) -> Vec<Vec<u32>> {
         Vec::new()
