@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: ours and PyTorch's in turn on the same shapes, filed in
 //! `bench/results.json` and drawn as `bench/RESULTS.md`.
 
+mod finetune;
 mod generation;
 mod large;
 mod options;
@@ -52,6 +53,9 @@ pub fn run(root: &Path, words: &[&str]) -> anyhow::Result<()> {
     }
     if options.generation == Part::Wanted {
         generation::run(root, &options)?;
+    }
+    if options.finetune == Part::Wanted {
+        finetune::run(root, &options)?;
     }
     if options.scaling == Part::Wanted {
         scaling::run(root)?;

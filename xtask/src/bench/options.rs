@@ -10,6 +10,7 @@ use super::workload::{WORKLOADS, Workload};
 pub const USAGE: &str = "usage: cargo xtask bench [PART ...] [OPTION ...]
   PART       nano W1 W2 W3   training steps of these shapes (train: all of them)
              generation      tokens a second of generation, W3 shape
+             finetune        texts a second of fine-tuning, MiniLM's shape, against the Trainer
              scaling         step time against batch, depth and context
              large           two steps of a 350M Llama
              render          draw bench/RESULTS.md from bench/results.json again
@@ -26,6 +27,7 @@ or: cargo xtask bench --step WORKLOAD f32|bf16 DROPOUT THREADS SECONDS|serve";
 pub struct Options {
     pub workloads: Vec<&'static str>,
     pub generation: Part,
+    pub finetune: Part,
     pub scaling: Part,
     pub large: Part,
     pub precisions: Vec<String>,
@@ -60,7 +62,7 @@ impl Options {
             }
         }
         if !named {
-            for part in ["train", "generation", "scaling", "large"] {
+            for part in ["train", "generation", "finetune", "scaling", "large"] {
                 options.add(part)?;
             }
         }
@@ -71,6 +73,7 @@ impl Options {
         match part {
             "train" => self.workloads.extend(WORKLOADS.iter().map(|w| w.name)),
             "generation" => self.generation = Part::Wanted,
+            "finetune" => self.finetune = Part::Wanted,
             "scaling" => self.scaling = Part::Wanted,
             "large" => self.large = Part::Wanted,
             // It is drawn after anything else, too.
@@ -114,6 +117,7 @@ impl Default for Options {
         Options {
             workloads: Vec::new(),
             generation: Part::Left,
+            finetune: Part::Left,
             scaling: Part::Left,
             large: Part::Left,
             precisions: all(&["f32", "bf16"]),

@@ -23,6 +23,9 @@ pub struct Results {
     pub generation: BTreeMap<String, GenerationCell>,
     /// By precision.
     #[serde(default)]
+    pub finetune: BTreeMap<String, FinetuneCell>,
+    /// By precision.
+    #[serde(default)]
     pub large: BTreeMap<String, LargeCell>,
     #[serde(default)]
     pub scaling: Option<Scaling>,
@@ -151,7 +154,8 @@ impl Peaks {
 /// What a process answers to one turn.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Turn {
-    /// Median of the steps (of the runs, in generation).
+    /// Median of the steps (of the runs, in generation); in fine-tuning, texts a second.
+    #[serde(alias = "texts_per_second")]
     pub tokens_per_second: f64,
     /// Largest resident set of the process so far.
     pub peak_mebibytes: f64,
@@ -241,6 +245,29 @@ pub struct GenerationCell {
     pub at: Provenance,
     pub ours: Side,
     pub theirs: Side,
+}
+
+/// Fine-tuning a classifier at one precision; speeds in texts a second.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct FinetuneCell {
+    pub at: Provenance,
+    pub ours: Side,
+    /// The Trainer as it comes: a batch is padded to its longest text.
+    pub padded: Side,
+    /// The Trainer with texts of like length in a batch.
+    pub grouped: Side,
+}
+
+impl FinetuneCell {
+    /// The Trainer's faster way by median.
+    pub fn best_peer(&self) -> &Side {
+        if self.grouped.speed() > self.padded.speed() { &self.grouped } else { &self.padded }
+    }
+
+    /// Our peak memory over that of the Trainer's leaner way.
+    pub fn memory_ratio(&self) -> f64 {
+        self.ours.memory() / self.padded.memory().min(self.grouped.memory())
+    }
 }
 
 /// Two training steps of the large model.

@@ -179,7 +179,11 @@ fn noise(p: f32) -> NoiseRates {
 
 /// The largest resident set of this process so far.
 pub fn peak_mebibytes() -> Option<f64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
+    peak_in(&fs::read_to_string("/proc/self/status").ok()?)
+}
+
+/// The largest resident set that a process's `status` tells, MiB.
+pub fn peak_in(status: &str) -> Option<f64> {
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
     let kibibytes: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kibibytes / 1024.0)

@@ -96,6 +96,10 @@ pub fn floors_of(workload: &str, precision: &str, dropout: &str) -> Floors {
 /// Tokens a second of generation over those of `transformers`, at least: (precision, floor).
 pub const GENERATION_FLOORS: [(&str, f64); 2] = [("f32", 1.5), ("bf16", 2.0)];
 
+/// Texts a second of fine-tuning over the Trainer's, at least, and peak memory over it, at most.
+pub const FINETUNE_FLOOR: f64 = 1.5;
+pub const FINETUNE_MEMORY_CEILING: f64 = 0.7;
+
 /// Peak memory of the large model's training step, at most, in MiB.
 pub const LARGE_CEILING_MEBIBYTES: f64 = 16.0 * 1024.0;
 

@@ -130,7 +130,8 @@ fn imported(
     let place = draft.model.from.as_ref().map(|f| &f.place);
     let place = place.expect("a configuration comes with `from`");
     choices.written("model.from", place);
-    if config.vocabulary != tokens.vocabulary {
+    // More is common: vocabularies are rounded up, or keep room for further tokens.
+    if config.vocabulary < tokens.vocabulary {
         let message = format!(
             "the model has {} tokens and the tokenizer {}",
             config.vocabulary, tokens.vocabulary
