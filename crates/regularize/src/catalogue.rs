@@ -13,6 +13,7 @@ pub static CATALOGUE: &[Entry] = &[
     freeze::ENTRY,
     lora::ENTRY,
     mixout::ENTRY,
+    reinit::ENTRY,
     multi_token_prediction::ENTRY,
     shuffle::ENTRY,
     dropout::ENTRY,

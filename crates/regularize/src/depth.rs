@@ -1,7 +1,7 @@
 //! How deep in the model a parameter lies, and what follows from it: what is trained, and how fast.
 
 use crate::on::Part;
-use crate::plan::{Frozen, Plan};
+use crate::plan::{Frozen, Plan, Redrawn};
 use heldout_kernels::{Layout, Parameter};
 use heldout_model::extra::is_adapter;
 
@@ -36,6 +36,14 @@ impl Frozen {
             Frozen::Parts(on) => on.covers(parameter, layout),
             Frozen::AllButAdapters => !is_adapter(&parameter.name),
         }
+    }
+}
+
+impl Redrawn {
+    /// Whether a parameter is drawn anew.
+    pub fn covers(&self, parameter: &Parameter, layout: &Layout) -> bool {
+        let is_pooler = parameter.name.split('.').any(|part| part == "pooler");
+        is_pooler || (1..=self.top).contains(&depth(parameter, layout))
     }
 }
 

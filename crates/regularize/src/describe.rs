@@ -26,6 +26,11 @@ impl Plan {
             };
             lines.push(line("model", &what, owner));
         }
+        if let Some(Owned { owner, value: redrawn }) = &self.redrawn {
+            let blocks = if redrawn.top == 1 { "block" } else { "blocks" };
+            let what = format!("drawn anew: the top {} {blocks} and the pooler", redrawn.top);
+            lines.push(line("model", &what, owner));
+        }
         if let Some(Owned { owner, value }) = &self.effective {
             lines.push(line("model", &value.describe(), owner));
         }

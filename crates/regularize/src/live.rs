@@ -78,6 +78,8 @@ pub struct Live {
     pub adapted: Option<AdaptedMeasure>,
     /// Weights read as they were at the start.
     pub mixed: Option<MixedMeasure>,
+    /// By the trainer: what was drawn anew. Needed by `reinit`.
+    pub redrawn: Option<RedrawnMeasure>,
     /// The layers' rates.
     pub layer_rates: Option<LayerRatesMeasure>,
     /// The explosion guard.
@@ -97,6 +99,17 @@ pub struct Live {
     pub order: Option<OrderMeasure>,
     /// By the trainer, at the end of the run: share of exact zeros where l1 acts.
     pub sparsity: Option<f64>,
+}
+
+/// Weights that were drawn anew before the first step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RedrawnMeasure {
+    /// How many.
+    pub parameters: u64,
+    /// In how many tensors.
+    pub tensors: u64,
+    /// ‖w − w₀‖/‖w₀‖ from the imported ones.
+    pub distance: f64,
 }
 
 /// Noise at one site.

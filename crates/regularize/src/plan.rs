@@ -6,7 +6,7 @@
 use crate::effective::Effective;
 use crate::error::Conflict;
 pub use crate::guide::TokenGuide;
-use crate::on::On;
+use crate::on::{On, Part};
 use heldout_base::schedule::Schedule;
 use heldout_optim::ascent::Metric;
 use heldout_optim::average::{Start, Which};
@@ -50,6 +50,9 @@ pub struct Plan {
     /// Parts of the model that are not trained.
     #[serde(default)]
     pub frozen: Option<Owned<Frozen>>,
+    /// What of an imported model is drawn anew before the first step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redrawn: Option<Owned<Redrawn>>,
     /// What passes read in place of the weights.
     #[serde(default)]
     pub effective: Option<Owned<Effective>>,
@@ -413,6 +416,13 @@ pub enum Frozen {
     AllButAdapters,
 }
 
+/// What of an imported model starts at random.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Redrawn {
+    /// Blocks from the top; the pooler goes with them.
+    pub top: usize,
+}
+
 /// A rule that ends a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -464,6 +474,21 @@ impl Plan {
     /// Keeps parts of the model as they are.
     pub fn own_frozen(&mut self, owner: &str, frozen: Frozen) -> Result<(), Conflict> {
         own("the choice of what is trained", &mut self.frozen, owner, frozen)
+    }
+
+    /// Draws parts of an imported model anew, which must then be trained.
+    pub fn own_redrawn(&mut self, owner: &str, redrawn: Redrawn) -> Result<(), Conflict> {
+        let is_left = |frozen: &Frozen| match frozen {
+            Frozen::Below { top } => *top < redrawn.top,
+            // Gains and biases start at one and zero, which is no noise.
+            Frozen::Parts(on) => on.0.contains(&Part::Matrix),
+            Frozen::AllButAdapters => true,
+        };
+        if let Some(first) = self.frozen.as_ref().filter(|frozen| is_left(&frozen.value)) {
+            let what = "what is trained (blocks drawn anew would stay random)".to_owned();
+            return Err(conflict(what, &first.owner, owner));
+        }
+        own("what is drawn anew", &mut self.redrawn, owner, redrawn)
     }
 
     /// Lets the learning rate fall with depth.

@@ -22,6 +22,7 @@ pub mod mixout;
 pub mod multi_token_prediction;
 pub mod neftune;
 pub mod r_drop;
+pub mod reinit;
 pub mod sam;
 pub mod shuffle;
 pub mod swa;

@@ -7,7 +7,7 @@ use heldout_base::card::{Default_, Kind, Schedulable};
 use heldout_base::schedule::{Schedule, Shape, Span};
 use heldout_kernels::{Device, Precision};
 use heldout_model::Tied;
-use heldout_regularize::live::OrderMeasure;
+use heldout_regularize::live::{OrderMeasure, RedrawnMeasure};
 use heldout_regularize::plan::{DecayMethod, Site};
 use heldout_regularize::{
     Assembled, At, Bound, CATALOGUE, Entry, Facts, Length, Live, Plan, SettingError, Settings,
@@ -280,6 +280,7 @@ fn every_technique_proves_that_it_is_live() {
             for precision in [Precision::F32, Precision::Bf16] {
                 let mut live = live(&model, &assembled.plan, precision);
                 live.order = Some(OrderMeasure { windows: 8, moved: 7 });
+                live.redrawn = Some(RedrawnMeasure { parameters: 9, tensors: 2, distance: 1.4 });
                 let receipt = own.receipt(&live);
                 let receipt = receipt.unwrap_or_else(|error| panic!("{error}"));
                 println!("{}: {}", receipt.technique, receipt.statement);

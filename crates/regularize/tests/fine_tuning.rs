@@ -28,7 +28,7 @@ fn adapters_and_what_cannot_stand_beside_them_name_each_other() {
     for entry in CATALOGUE.iter().filter(|entry| entry.name() != "lora") {
         let other = entry.example_settings();
         let both = assemble([("lora", &lora), (entry.name(), &other)]);
-        let excluded = ["freeze", "mixout", "multi-token-prediction", "max-norm"];
+        let excluded = ["freeze", "mixout", "reinit", "multi-token-prediction", "max-norm"];
         match both {
             Ok(_) => assert!(!excluded.contains(&entry.name()), "{}", entry.name()),
             Err(error) => {
@@ -44,7 +44,12 @@ fn adapters_and_what_cannot_stand_beside_them_name_each_other() {
 #[test]
 fn what_looks_back_at_a_start_needs_one() {
     let model = &models()[0];
-    for (name, part) in [("lora", "nothing to adapt"), ("mixout", "nothing to keep")] {
+    let cases = [
+        ("lora", "nothing to adapt"),
+        ("mixout", "nothing to keep"),
+        ("reinit", "all blocks are drawn anyway"),
+    ];
+    for (name, part) in cases {
         let settings = find(name).expect("registered").example_settings();
         let assembled = assemble([(name, &settings)]).expect("fine by itself");
         let random = facts(model, Beginning::Random);

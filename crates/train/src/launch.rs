@@ -8,6 +8,8 @@ use heldout_model::huggingface::Imported;
 use heldout_record::checkpoint::{self, Checkpoint};
 use heldout_record::manifest::DataFile;
 use heldout_record::{Event, Manifest, RunDir, RunLock, Started, StopReason, Stopped};
+use heldout_regularize::live::RedrawnMeasure;
+use heldout_regularize::plan::Redrawn;
 
 use crate::baseline::Baseline;
 use crate::checkpointing::{self, Labels, Standing};
@@ -55,11 +57,12 @@ pub fn train(
     write_papers(&run, &setup, command_line)?;
     // Before the weights, so that not both take memory at once, and before the clock starts.
     let baseline = Baseline::make(&setup, control)?;
-    let FirstWeights { parameters, fresh } = first_weights(&setup)?;
+    let FirstWeights { parameters, fresh, redrawn } = first_weights(&setup)?;
     let state = State::fresh(&setup, parameters);
     let mut recorder = Recorder::create(&run, observer)?;
     recorder.text("recipe", 0, &format!("```toml\n{}```", to_toml(&setup.recipe)))?;
     let mut run = Run::new(setup, state, run, recorder, control)?;
+    run.receipts.note_redrawn(redrawn);
     run.announce_start(None)?;
     run.write_notices()?;
     if let Some(text) = fresh_notice(&fresh) {
@@ -84,7 +87,8 @@ pub fn resume(
     let recipe = Recipe::read(&run.recipe())?;
     let setup = Setup::new(prepare_job(&recipe, cache, preparing)?)?;
     note_resume(&run, &setup)?;
-    let mut state = State::fresh(&setup, first_weights(&setup)?.parameters);
+    let FirstWeights { parameters, redrawn, .. } = first_weights(&setup)?;
+    let mut state = State::fresh(&setup, parameters);
     let (found, warnings) = match checkpoint::load_last(&run) {
         Ok((found, warnings)) => (Some(found), warnings),
         Err(heldout_record::RecordError::NoCheckpoint { skipped, .. }) => (None, skipped),
@@ -97,6 +101,7 @@ pub fn resume(
     let recorder = Recorder::resume(&run, step, observer)?;
     let baseline = missing_baseline(&run, step, &setup, control)?;
     let mut run = Run::new(setup, state, run, recorder, control)?;
+    run.receipts.note_redrawn(redrawn);
     run.saved = found.as_ref().map(|_| step);
     for warning in warnings {
         run.recorder.notice(Some(step), warning)?;
@@ -131,14 +136,53 @@ pub(crate) struct FirstWeights {
     pub parameters: Vec<f32>,
     /// Tensors of a head that an imported model lacks, which were drawn anew.
     pub fresh: Vec<String>,
+    /// What the plan had drawn anew.
+    pub redrawn: Option<RedrawnMeasure>,
 }
 
-/// Random weights by the seed, or those that the recipe names.
+/// Random weights by the seed, or those that the recipe names, of which the plan may want some
+/// drawn anew.
 pub(crate) fn first_weights(setup: &Setup) -> Result<FirstWeights, TrainError> {
     let drawn = || setup.model.initialize(setup.recipe.run.seed);
     let Some(folder) = &setup.recipe.model.from else {
-        return Ok(FirstWeights { parameters: drawn(), fresh: Vec::new() });
+        return Ok(FirstWeights { parameters: drawn(), fresh: Vec::new(), redrawn: None });
     };
+    let (mut parameters, fresh) = imported(setup, folder, &drawn)?;
+    let plan = setup.plan.plan();
+    let redrawn = plan.redrawn.as_ref().map(|r| redraw(setup, r.value, &mut parameters, &drawn()));
+    Ok(FirstWeights { parameters, fresh, redrawn })
+}
+
+/// Puts random weights where the plan wants them; what that did.
+fn redraw(
+    setup: &Setup,
+    redrawn: Redrawn,
+    parameters: &mut [f32],
+    drawn: &[f32],
+) -> RedrawnMeasure {
+    let mut measure = RedrawnMeasure { parameters: 0, tensors: 0, distance: 0.0 };
+    let (mut moved, mut size) = (0.0, 0.0);
+    let layout = setup.model.layout();
+    for parameter in layout.parameters.iter().filter(|p| redrawn.covers(p, layout)) {
+        for (weight, new) in parameters[parameter.range()].iter_mut().zip(&drawn[parameter.range()])
+        {
+            moved += f64::from(new - *weight).powi(2);
+            size += f64::from(*weight).powi(2);
+            *weight = *new;
+        }
+        measure.parameters += parameter.range().len() as u64;
+        measure.tensors += 1;
+    }
+    measure.distance = (moved / size.max(f64::MIN_POSITIVE)).sqrt();
+    measure
+}
+
+/// A model's weights as the run wants them, and the tensors of a head that it lacks.
+fn imported(
+    setup: &Setup,
+    folder: &str,
+    drawn: &dyn Fn() -> Vec<f32>,
+) -> Result<(Vec<f32>, Vec<String>), TrainError> {
     let folder = session::model_folder(Path::new(folder))?;
     if setup.model.config.head.is_language_model() {
         let mut parameters = checkpointing::read_model(&folder, &setup.model)?;
@@ -146,7 +190,7 @@ pub(crate) fn first_weights(setup: &Setup) -> Result<FirstWeights, TrainError> {
         if parameters.len() > exported {
             parameters[exported..].copy_from_slice(&drawn()[exported..]);
         }
-        return Ok(FirstWeights { parameters, fresh: Vec::new() });
+        return Ok((parameters, Vec::new()));
     }
     // A head knows its labels by their numbers alone.
     let known = session::label_names(&folder)?;
@@ -154,7 +198,7 @@ pub(crate) fn first_weights(setup: &Setup) -> Result<FirstWeights, TrainError> {
     let labels = if same { Labels::Same } else { Labels::Other };
     let Imported { weights, fresh } =
         checkpointing::read_body(&folder, &setup.model, drawn(), labels)?;
-    Ok(FirstWeights { parameters: weights, fresh })
+    Ok((weights, fresh))
 }
 
 fn fresh_notice(fresh: &[String]) -> Option<String> {

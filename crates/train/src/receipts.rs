@@ -4,6 +4,7 @@ use heldout_model::Tokens;
 use heldout_optim::clip::Clipped;
 use heldout_record::{Event, Receipt};
 use heldout_regularize::At;
+use heldout_regularize::live::RedrawnMeasure;
 use heldout_regularize::{Live, Probe, measure};
 
 use crate::error::TrainError;
@@ -15,10 +16,16 @@ use crate::teachers;
 pub struct Receipts {
     live: Option<Live>,
     first_clip: Option<Clipped>,
+    redrawn: Option<RedrawnMeasure>,
     shown: Vec<Receipt>,
 }
 
 impl Receipts {
+    /// Keeps what was drawn anew of an imported model.
+    pub fn note_redrawn(&mut self, redrawn: Option<RedrawnMeasure>) {
+        self.redrawn = redrawn;
+    }
+
     /// Keeps what clipping did to the first gradient.
     pub fn note_first_clip(&mut self, step: u64, clipped: &Clipped) {
         if step == 1 {
@@ -57,6 +64,7 @@ impl Run<'_> {
         });
         live.order = Some(setup.task.order()?);
         live.predictable = setup.task.predictable();
+        live.redrawn = self.receipts.redrawn;
         let model = (&setup.model, &self.state.parameters[..]);
         live.teachers = teachers::measure(&setup.teachers, model, tokens, &setup.device);
         self.receipts.live = Some(live);

@@ -92,8 +92,10 @@ fn in_company_and_over_a_stop_the_bits_are_the_same() {
     let own = [
         "regularize.lora={ rank = 3, dropout = 0.3 }",
         "regularize.mixout={ rate = { peak = 0.8, shape = \"linear\", end = 0.2 } }",
+        "regularize.reinit=1",
     ];
-    for (own, precision) in own.into_iter().zip(["run.precision=bf16", "run.precision=f32"]) {
+    let precisions = ["run.precision=bf16", "run.precision=f32", "run.precision=f32"];
+    for (own, precision) in own.into_iter().zip(precisions) {
         let settings: Vec<&str> = [own, precision].into_iter().chain(company).collect();
         let settings = with(&from, &settings);
         let done = run("company", &settings);
@@ -128,8 +130,34 @@ fn a_run_goes_on_when_its_start_has_become_another_model() {
 }
 
 #[test]
+fn the_top_blocks_start_at_random_and_the_others_where_they_were() {
+    let from = from_trained();
+    let still = ["optimizer.learning-rate=1e-12", "regularize.weight-decay=off"];
+    let started = model(&bits(&run("still", &with(&from, &still)).path.join("model")));
+    let redrawn = run("redrawn", &with(&from, &[still[0], still[1], "regularize.reinit=1"]));
+    let random = run("random", &still);
+    let (ended, random) =
+        (model(&bits(&redrawn.path.join("model"))), model(&bits(&random.path.join("model"))));
+    let distance = |a: &[u32], b: &[u32]| {
+        floats(a).zip(floats(b)).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
+    };
+    for (name, values) in &ended {
+        let to = if name.contains(".h.1.") { &random } else { &started };
+        assert!(distance(values, &to[name]) < 1e-6, "{name}");
+    }
+    let matrix = "transformer.h.1.mlp.c_fc.weight";
+    assert!(distance(&ended[matrix], &started[matrix]) > 0.01);
+    let conflict = try_run("frozen", &with(&from, &["regularize.reinit=2", "regularize.freeze=1"]));
+    let shown = conflict.err().expect("a conflict").to_string();
+    assert!(shown.contains("reinit") && shown.contains("freeze"), "{shown}");
+    let all = try_run("all", &with(&from, &["regularize.reinit=2"]));
+    let shown = all.err().expect("nothing is left").to_string();
+    assert!(shown.contains("has 2 blocks"), "{shown}");
+}
+
+#[test]
 fn there_must_be_something_to_look_back_at() {
-    for technique in ["regularize.lora=4", "regularize.mixout=0.5"] {
+    for technique in ["regularize.lora=4", "regularize.mixout=0.5", "regularize.reinit=1"] {
         let shown = try_run("fresh", &[technique]).err().expect("a fresh model").to_string();
         assert!(shown.contains("starts from random weights"), "{shown}");
         assert!(shown.contains("model.from"), "{shown}");

@@ -254,7 +254,8 @@ pub fn example(entry: &Entry) -> String {
 /// Whether the technique looks back at the weights of a trained model.
 pub fn needs_start(entry: &Entry) -> bool {
     let settings = entry.example_settings();
-    assemble([(entry.name(), &settings)]).expect("an example is allowed").plan.keeps_start()
+    let plan = assemble([(entry.name(), &settings)]).expect("an example is allowed").plan;
+    plan.keeps_start() || plan.redrawn.is_some()
 }
 
 /// A setting that starts from a trained model.
