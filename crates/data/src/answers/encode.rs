@@ -85,9 +85,8 @@ impl QuestionEncoder {
         let whole = framed.ids.len();
         let most = self.encoder.max_length();
         cut_question(&mut framed, most / 2);
-        let is_context = |origin: &Option<Origin>| {
-            origin.as_ref().is_some_and(|origin| origin.part == 1)
-        };
+        let is_context =
+            |origin: &Option<Origin>| origin.as_ref().is_some_and(|origin| origin.part == 1);
         let Some(first) = framed.origins.iter().position(is_context) else {
             return Err(DataError::Tokenizer(format!(
                 "question {:?}: the tokenizer leaves nothing of the context. Does the tokenizer \
@@ -119,7 +118,14 @@ impl QuestionEncoder {
         let mut begin = 0;
         loop {
             let end = (begin + room).min(count);
-            windows.push(window(&framed, (first, count), begin..end, whole, answer.as_ref(), &bytes));
+            windows.push(window(
+                &framed,
+                (first, count),
+                begin..end,
+                whole,
+                answer.as_ref(),
+                &bytes,
+            ));
             if end == count {
                 return Ok(windows);
             }
@@ -197,8 +203,7 @@ fn window(
     fn cut<T: Copy>(all: &[T], at: &[Range<usize>; 3]) -> Vec<T> {
         at.iter().flat_map(|range| all[range.clone()].iter().copied()).collect()
     }
-    let parts =
-        [0..first, first + piece.start..first + piece.end, first + count..framed.ids.len()];
+    let parts = [0..first, first + piece.start..first + piece.end, first + count..framed.ids.len()];
     let segments: Vec<u32> = cut(&framed.segments, &parts);
     let text = EncodedText {
         ids: cut(&framed.ids, &parts),

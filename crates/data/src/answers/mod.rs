@@ -15,5 +15,7 @@ mod split;
 
 pub use encode::{EncodedQuestions, QuestionEncoder, QuestionWindow};
 pub use facts::{AnswerFacts, AnswerSplitFacts};
-pub use prepare::{AnswerData, AnswerSpec, PreparedAnswers, prepare_answers, read_answers};
+pub use prepare::{
+    AnswerData, AnswerSpec, PreparedAnswers, prepare_answers, read_answers, read_scored,
+};
 pub use read::{Answer, AnswerFields, Question, for_each_question};

@@ -1,5 +1,7 @@
 //! From a user's paths to windows of token ids: the whole way, in order.
 
+use std::sync::Arc;
+
 use heldout_base::durable;
 use serde::{Deserialize, Serialize};
 
@@ -57,10 +59,10 @@ impl AnswerSpec {
 /// Questions as text, split, after removal and after the subset was taken.
 #[derive(Clone, Debug, Default)]
 pub struct AnswerData {
-    pub train: Vec<Question>,
-    pub validation: Vec<Question>,
+    pub train: Arc<Vec<Question>>,
+    pub validation: Arc<Vec<Question>>,
     /// Empty when there is no test split.
-    pub test: Vec<Question>,
+    pub test: Arc<Vec<Question>>,
     /// Without what only encoding tells (lengths, windows, vocabulary).
     pub facts: AnswerFacts,
 }
@@ -69,9 +71,9 @@ pub struct AnswerData {
 pub struct PreparedAnswers {
     pub data: AnswerData,
     pub encoder: QuestionEncoder,
-    pub train: EncodedQuestions,
-    pub validation: EncodedQuestions,
-    pub test: Option<EncodedQuestions>,
+    pub train: Arc<EncodedQuestions>,
+    pub validation: Arc<EncodedQuestions>,
+    pub test: Option<Arc<EncodedQuestions>>,
     pub facts: AnswerFacts,
 }
 
@@ -115,6 +117,7 @@ pub fn read_answers(spec: &AnswerSpec) -> Result<AnswerData, DataError> {
         )));
     }
     facts.say();
+    let [train, validation, test] = [train, validation, test].map(Arc::new);
     Ok(AnswerData { train, validation, test, facts })
 }
 
@@ -132,9 +135,9 @@ pub fn prepare_answers(spec: &AnswerSpec) -> Result<PreparedAnswers, DataError> 
         }
         TokenizerSpec::Train { kind, vocabulary } => {
             let groups = by_paragraph(&data.train);
-            let contexts = groups.iter().map(|(_, members)| {
-                data.train[members[0] as usize].context.to_string()
-            });
+            let contexts = groups
+                .iter()
+                .map(|(_, members)| data.train[members[0] as usize].context.to_string());
             let mut texts = data.train.iter().map(|q| q.question.clone()).chain(contexts);
             (Encoder::train(*kind, *vocabulary, specials, most, &mut texts)?, kind.name())
         }
@@ -169,9 +172,23 @@ impl AnswerData {
         }
         facts.vocabulary = encoder.encoder().tokenizer().vocabulary_size() as u64;
         facts.tokenizer = "file".into();
+        let [train, validation, test] = [train, validation, test].map(Arc::new);
         let test = facts.test.is_some().then_some(test);
         Ok(PreparedAnswers { data: self, encoder, train, validation, test, facts })
     }
+}
+
+/// Reads the questions of some files to score answers to them.
+///
+/// # Errors
+/// Whatever is wrong with an input; a question that does not say its answers.
+pub fn read_scored(names: &[String], fields: &AnswerFields) -> Result<Vec<Question>, DataError> {
+    let mut questions = Vec::new();
+    read_questions(&expand(names)?, 0, fields, Need::Answers, &mut |question, _| {
+        questions.push(question);
+        Ok(())
+    })?;
+    Ok(questions)
 }
 
 fn read(
@@ -224,7 +241,8 @@ fn remove_repeats(
     let found =
         leaks::find(&each[0], &each[1], &each[2], &|example| origin(&facts.inputs, example));
     facts.leaks = found.leaks.len() as u64;
-    facts.leaks_near = found.leaks.iter().filter(|(_, similarity)| *similarity < 1.0).count() as u64;
+    facts.leaks_near =
+        found.leaks.iter().filter(|(_, similarity)| *similarity < 1.0).count() as u64;
     facts.leaks_validation_test = found.shared;
     let own_files = matches!(spec.validation, ValidationSpec::Paths(_));
     let contained = found.validation_in_train as f64 / each[1].len().max(1) as f64;

@@ -300,11 +300,7 @@ fn named(
     })
 }
 
-fn text<'a>(
-    record: &'a Map<String, Value>,
-    name: &str,
-    here: &Here,
-) -> Result<&'a str, DataError> {
+fn text<'a>(record: &'a Map<String, Value>, name: &str, here: &Here) -> Result<&'a str, DataError> {
     match lookup(record, name) {
         Some(Value::String(text)) => Ok(text),
         Some(other) => {
