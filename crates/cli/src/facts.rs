@@ -1,5 +1,6 @@
 //! What was found in the data, in a few lines: sizes, split, duplicates, leaks.
 
+use heldout_data::answers::AnswerFacts;
 use heldout_data::labelled::LabelledFacts;
 use heldout_data::{DataFacts, InputFact, Progress};
 use heldout_report::format;
@@ -16,6 +17,7 @@ pub fn lines(facts: CorpusFacts) -> Vec<(String, String)> {
     match facts {
         CorpusFacts::Text(facts) => lines_of_text(facts),
         CorpusFacts::Labelled(facts) => lines_of_labelled(facts),
+        CorpusFacts::Answers(facts) => lines_of_answers(facts),
     }
 }
 
@@ -52,6 +54,57 @@ fn lines_of_labelled(facts: &LabelledFacts) -> Vec<(String, String)> {
         row("", format!("{} {kind} {}: {:?}", example.one, example.other, example.excerpt));
     }
     for notice in facts.inferred.iter().chain(&facts.notices) {
+        row("note", notice.clone());
+    }
+    rows
+}
+
+fn lines_of_answers(facts: &AnswerFacts) -> Vec<(String, String)> {
+    let mut rows = Vec::new();
+    let mut row = |label: &str, text: String| rows.push((label.to_owned(), text));
+    let count = |of: fn(&heldout_data::answers::AnswerSplitFacts) -> u64| {
+        of(&facts.train) + of(&facts.validation) + facts.test.as_ref().map_or(0, of)
+    };
+    let (questions, paragraphs) = (count(|s| s.questions), count(|s| s.paragraphs));
+    let content = format!(
+        "{} questions about {} paragraphs",
+        format::count(questions),
+        format::count(paragraphs)
+    );
+    row("data", inputs(&facts.inputs, &content));
+    let unanswerable = count(|s| s.unanswerable);
+    if unanswerable > 0 {
+        row("no answer", format!("to {} of the questions", format::count(unanswerable)));
+    }
+    row("split", facts.split.clone());
+    let (lengths, windows) = (&facts.train.lengths, facts.train.windows);
+    row(
+        "lengths",
+        format!(
+            "{} tokens in the middle, 95% up to {}, the longest {}; {} training questions in {} \
+             windows of up to {} tokens",
+            lengths.median,
+            lengths.percentile_95,
+            lengths.maximum,
+            format::count(facts.train.questions),
+            format::count(windows),
+            facts.max_length,
+        ),
+    );
+    row("tokenizer", format!("{}, {} tokens", facts.tokenizer, format::count(facts.vocabulary)));
+    let copies = tell(&[
+        (facts.duplicates, "repeated questions"),
+        (facts.duplicates_removed, "of these taken out of training"),
+        (facts.leaks, "training paragraphs also held out"),
+        (facts.leaks_removed, "questions taken out of training with them"),
+        (facts.leaks_validation_test, "validation paragraphs also in the test"),
+    ]);
+    row("duplicates", copies);
+    for example in facts.examples.iter().take(3) {
+        let kind = if example.kind == "near" { "is nearly the same as" } else { "is the same as" };
+        row("", format!("{} {kind} {}: {:?}", example.one, example.other, example.excerpt));
+    }
+    for notice in &facts.notices {
         row("note", notice.clone());
     }
     rows

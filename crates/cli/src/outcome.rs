@@ -116,7 +116,9 @@ fn next_commands(run: &RunDir, summary: &RunSummary) -> Vec<String> {
     if summary.best().is_some() {
         commands.push(format!("heldout diagnose {path}"));
         let labels = summary.started.as_ref().is_some_and(|started| !started.labels.is_empty());
+        let questions = summary.started.as_ref().is_some_and(|s| s.answers_questions());
         commands.push(match labels {
+            _ if questions => format!("heldout predict {path} questions.jsonl"),
             true => format!("heldout predict {path} texts.jsonl"),
             false => format!("heldout generate {path} --prompt \"...\""),
         });

@@ -6,6 +6,7 @@
 //! the stores into rows of token ids; both are pure functions of their arguments, so a run resumes
 //! by asking for the next step.
 
+pub mod answers;
 pub mod augment;
 mod batches;
 mod boundary;

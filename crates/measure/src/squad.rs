@@ -48,6 +48,19 @@ pub fn score(prediction: &str, references: &[String]) -> AnswerScores {
     best
 }
 
+/// As [`score`], as SQuAD 2.0 has it, where a question may have no answer: without references what
+/// says nothing is right, and what says something is wrong. References of which normalization
+/// leaves nothing count for none.
+pub fn score_or_none(prediction: &str, references: &[String]) -> AnswerScores {
+    let is_left = |reference: &&String| !normalize(reference).is_empty();
+    let references: Vec<String> = references.iter().filter(is_left).cloned().collect();
+    if references.is_empty() {
+        let right = f64::from(u8::from(normalize(prediction).is_empty()));
+        return AnswerScores { exact_match: right, f1: right };
+    }
+    score(prediction, &references)
+}
+
 fn f1(prediction: &str, reference: &str) -> f64 {
     let mut left: HashMap<&str, usize> = HashMap::new();
     let mut reference_count = 0;

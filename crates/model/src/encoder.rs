@@ -145,22 +145,44 @@ fn span_loss(
 ) -> (f64, Vec<f32>) {
     let mut gradient = vec![0.0; logits.len()];
     let mut loss = 0.0;
-    for (sequence, (&length, &(first, last))) in sequences.lengths.iter().zip(spans).enumerate() {
-        assert!(first <= last && last < length, "the span {first}..={last} of {length} tokens");
+    let rows = logits.chunks(2 * sequences.seq_len).zip(gradient.chunks_mut(2 * sequences.seq_len));
+    for (((logits, gradient), length), span) in rows.zip(sequences.lengths).zip(spans) {
+        let inside = 2 * *length as usize;
+        let (first, last) = *span;
+        assert!(first <= last && last < *length, "the span {first}..={last} of {length} tokens");
+        loss += span_nll(&logits[..inside], *span);
         for (end, target) in [first, last].into_iter().enumerate() {
-            let at = |position: usize| 2 * (sequence * sequences.seq_len + position) + end;
-            let logit = |position: usize| f64::from(logits[at(position)]);
-            let most = (0..length as usize).map(logit).fold(f64::NEG_INFINITY, f64::max);
-            let mass: f64 = (0..length as usize).map(|p| (logit(p) - most).exp()).sum();
-            loss += 0.5 * (most + mass.ln() - logit(target as usize));
-            for position in 0..length as usize {
+            let sum = log_sum(&logits[..inside], end);
+            for position in 0..*length as usize {
                 let hot = f64::from(u8::from(position == target as usize));
-                let probability = (logit(position) - most).exp() / mass;
-                gradient[at(position)] = (0.5 * f64::from(scale) * (probability - hot)) as f32;
+                let probability = (f64::from(logits[2 * position + end]) - sum).exp();
+                gradient[2 * position + end] =
+                    (0.5 * f64::from(scale) * (probability - hot)) as f32;
             }
         }
     }
     (loss, gradient)
+}
+
+/// The mean of both ends' cross-entropies of one sequence, whose logits are [T, 2] without padding.
+///
+/// # Panics
+/// If the span is not within the sequence.
+pub fn span_nll(logits: &[f32], span: (u32, u32)) -> f64 {
+    0.5 * (end_loss(logits, 0, span.0) + end_loss(logits, 1, span.1))
+}
+
+fn end_loss(logits: &[f32], end: usize, target: u32) -> f64 {
+    let length = logits.len() / 2;
+    assert!((target as usize) < length, "position {target} of {length} tokens");
+    log_sum(logits, end) - f64::from(logits[2 * target as usize + end])
+}
+
+/// log Σ exp over the positions' logits of one end.
+fn log_sum(logits: &[f32], end: usize) -> f64 {
+    let each = || logits.iter().skip(end).step_by(2).map(|logit| f64::from(*logit));
+    let most = each().fold(f64::NEG_INFINITY, f64::max);
+    most + each().map(|logit| (logit - most).exp()).sum::<f64>().ln()
 }
 
 /// Sequences that own what they hold.

@@ -24,6 +24,7 @@ mod window;
 
 pub use cards::CARDS;
 pub use config::{Activation, Encoder, Family, ModelConfig, QkNorm, Tied, Variant};
+pub use encoder::span_nll;
 pub use error::ModelError;
 pub use extra::{Adapted, Adapters, Extra};
 pub use head::{ClassObjective, Head, Sequences};

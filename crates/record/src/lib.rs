@@ -20,10 +20,11 @@ pub mod weights;
 pub use checkpoint::Checkpoint;
 pub use error::RecordError;
 pub use events::{
-    BaselineRecord, CheckpointRecord, ConfusionRecord, DataRecord, EvaluationRecord, Event,
-    GuardRecord, LabelBaselineRecord, MetricRecord, Notice, OpRecord, OrderRecord, ProfileRecord,
-    Receipt, SampleRecord, SimpleRecord, Started, StepRecord, StopReason, Stopped, TimingRecord,
-    WrongRecord,
+    AnswerBaselineRecord, AnswerFigures, AnswersRecord, BaselineRecord, CheckpointRecord,
+    ConfusionRecord, DataRecord, EvaluationRecord, Event, GuardRecord, IntervalRecord,
+    LabelBaselineRecord, MetricRecord, Notice, OpRecord, OrderRecord, ProfileRecord, Receipt,
+    SampleRecord, SimpleRecord, Started, StepRecord, StopReason, Stopped, TimingRecord,
+    WrongAnswerRecord, WrongRecord,
 };
 pub use examination::Examination;
 pub use manifest::Manifest;

@@ -119,6 +119,13 @@ impl TensorBoard {
                 );
                 self.text("baseline", 0, &text)?;
             }
+            Event::AnswerBaseline(b) => {
+                let text = format!(
+                    "{}: exact match {:.4}, F1 {:.4}",
+                    b.name, b.rule.exact_match, b.rule.f1
+                );
+                self.text("baseline", 0, &text)?;
+            }
             Event::Guard(record) => {
                 self.text("guard", record.step, &format!("{}: {}", record.cause, record.action))?;
             }
@@ -131,6 +138,7 @@ impl TensorBoard {
             }
             Event::Stopped(stopped) => self.text("stopped", stopped.step, &stopped.detail)?,
             Event::Checkpoint(_) | Event::Profile(_) | Event::Timing(_) | Event::Confusion(_) => {}
+            Event::Answers(_) => {}
         }
         self.flush()
     }

@@ -1,11 +1,12 @@
 //! The registry: one constant slice in reading order, and the way from settings to a plan.
 
 use crate::error::SettingError;
-use crate::plan::Plan;
-use crate::settings::Settings;
+use crate::plan::{Loss, Plan};
+use crate::settings::{Settings, no_effect};
 use crate::technique::{Entry, Facts, Technique};
 use crate::techniques::*;
 use heldout_base::nearest::nearest;
+use heldout_model::Head;
 
 /// Every technique, in the order in which help, documentation and plans list them.
 pub static CATALOGUE: &[Entry] = &[
@@ -89,8 +90,28 @@ pub fn assemble<'a>(
 }
 
 impl Assembled {
+    /// The ends of an answer are told by a loss of their own, which has no other targets than these.
+    fn refuse_for_spans(&self) -> Result<(), SettingError> {
+        let Loss { smoothing, z_loss, confidence, teaching, .. } = &self.plan.loss;
+        let owners = [
+            smoothing.as_ref().map(|own| &own.owner),
+            z_loss.as_ref().map(|own| &own.owner),
+            confidence.as_ref().map(|own| &own.owner),
+            teaching.as_ref().map(|own| &own.owner),
+            self.plan.probe.twins.as_ref().map(|own| &own.owner),
+        ];
+        let Some(owner) = owners.into_iter().flatten().next() else { return Ok(()) };
+        let card = find(owner)?.card;
+        let reason = "the loss of an answer's first and last token has no such term";
+        let remedy = format!("write {owner} = \"off\"");
+        Err(no_effect(card, card.knobs[0].name, reason, &remedy))
+    }
+
     /// Refuses settings that cannot have an effect on this model, or beside what else is on.
     pub fn check(&self, facts: &Facts) -> Result<(), SettingError> {
+        if facts.config.head == Head::Span {
+            self.refuse_for_spans()?;
+        }
         self.techniques.iter().try_for_each(|technique| {
             technique.check(facts)?;
             technique.check_beside(&self.plan)

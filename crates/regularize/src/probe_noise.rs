@@ -107,6 +107,9 @@ impl OwnedTokens {
         rates: &NoiseRates,
         objective: &Objective,
     ) -> LossReport {
+        if model.config.head == Head::Span {
+            return self.located(model, pass, rates, objective.spec.scale);
+        }
         if !(model.is_encoder() && matches!(model.config.head, Head::Classification { .. })) {
             return model.objective(pass, self.tokens(), rates, objective);
         }
@@ -121,6 +124,30 @@ impl OwnedTokens {
         let twins = objective.joint.twins.as_ref().map(|twins| twins.strength);
         let class = ClassObjective { spec: objective.spec, twins, ..ClassObjective::plain(1.0) };
         model.classify(pass, sequences, &labels, rates, &class)
+    }
+}
+
+impl OwnedTokens {
+    /// The loss of answers' ends: the targets of an answer's tokens are 1, those of others 0.
+    fn located(
+        &self,
+        model: &Model,
+        pass: &mut Pass,
+        rates: &NoiseRates,
+        scale: f32,
+    ) -> LossReport {
+        let Self { ids, targets, batch, seq_len, .. } = self;
+        let is_text = |target: &&u32| **target != IGNORE;
+        let (mut lengths, mut spans) = (Vec::new(), Vec::new());
+        for row in targets.chunks(*seq_len) {
+            lengths.push(row.iter().take_while(is_text).count().max(1) as u32);
+            let first = row.iter().position(|target| *target == 1).unwrap_or(0) as u32;
+            let last = row.iter().rposition(|target| *target == 1).unwrap_or(0) as u32;
+            spans.push((first, last));
+        }
+        let (batch, seq_len) = (*batch, *seq_len);
+        let sequences = Sequences { ids, lengths: &lengths, segments: None, batch, seq_len };
+        model.locate(pass, sequences, &spans, rates, scale)
     }
 }
 

@@ -1,6 +1,8 @@
 //! The network against an n-gram model of the same tokens: better, level, or not even that.
 
-use heldout_record::{BaselineRecord, EvaluationRecord, LabelBaselineRecord};
+use heldout_record::{
+    AnswerBaselineRecord, AnswerFigures, BaselineRecord, EvaluationRecord, LabelBaselineRecord,
+};
 use serde::Serialize;
 
 use crate::format;
@@ -82,6 +84,47 @@ pub fn labels_standing(best: &EvaluationRecord, baseline: &LabelBaselineRecord) 
     } else {
         let side = if better < 0.0 { "worse" } else { "better" };
         format!("the network does not clearly beat {name} ({points} points {side})")
+    })
+}
+
+/// The rule that counts words, with what it reaches on held-out questions.
+pub fn answers(baseline: &AnswerBaselineRecord) -> String {
+    let figures = |of: &AnswerFigures| {
+        let [exact_match, f1] = [of.exact_match, of.f1].map(|v| format::fixed(100.0 * v, 1));
+        format!("exact match {exact_match}%, F1 {f1}%")
+    };
+    let silence = match &baseline.silence {
+        Some(silence) => format!("always \"no answer\": {}; ", figures(silence)),
+        None => String::new(),
+    };
+    let name = &baseline.name;
+    format!("{silence}{name} (a rule): {}, the figures to beat", figures(&baseline.rule))
+}
+
+/// How a model that answers questions stands against the better of the simple methods, by F1.
+pub fn answers_standing(
+    best: &EvaluationRecord,
+    baseline: &AnswerBaselineRecord,
+) -> Option<String> {
+    let f1 = best.metrics.iter().find(|metric| metric.name == "f1")?.valid;
+    let silence = baseline.silence.filter(|silence| silence.f1 > baseline.rule.f1);
+    let (name, beaten) = match &silence {
+        Some(silence) => ("saying nothing", silence.f1),
+        None => (baseline.name.as_str(), baseline.rule.f1),
+    };
+    let n = baseline.examples.max(1) as f64;
+    // No set of numbers from 0 to 1 with this mean varies more.
+    let variance = |mean: f64| mean * (1.0 - mean) / n;
+    let error = (variance(f1) + variance(beaten)).sqrt();
+    let better = f1 - beaten;
+    let points = format::fixed(100.0 * better.abs(), 1);
+    Some(if better > 2.0 * error {
+        format!("the network beats {name} by {points} points of F1")
+    } else if better < -2.0 * error {
+        format!("the network does not beat {name}: it is {points} points of F1 worse")
+    } else {
+        let side = if better < 0.0 { "worse" } else { "better" };
+        format!("the network does not clearly beat {name} ({points} points of F1 {side})")
     })
 }
 

@@ -3,6 +3,7 @@
 //! Everything is written through `maud`, which escapes what it is given: a sample may hold any
 //! characters. The only exceptions are this module's own style sheet and script.
 
+mod answers;
 mod chart;
 mod charts;
 mod forest;

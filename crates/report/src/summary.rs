@@ -1,12 +1,13 @@
 //! What a run amounts to: its best evaluation, its gap, its speed, and a verdict in one sentence.
 
 use heldout_record::{
-    BaselineRecord, EvaluationRecord, Event, GuardRecord, LabelBaselineRecord, MetricRecord,
-    ProfileRecord, Receipt, Started, StopReason, Stopped, TimingRecord,
+    AnswerBaselineRecord, AnswersRecord, BaselineRecord, EvaluationRecord, Event, GuardRecord,
+    LabelBaselineRecord, MetricRecord, ProfileRecord, Receipt, Started, StopReason, Stopped,
+    TimingRecord,
 };
 use serde::Serialize;
 
-use crate::baseline::{Standing, labels, labels_standing, model};
+use crate::baseline::{Standing, answers, answers_standing, labels, labels_standing, model};
 use crate::format;
 use crate::plot::{Frame, Series, Stroke, plot};
 use crate::profile::shares;
@@ -20,6 +21,10 @@ pub struct RunSummary {
     pub baseline: Option<BaselineRecord>,
     /// What a classifier has to beat.
     pub label_baseline: Option<LabelBaselineRecord>,
+    /// What a model that answers questions has to beat.
+    pub answer_baseline: Option<AnswerBaselineRecord>,
+    /// What its answers are worth, on the whole held-out split.
+    pub answers: Option<AnswersRecord>,
     /// Evaluations of the weights that the run is judged by, in order of steps.
     pub evaluations: Vec<EvaluationRecord>,
     pub guards: Vec<GuardRecord>,
@@ -70,6 +75,8 @@ impl RunSummary {
                 Event::Receipt(receipt) => summary.receipts.push(receipt.clone()),
                 Event::Baseline(baseline) => summary.baseline = Some(baseline.clone()),
                 Event::LabelBaseline(b) => summary.label_baseline = Some(b.clone()),
+                Event::AnswerBaseline(b) => summary.answer_baseline = Some(b.clone()),
+                Event::Answers(record) => summary.answers = Some(record.clone()),
                 Event::Step(step) => {
                     summary.steps = step.step;
                     summary.seconds = step.seconds;
@@ -200,6 +207,9 @@ impl RunSummary {
             for metric in &best.metrics {
                 row(&metric.name, figure(metric));
             }
+            if let Some(found) = &self.answers {
+                row("result", worth(found));
+            }
             row("held-out", loss(best.loss_valid, best.loss_valid_se));
             row("train", loss(best.loss_train, best.loss_train_se));
             row("gap", loss(best.gap, best.gap_se) + ", like for like");
@@ -217,6 +227,11 @@ impl RunSummary {
             let standing = self.best().and_then(|best| labels_standing(best, baseline));
             let standing = standing.map(|s| format!("; {s}")).unwrap_or_default();
             row("baseline", labels(baseline) + &standing);
+        }
+        if let Some(baseline) = &self.answer_baseline {
+            let standing = self.best().and_then(|best| answers_standing(best, baseline));
+            let standing = standing.map(|s| format!("; {s}")).unwrap_or_default();
+            row("baseline", answers(baseline) + &standing);
         }
         if let Some(whole) = self.whole_split() {
             let text = format!("{} {}", format::nats(whole), self.unit());
@@ -271,6 +286,20 @@ impl Verdict {
             ),
         }
     }
+}
+
+/// `exact match 0.5214 (95%: 0.4901 to 0.5523), F1 ... on all 290 held-out questions`.
+pub fn worth(found: &AnswersRecord) -> String {
+    let figure = |name: &str, of: &heldout_record::IntervalRecord| {
+        let [value, low, high] = [of.value, of.low, of.high].map(|v| format::fixed(v, 4));
+        format!("{name} {value} (95%: {low} to {high})")
+    };
+    format!(
+        "{}, {}, on all {} held-out questions",
+        figure("exact match", &found.exact_match),
+        figure("F1", &found.f1),
+        format::count(found.questions)
+    )
 }
 
 /// `0.812 (train 0.970)`.

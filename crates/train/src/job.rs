@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use heldout_data::answers::{AnswerFields, AnswerSpec, PreparedAnswers, prepare_answers};
 use heldout_data::labelled::{self, FieldNames, LabelledSpec, SpecialTokens};
 use heldout_data::tokenizer::TokenizerKind;
 use heldout_data::{
@@ -10,7 +11,7 @@ use heldout_data::{
     prepare,
 };
 use heldout_kernels::{Activations, Device, Precision};
-use heldout_model::{Family, Model, ModelConfig, Tied};
+use heldout_model::{Family, Head, Model, ModelConfig, Tied};
 use heldout_optim::OptimizerSpec;
 use heldout_record::study::KeyedBaseline;
 use heldout_regularize::{
@@ -25,7 +26,7 @@ use crate::recipe::{
     self, DataRecipe, Draft, Known, Part, Recipe, RecipeError, ResolvedRecipe, TaskKind,
 };
 use crate::session;
-use crate::task::{Classification, Corpus, LanguageModel, Task};
+use crate::task::{Answering, Classification, Corpus, LanguageModel, Task, mean_length};
 use crate::teachers::{self, Teacher};
 
 /// A recipe that is ready to run, with its data.
@@ -63,6 +64,12 @@ pub fn prepare_job(
                 spec.special_tokens = SpecialTokens::Encoder;
             }
             Corpus::Labelled(Box::new(labelled::prepare_labelled(&spec)?))
+        }
+        TaskKind::QuestionAnswering => {
+            from.as_ref().map(require_encoder).transpose()?;
+            let longest = recipe::longest_example(&draft, from.as_ref());
+            let spec = answer_spec(&data_recipe, seed(&draft), longest)?;
+            Corpus::Answers(Box::new(prepare_answers(&spec)?))
         }
     };
     let tokens = token_facts(&data);
@@ -110,15 +117,41 @@ fn token_facts(data: &Corpus) -> TokenFacts {
 }
 
 fn example_facts(data: &Corpus) -> Option<ExampleFacts> {
+    if let Corpus::Answers(data) = data {
+        return Some(example_facts_of_answers(data));
+    }
     let Corpus::Labelled(data) = data else { return None };
     let facts = &data.facts;
     Some(ExampleFacts {
         train: facts.train.examples,
         validation: facts.validation.examples,
         labels: facts.labels.len(),
+        head: Head::Classification { labels: facts.labels.len() },
         length_mean: facts.train.lengths.mean,
         longest: facts.max_length as usize,
     })
+}
+
+/// An example is a window in training, and a question where models are judged.
+fn example_facts_of_answers(data: &PreparedAnswers) -> ExampleFacts {
+    ExampleFacts {
+        train: data.facts.train.windows,
+        validation: data.facts.validation.questions,
+        labels: 0,
+        head: Head::Span,
+        length_mean: mean_length(&data.train),
+        longest: data.facts.max_length as usize,
+    }
+}
+
+/// Refuses models that have not read what follows a token.
+fn require_encoder(config: &ModelConfig) -> Result<(), TrainError> {
+    if config.family == Family::Bert {
+        return Ok(());
+    }
+    let message = "the model to start from is a causal one: it has not read what follows a token";
+    let note = "questions are answered by an encoder such as BERT, RoBERTa or DistilBERT";
+    Err(RecipeError::general(message).note(note).into())
 }
 
 /// The size of the training inputs on disk. Names that are no file count for nothing here; reading
@@ -178,6 +211,23 @@ pub fn labelled_spec(
         tokenizer: tokenizer_spec(data)?,
         special_tokens: SpecialTokens::Causal,
         max_length: longest,
+        limit: data.limit,
+        duplicates: duplicates(data),
+        seed,
+    })
+}
+
+/// The same for questions, of which the longest windows count `longest` tokens.
+pub fn answer_spec(data: &DataRecipe, seed: u64, longest: usize) -> Result<AnswerSpec, TrainError> {
+    let (question, context) = (data.question.clone(), data.context.clone());
+    Ok(AnswerSpec {
+        train: data.train.clone(),
+        validation: part(&data.validation),
+        test: data.test.as_ref().map(part),
+        fields: AnswerFields { question, context, answers: data.answers.clone() },
+        tokenizer: tokenizer_spec(data)?,
+        max_length: longest,
+        stride: data.stride.unwrap_or(longest),
         limit: data.limit,
         duplicates: duplicates(data),
         seed,
@@ -266,7 +316,8 @@ fn compose(
     let techniques = assemble(chosen).map_err(placed)?;
     let imported = recipe.model.from.is_some();
     let tied_by_model = if imported { recipe.model.config.tied } else { Tied::No };
-    if !imported {
+    // An encoder's projection onto tokens is its token table, whatever the plan.
+    if !imported && recipe.model.config.family != Family::Bert {
         recipe.model.config.tied = techniques.plan.tied();
     }
     let model = Model::for_training(recipe.model.config.clone(), &techniques.plan.extra())?;
@@ -301,6 +352,10 @@ fn length(recipe: &ResolvedRecipe, data: &Corpus) -> Length {
         Corpus::Labelled(data) => {
             let examples = (data.facts.train.examples as f64).max(1.0);
             (examples, tokens_train / examples)
+        }
+        Corpus::Answers(data) => {
+            let windows = (data.facts.train.windows as f64).max(1.0);
+            (windows, tokens_train / windows)
         }
     };
     let batch = recipe.batch.size.map_or(windows, |size| (size as f64).min(windows));
@@ -350,6 +405,7 @@ impl Setup {
         let task: Arc<dyn Task> = match &data {
             Corpus::Text(data) => Arc::new(LanguageModel::new(data, &recipe, &plan, rows)?),
             Corpus::Labelled(data) => Arc::new(Classification::new(data, &recipe, shuffle, rows)?),
+            Corpus::Answers(data) => Arc::new(Answering::new(data, &recipe, shuffle, rows)?),
         };
         let (steps_per_epoch, step_tokens) = (task.steps_per_epoch(), task.step_tokens() as u64);
         let horizon = Horizon::new(recipe.schedule.horizon, steps_per_epoch, step_tokens);

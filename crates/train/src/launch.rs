@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use heldout_data::Progress as Preparing;
 use heldout_kernels::Activations;
+use heldout_model::Head;
 use heldout_model::huggingface::Imported;
 use heldout_record::checkpoint::{self, Checkpoint};
 use heldout_record::manifest::DataFile;
@@ -124,7 +125,9 @@ fn missing_baseline(
     setup: &Setup,
     control: &Control,
 ) -> Result<Baseline, TrainError> {
-    let is_made = |event: &Event| matches!(event, Event::Baseline(_) | Event::LabelBaseline(_));
+    let is_made = |event: &Event| {
+        matches!(event, Event::Baseline(_) | Event::LabelBaseline(_) | Event::AnswerBaseline(_))
+    };
     if step > 0 || heldout_record::read_metrics(&run.metrics())?.iter().any(is_made) {
         return Ok(Baseline::Absent);
     }
@@ -192,9 +195,10 @@ fn imported(
         }
         return Ok((parameters, Vec::new()));
     }
-    // A head knows its labels by their numbers alone.
+    // A head knows its labels by their numbers alone; the ends of answers are always the same.
     let known = session::label_names(&folder)?;
-    let same = known.is_some_and(|known| known == setup.data.labels());
+    let same = setup.model.config.head == Head::Span
+        || known.is_some_and(|known| known == setup.data.labels());
     let labels = if same { Labels::Same } else { Labels::Other };
     let Imported { weights, fresh } =
         checkpointing::read_body(&folder, &setup.model, drawn(), labels)?;
@@ -206,7 +210,7 @@ fn fresh_notice(fresh: &[String]) -> Option<String> {
         return None;
     }
     let names = fresh.join(", ");
-    Some(format!("the model comes without a head for these labels: {names} starts at random"))
+    Some(format!("the model comes without a head for this task: {names} starts at random"))
 }
 
 /// The recipe as resolved, the plan, and the manifest.
@@ -333,6 +337,7 @@ impl Run<'_> {
             data: Some(setup.data.facts().record()),
             labels: setup.data.labels().to_vec(),
             loss_unit: setup.task.unit().into(),
+            task: setup.recipe.data.task.word().into(),
         };
         self.recorder.event(Event::Started(started))
     }

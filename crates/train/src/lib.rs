@@ -5,6 +5,7 @@
 //! with it. [`Observer`] sees every event as it is recorded; [`Control`] asks a run to stop.
 
 mod advise;
+mod answering;
 mod bag;
 mod baseline;
 mod checkpointing;
@@ -22,6 +23,7 @@ pub mod lr_find;
 pub mod memory;
 mod meter;
 mod movement;
+mod overlap;
 mod passes;
 mod receipts;
 pub mod recipe;
@@ -30,6 +32,7 @@ mod room;
 mod run;
 mod saving;
 pub mod session;
+mod spans;
 mod state;
 pub mod study;
 mod task;
@@ -38,6 +41,7 @@ mod trainer;
 mod validation;
 
 pub use advise::{Advice, Choice, Figures, Regime, advise};
+pub use answering::{AnswerEvaluation, Answered, Answerer, BesideAnswers, evaluate_answers};
 pub use baseline::{BaselineEvaluation, Reference};
 pub use classify::{
     BesideLabels, ClassEvaluation, Classifier, Estimate, LabelEvaluation, Mistake, Prediction,
@@ -56,6 +60,7 @@ pub use heldout_data::Progress;
 pub use horizon::Horizon;
 pub use job::{Job, prepare_job};
 pub use launch::{Outcome, resume, train};
+pub use spans::{Reply, Silence, SpanRule};
 pub use state::{Best, Weights};
 pub use task::{Corpus, CorpusFacts, Predictions};
 

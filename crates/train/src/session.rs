@@ -95,7 +95,8 @@ pub fn label_names(path: &Path) -> Result<Option<Vec<String>>, TrainError> {
     }
 }
 
-fn read_json(path: &Path) -> Result<Value, TrainError> {
+/// The whole config.json of a model folder or run.
+pub(crate) fn read_json(path: &Path) -> Result<Value, TrainError> {
     let file = model_folder(path)?.join("config.json");
     let broken = |problem: String| TrainError::Folder { path: file.clone(), problem };
     let text = std::fs::read(&file).map_err(|e| broken(format!("cannot be read: {e}")))?;

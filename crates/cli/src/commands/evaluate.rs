@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
+use heldout_data::answers::AnswerFields;
 use heldout_data::labelled::FieldNames;
 use heldout_kernels::Device;
+use heldout_model::Head;
 use heldout_record::RunDir;
 use heldout_report::baseline::Standing;
 use heldout_report::statistics::normal_interval;
@@ -19,7 +21,7 @@ use heldout_train::{
 };
 use serde::Serialize;
 
-use super::evaluate_labels;
+use super::{evaluate_answers, evaluate_labels};
 use crate::console::{Console, Output};
 use crate::device_options::DeviceOptions;
 use crate::facts;
@@ -102,8 +104,20 @@ fn run_labels(options: &Options, device: Arc<Device>, console: &Console) -> Resu
     evaluate_labels::run(&options.run, which, device, console)
 }
 
+fn run_answers(options: &Options, console: &Console) -> Result<i32, Failure> {
+    let device = options.device.device(&options.run)?;
+    let which = match options.data.as_slice() {
+        [] => Ok(options.split.split()),
+        files => Err((files, &AnswerFields::default())),
+    };
+    evaluate_answers::run(&options.run, which, device, console)
+}
+
 /// Scores, and prints the figures.
 pub fn run(options: Options, console: &Console) -> Result<i32, Failure> {
+    if read_config(&options.run)?.head == Head::Span {
+        return run_answers(&options, console);
+    }
     if !read_config(&options.run)?.head.is_language_model() {
         let device = options.device.device(&options.run)?;
         return run_labels(&options, device, console);

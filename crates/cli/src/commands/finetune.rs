@@ -15,6 +15,7 @@ Examples:
   heldout finetune path/to/gpt2 my-text.txt
   heldout finetune path/to/gpt2 reviews.jsonl --task classify --validation dev.jsonl
   heldout finetune runs/mine reviews.jsonl --task classify --set data.limit=500
+  heldout finetune path/to/bert squad.json --task qa --validation dev.json
 
 MODEL is a folder in Hugging Face layout or an earlier run; the tokenizer comes with it. A head
 that the model lacks for the task starts at random, and the run says so.")]

@@ -5,6 +5,7 @@ pub mod advise;
 pub mod completions;
 pub mod diagnose;
 pub mod evaluate;
+mod evaluate_answers;
 mod evaluate_labels;
 pub mod explain;
 pub mod finetune;

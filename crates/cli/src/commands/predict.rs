@@ -1,11 +1,14 @@
-//! `heldout predict RUN DATA`: labels for texts, record by record.
+//! `heldout predict RUN DATA`: labels for texts, or answers to questions, record by record.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use clap::Args;
+use heldout_data::answers::AnswerFields;
 use heldout_data::labelled::FieldNames;
-use heldout_train::{Classifier, Prediction};
+use heldout_model::Head;
+use heldout_train::session::read_config;
+use heldout_train::{Answered, Answerer, Classifier, Prediction, Silence};
 use serde_json::{Map, Value, json};
 
 use crate::console::Console;
@@ -18,9 +21,14 @@ use crate::failure::{DONE, Failure};
 Examples:
   heldout predict runs/reviews new.jsonl > labelled.jsonl
   heldout predict runs/reviews new.csv --text body
+  heldout predict runs/squad questions.jsonl > answered.jsonl
 
 Each record comes back as one line of JSON with two fields more: \"prediction\", the likeliest
-label, and \"probabilities\". A file of plain text counts as one text a line.")]
+label, and \"probabilities\". A file of plain text counts as one text a line.
+
+A model that answers questions reads records with \"question\" and \"context\", or SQuAD's JSON; it
+adds \"answer\" (empty where there is none), \"start\" (its character in the context; null where
+there is none) and \"score\" (its share of the probability of the best answers).")]
 pub struct Options {
     /// The folder of a run, a checkpoint, or a classifier in Hugging Face layout
     #[arg(value_name = "RUN", value_hint = clap::ValueHint::DirPath)]
@@ -34,6 +42,20 @@ pub struct Options {
     /// The field of a second text
     #[arg(long, value_name = "FIELD")]
     pub pair: Option<String>,
+    /// Of questions: the question's field
+    #[arg(long, value_name = "FIELD")]
+    pub question: Option<String>,
+    /// Of questions: the field of the text with the answer
+    #[arg(long, value_name = "FIELD")]
+    pub context: Option<String>,
+    /// Of questions: tokens of an answer at most
+    #[arg(long, value_name = "N", default_value_t = 30)]
+    pub longest: usize,
+    /// Of questions: say that there is no answer where that scores higher by so much (0 is usual);
+    /// left out, only models that have learned it do so
+    #[arg(long, value_name = "NATS", num_args = 0..=1, default_missing_value = "0",
+          allow_hyphen_values = true)]
+    pub no_answer: Option<f64>,
     #[command(flatten)]
     pub device: DeviceOptions,
 }
@@ -41,6 +63,9 @@ pub struct Options {
 /// Labels, and prints records.
 pub fn run(options: Options, console: &Console) -> Result<i32, Failure> {
     let device = options.device.device(&options.run)?;
+    if read_config(&options.run)?.head == Head::Span {
+        return answer(&options, Answerer::open(&options.run, device)?, console);
+    }
     let mut classifier = Classifier::open(&options.run, device)?;
     let labels = classifier.labels.clone();
     let fields = FieldNames { text: options.text, pair: options.pair, label: None };
@@ -58,6 +83,44 @@ pub fn run(options: Options, console: &Console) -> Result<i32, Failure> {
         Some(error) => Err(error),
         None => Ok(DONE),
     }
+}
+
+/// Answers, and prints records.
+fn answer(options: &Options, mut model: Answerer, console: &Console) -> Result<i32, Failure> {
+    model.rule.longest = options.longest.max(1);
+    if let Some(threshold) = options.no_answer {
+        model.rule.silence = Silence::Above(threshold);
+    }
+    let (question, context) = (options.question.clone(), options.context.clone());
+    let fields = AnswerFields { question, context, answers: None };
+    let mut failure = None;
+    model.predict_files(&options.data, &fields, &mut |answered| match console
+        .out(&answer_line(answered))
+    {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => {
+            failure = Some(error);
+            ControlFlow::Break(())
+        }
+    })?;
+    match failure {
+        Some(error) => Err(error),
+        None => Ok(DONE),
+    }
+}
+
+fn answer_line(answered: Answered) -> String {
+    let Answered { question, record, reply } = answered;
+    // A question of a SQuAD file has no record of its own.
+    let mut record = record.unwrap_or_else(|| {
+        let id = ("id".to_owned(), question.id.into());
+        Map::from_iter([id, ("question".to_owned(), question.question.into())])
+    });
+    let start = (!reply.text.is_empty()).then(|| question.context[..reply.start].chars().count());
+    record.insert("answer".into(), reply.text.into());
+    record.insert("start".into(), json!(start));
+    record.insert("score".into(), json!((reply.score * 1e6).round() / 1e6));
+    Value::Object(record).to_string()
 }
 
 fn line(prediction: Prediction, labels: &[String]) -> String {

@@ -25,6 +25,7 @@ Examples:
   heldout train corpus/ --time \"30 min\" --out runs/mine
   heldout train reviews.jsonl --set data.field=body --validation 5%
   heldout train reviews.jsonl --task classify --validation dev.jsonl
+  heldout train squad.json --task qa --validation dev.json
   heldout train --recipe recipe.toml --set regularize.dropout=0.2
 
 The result is always the best held-out weights, in RUN/model (Hugging Face layout).
@@ -66,6 +67,7 @@ pub fn run(options: Options, console: &Console) -> Result<i32, Failure> {
         live.phase(match job.data {
             Corpus::Text(_) => "counting n-grams for a baseline ...",
             Corpus::Labelled(_) => "training a bag of words for a baseline ...",
+            Corpus::Answers(_) => "counting words for a baseline ...",
         });
     }
     let run = RunDir::create(&folder.root)?;

@@ -124,6 +124,9 @@ pub fn lasting(event: &Event, verbosity: Verbosity, limit: Option<f64>) -> Vec<S
         Event::LabelBaseline(baseline) => {
             vec![format!("baseline   {}", heldout_report::baseline::labels(baseline))]
         }
+        Event::AnswerBaseline(baseline) => {
+            vec![format!("baseline   {}", heldout_report::baseline::answers(baseline))]
+        }
         Event::Guard(guard) => {
             vec![format!("guard, step {}: {}; {}", guard.step, guard.cause, guard.action)]
         }

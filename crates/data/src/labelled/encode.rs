@@ -263,6 +263,11 @@ impl EncodedExamples {
         self.starts[i + 1] - self.starts[i]
     }
 
+    /// Length of example `i` before truncation.
+    pub fn length_whole(&self, i: usize) -> usize {
+        self.whole[i]
+    }
+
     /// Class of example `i`.
     pub fn label(&self, i: usize) -> u32 {
         self.labels[i]

@@ -34,6 +34,16 @@ impl LabelledEvaluation {
         Self::of(examples, stratified(examples.labels(), count, seed), multiple, pad)
     }
 
+    /// These examples of a split.
+    pub fn chosen(
+        examples: &Arc<EncodedExamples>,
+        chosen: Vec<u32>,
+        multiple: usize,
+        pad: u32,
+    ) -> Self {
+        Self::of(examples, chosen, multiple, pad)
+    }
+
     fn of(examples: &Arc<EncodedExamples>, mut order: Vec<u32>, multiple: usize, pad: u32) -> Self {
         // Stable: equal lengths stay in the order of the split.
         order.sort_by_key(|i| usize::MAX - examples.length(*i as usize));

@@ -14,7 +14,7 @@ mod facts;
 mod fields;
 mod frame;
 mod labels;
-mod leaks;
+pub(crate) mod leaks;
 mod prepare;
 mod read;
 mod split;

@@ -2,17 +2,18 @@
 
 use heldout_record::manifest::Manifest;
 use heldout_record::{
-    BaselineRecord, ConfusionRecord, EvaluationRecord, Event, GuardRecord, LabelBaselineRecord,
-    Notice, Receipt, RecipeLine, SampleRecord, Started, StepRecord, Stopped, TimingRecord,
+    AnswerBaselineRecord, AnswersRecord, BaselineRecord, ConfusionRecord, EvaluationRecord, Event,
+    GuardRecord, LabelBaselineRecord, Notice, Receipt, RecipeLine, SampleRecord, Started,
+    StepRecord, Stopped, TimingRecord,
 };
 use serde::Serialize;
 
 use super::Source;
-use crate::baseline::{Standing, labels, labels_standing, model};
+use crate::baseline::{Standing, answers, answers_standing, labels, labels_standing, model};
 use crate::diagnosis::{Diagnosis, Evidence, diagnose_with};
 use crate::format;
 use crate::statistics::normal_interval;
-use crate::summary::{RunSummary, Verdict, perplexity, plus_minus};
+use crate::summary::{RunSummary, Verdict, perplexity, plus_minus, worth};
 
 /// Training steps are gathered into at most this many groups.
 const STEP_GROUPS: usize = 240;
@@ -43,6 +44,12 @@ pub struct RunPart {
     /// What a classifier has to beat.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label_baseline: Option<LabelBaselineRecord>,
+    /// What a model that answers questions has to beat.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer_baseline: Option<AnswerBaselineRecord>,
+    /// What its answers are worth.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answers: Option<AnswersRecord>,
     /// What a classifier's result takes for what.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub confusion: Option<ConfusionRecord>,
@@ -111,6 +118,8 @@ impl RunPart {
             standing: summary.standing(),
             baseline: summary.baseline,
             label_baseline: summary.label_baseline,
+            answer_baseline: summary.answer_baseline,
+            answers: summary.answers,
             confusion,
             steps: grouped(&steps, STEP_GROUPS),
             recipe: source.papers.recipe.clone(),
@@ -134,6 +143,11 @@ impl RunPart {
     /// Whether it learned labels.
     pub fn is_classifier(&self) -> bool {
         self.started.as_ref().is_some_and(|started| !started.labels.is_empty())
+    }
+
+    /// Whether it learned to answer questions.
+    pub fn answers_questions(&self) -> bool {
+        self.started.as_ref().is_some_and(Started::answers_questions)
     }
 
     /// What losses are given in.
@@ -178,7 +192,7 @@ fn diagnosis(source: &Source) -> Diagnosis {
 /// The result in sentences.
 fn lead(run: &RunPart) -> Vec<String> {
     let mut lead = Vec::new();
-    if let (Some(best), true) = (&run.best, run.is_classifier()) {
+    if let (Some(best), true) = (&run.best, run.is_classifier() || run.answers_questions()) {
         lead.extend(lead_of_labels(run, best));
     } else if let Some(best) = &run.best {
         let bits = format::fixed(best.bits_per_byte, 3);
@@ -218,7 +232,7 @@ fn lead(run: &RunPart) -> Vec<String> {
     lead
 }
 
-/// A classifier's figures in sentences.
+/// The figures of a classifier, or of a model that answers questions, in sentences.
 fn lead_of_labels(run: &RunPart, best: &EvaluationRecord) -> Vec<String> {
     let figure = |metric: &heldout_record::MetricRecord| {
         let [valid, train] = [metric.valid, metric.train].map(|v| format::fixed(v, 4));
@@ -226,15 +240,23 @@ fn lead_of_labels(run: &RunPart, best: &EvaluationRecord) -> Vec<String> {
     };
     let figures: Vec<String> = best.metrics.iter().map(figure).collect();
     let mut lead = vec![format!(
-        "On held-out text at its best (step {}, epoch {:.1}): {}; loss {} nats per text.",
+        "On held-out text at its best (step {}, epoch {:.1}): {}; loss {} {}.",
         format::count(best.step),
         best.epoch,
         figures.join(", "),
         plus_minus(best.loss_valid, best.loss_valid_se),
+        run.unit(),
     )];
+    if let Some(found) = &run.answers {
+        lead.push(format!("The result: {}.", worth(found)));
+    }
     if let Some(baseline) = &run.label_baseline {
         let standing = labels_standing(best, baseline).unwrap_or_default();
         lead.push(format!("{}: {standing}.", capitalized(&labels(baseline))));
+    }
+    if let Some(baseline) = &run.answer_baseline {
+        let standing = answers_standing(best, baseline).unwrap_or_default();
+        lead.push(format!("{}: {standing}.", capitalized(&answers(baseline))));
     }
     lead
 }

@@ -71,7 +71,14 @@ fn metrics(run: &RunPart) -> Markup {
                 .collect(),
             kind: CurveKind::Line,
         };
-        let beaten = run.label_baseline.as_ref().filter(|_| metric.name == "accuracy");
+        let beaten = match (&run.label_baseline, &run.answer_baseline, metric.name.as_str()) {
+            (Some(baseline), _, "accuracy") => Some(("bag of words", baseline.bag.accuracy)),
+            (_, Some(baseline), "exact-match") => {
+                Some((baseline.name.as_str(), baseline.rule.exact_match))
+            }
+            (_, Some(baseline), "f1") => Some((baseline.name.as_str(), baseline.rule.f1)),
+            _ => None,
+        };
         Chart {
             id: format!("metric-{}", metric.name),
             title: format!("Held-out {}", metric.name),
@@ -83,10 +90,8 @@ fn metrics(run: &RunPart) -> Markup {
                 of("held-out", 0, 0, |m| m.valid),
                 of("training sample", 1, 1, |m| m.train),
             ],
-            level: beaten.map(|baseline| {
-                let accuracy = baseline.bag.accuracy;
-                (accuracy, format!("bag of words: {}", format::fixed(accuracy, 3)))
-            }),
+            level: beaten
+                .map(|(name, value)| (value, format!("{name}: {}", format::fixed(value, 3)))),
             ..Chart::default()
         }
     });

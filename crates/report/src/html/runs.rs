@@ -33,7 +33,7 @@ pub fn figures(run: &RunPart) -> Markup {
         ("gap", format::nats(best.gap), between),
         ("rise after the best", rise, since),
     ];
-    let own = match run.is_classifier() {
+    let own = match run.is_classifier() || run.answers_questions() {
         true => best.metrics.iter().map(metric).collect(),
         false => vec![
             ("perplexity".to_owned(), perplexity(best.perplexity), "per token".to_owned()),
@@ -72,6 +72,9 @@ pub fn one(run: &RunPart) -> Vec<Section> {
     if let Some(found) = &run.confusion {
         let section = Section::new("labels", "Labels", super::labels::confusion(found));
         sections.insert(1, section);
+    }
+    if let Some(found) = &run.answers {
+        sections.insert(1, Section::new("answers", "Answers", super::answers::answers(found)));
     }
     if !run.guards.is_empty() {
         sections.push(Section::new("guard", "Guard", parts::guards(run)));

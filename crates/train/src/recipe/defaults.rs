@@ -4,6 +4,7 @@
 //! every one is printed as the reason of the value it chose.
 
 use heldout_kernels::Isa;
+use heldout_model::Head;
 
 /// What is known about the data before it is tokenized.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -30,6 +31,8 @@ pub struct ExampleFacts {
     pub train: u64,
     pub validation: u64,
     pub labels: usize,
+    /// What they ask of the model's end.
+    pub head: Head,
     /// Tokens of a training example.
     pub length_mean: f64,
     /// Tokens that an example may have.
@@ -93,6 +96,9 @@ pub fn tokenizer(facts: &CorpusFacts) -> (&'static str, Option<usize>, String) {
 
 /// The longest labelled text in tokens where nobody says otherwise.
 pub const LONGEST_EXAMPLE: usize = 256;
+
+/// The longest question with its context in tokens where nobody says otherwise (Devlin et al. 2019).
+pub const LONGEST_CONTEXT: usize = 384;
 
 /// A tokenizer for labelled texts, of which there are seldom many: words and their parts, since
 /// labels hang on words.

@@ -35,6 +35,10 @@ pub struct DataDraft {
     pub text: Option<Set<String>>,
     pub pair: Option<Set<String>>,
     pub label: Option<Set<String>>,
+    pub question: Option<Set<String>>,
+    pub context: Option<Set<String>>,
+    pub answers: Option<Set<String>>,
+    pub stride: Option<Set<u64>>,
     pub limit: Option<Set<u64>>,
     pub field: Option<Set<String>>,
     pub boundary: Option<Set<&'static str>>,
@@ -141,6 +145,10 @@ fn data(root: &Table) -> Result<DataDraft, RecipeError> {
         text: s.text("text")?,
         pair: s.text("pair")?,
         label: s.text("label")?,
+        question: s.text("question")?,
+        context: s.text("context")?,
+        answers: s.text("answers")?,
+        stride: s.count("stride")?,
         limit: s.count("limit")?,
         field: s.text("field")?,
         boundary: s.choice("boundary")?,
@@ -149,7 +157,7 @@ fn data(root: &Table) -> Result<DataDraft, RecipeError> {
         duplicates: s.choice("duplicates")?,
         seed: s.count("seed")?,
     };
-    of_task(&s, draft.task(), &["text", "pair", "label", "limit"], &["field", "boundary"])?;
+    of_task(&s, draft.task(), OF_DATA)?;
     if let (Some(size), Some(kind)) = (s.place("vocabulary"), &draft.tokenizer)
         && !matches!(kind.value.as_str(), "bpe" | "unigram" | "wordpiece")
     {
@@ -167,20 +175,34 @@ impl DataDraft {
     }
 }
 
+/// Keys of `[data]` that not every task has an ear for.
+const OF_DATA: &[(&str, &[TaskKind])] = &[
+    ("text", &[TaskKind::Classification]),
+    ("pair", &[TaskKind::Classification]),
+    ("label", &[TaskKind::Classification]),
+    ("limit", &[TaskKind::Classification, TaskKind::QuestionAnswering]),
+    ("field", &[TaskKind::LanguageModel]),
+    ("boundary", &[TaskKind::LanguageModel]),
+    ("question", &[TaskKind::QuestionAnswering]),
+    ("context", &[TaskKind::QuestionAnswering]),
+    ("answers", &[TaskKind::QuestionAnswering]),
+    ("stride", &[TaskKind::QuestionAnswering]),
+];
+
+/// The same of `[evaluate]`.
+const OF_EVALUATE: &[(&str, &[TaskKind])] =
+    &[("samples", &[TaskKind::LanguageModel]), ("sample-tokens", &[TaskKind::LanguageModel])];
+
 /// Refuses keys that only another task has an ear for.
 fn of_task(
     s: &Section<'_>,
     task: TaskKind,
-    of_labels: &[&str],
-    of_text: &[&str],
+    keys: &[(&str, &[TaskKind])],
 ) -> Result<(), RecipeError> {
-    let (foreign, other) = match task {
-        TaskKind::LanguageModel => (of_labels, TaskKind::Classification),
-        TaskKind::Classification => (of_text, TaskKind::LanguageModel),
-    };
-    match foreign.iter().find_map(|name| s.place(name).map(|place| (name, place))) {
+    let foreign = keys.iter().filter(|(_, tasks)| !tasks.contains(&task));
+    match foreign.filter_map(|(name, tasks)| Some((name, tasks[0], s.place(name)?))).next() {
         None => Ok(()),
-        Some((name, place)) => {
+        Some((name, other, place)) => {
             let message = format!("`{name}` has no effect with the task \"{}\"", task.word());
             let note = format!("remove it, or set data.task = \"{}\"", other.word());
             Err(RecipeError::at(place, message).note(note))
@@ -214,14 +236,21 @@ fn model(root: &Table) -> Result<ModelDraft, RecipeError> {
         }
         return Ok(draft);
     }
-    let family = draft.family.as_ref().map_or("gpt2", |f| f.value);
+    let encoder = data(root)?.task() == TaskKind::QuestionAnswering;
+    if let (Some(Set { value, place }), true) = (&draft.family, encoder)
+        && *value != "bert"
+    {
+        let message = format!("a {value} has not read what follows a token, and answers nothing");
+        return Err(RecipeError::at(place, message).note("leave it out, or set it to \"bert\""));
+    }
+    let family = draft.family.as_ref().map_or(if encoder { "bert" } else { "gpt2" }, |f| f.value);
     let foreign: &[&str] = match family {
-        "gpt2" => &["kv-heads", "qk-norm", "rope-theta"],
+        "gpt2" | "bert" => &["kv-heads", "qk-norm", "rope-theta"],
         _ => &["activation"],
     };
     if let Some((name, place)) = foreign.iter().find_map(|n| s.place(n).map(|p| (n, p))) {
         let message = format!("`{name}` has no effect with family \"{family}\"");
-        let other = if family == "gpt2" { "llama" } else { "gpt2" };
+        let other = if family == "llama" { "gpt2" } else { "llama" };
         return Err(
             RecipeError::at(place, message).note(format!("remove it, or set family = \"{other}\""))
         );
@@ -345,12 +374,20 @@ fn evaluate(root: &Table) -> Result<EvaluateDraft, RecipeError> {
         baseline: s.choice("baseline")?,
     };
     let task = data(root)?.task();
-    of_task(&s, task, &[], &["samples", "sample-tokens"])?;
-    if let (TaskKind::LanguageModel, Some(Set { value, place })) = (task, &draft.monitor)
-        && *value != "loss"
+    of_task(&s, task, OF_EVALUATE)?;
+    let (what, allowed): (&str, &[&str]) = match task {
+        TaskKind::LanguageModel => ("a language model", &["loss"]),
+        TaskKind::Classification => ("a classifier", &["loss", "accuracy", "f1", "mcc"]),
+        TaskKind::QuestionAnswering => {
+            ("a model that answers questions", &["loss", "exact-match", "f1"])
+        }
+    };
+    if let Some(Set { value, place }) = &draft.monitor
+        && !allowed.contains(value)
     {
-        let message = format!("a language model has no \"{value}\" to be watched");
-        return Err(RecipeError::at(place, message).note("allowed: \"loss\""));
+        let message = format!("{what} has no \"{value}\" to be watched");
+        let note = format!("allowed: \"{}\"", allowed.join("\", \""));
+        return Err(RecipeError::at(place, message).note(note));
     }
     if let Some(entry) = s.entry("sample-tokens")
         && s.entry("samples").is_none_or(|e| number_of(&e.node) == Some(0.0))

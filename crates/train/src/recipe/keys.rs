@@ -90,8 +90,8 @@ macro_rules! keys {
 /// All keys with a fixed name.
 pub static KEYS: &[Key] = keys! {
     "data" "train" Takes::Texts("files, folders or globs"), "what to train on";
-    "data" "task" Takes::Choice(&["lm", "classify"]),
-        "what is learned: the next token of a text, or a label of each text";
+    "data" "task" Takes::Choice(&["lm", "classify", "qa"]),
+        "what is learned: the next token of a text, a label of each text, or answers to questions";
     "data" "validation" Takes::Part,
         "held out to judge by: a share of the documents, the last part, or files";
     "data" "test" Takes::Part, "held out a second time, touched by nothing; left out by default";
@@ -99,8 +99,13 @@ pub static KEYS: &[Key] = keys! {
     "data" "text" Takes::Text("a field's name"), "classify: the text's field in records";
     "data" "pair" Takes::Text("a field's name"), "classify: the field of a second text";
     "data" "label" Takes::Text("a field's name"), "classify: the label's field";
+    "data" "question" Takes::Text("a field's name"), "qa: the question's field in records";
+    "data" "context" Takes::Text("a field's name"), "qa: the field of the text with the answer";
+    "data" "answers" Takes::Text("a field's name"), "qa: the answers' field";
+    "data" "stride" Takes::Count { min: 1, max: SIZE },
+        "qa: tokens by which a window of a long context starts after the one before";
     "data" "limit" Takes::Count { min: 2, max: 1 << 40 },
-        "classify: train on so many examples only, every label at its share";
+        "classify, qa: train on so many examples only; of labels every one at its share";
     "data" "boundary"
         Takes::Choice(&["auto", "blank-line", "record", "end-of-text", "file", "contiguous"]),
         "what ends a document";
@@ -114,7 +119,7 @@ pub static KEYS: &[Key] = keys! {
         "what happens to training documents that also stand in a held-out split";
     "data" "seed" Takes::Count { min: 0, max: i64::MAX as u64 },
         "chooses the documents that are held out; run.seed does where it is left out";
-    "model" "family" Takes::Choice(&["gpt2", "llama"]), "the architecture";
+    "model" "family" Takes::Choice(&["gpt2", "llama", "bert"]), "the architecture";
     "model" "from" Takes::Text("a Hugging Face folder or a run"),
         "weights to start from instead of random ones; the sizes come with them";
     "model" "layers" Takes::Count { min: 1, max: 1000 }, "blocks";
@@ -153,7 +158,7 @@ pub static KEYS: &[Key] = keys! {
         "training windows scored beside them, always the same ones";
     "evaluate" "samples" Takes::Count { min: 0, max: 100 }, "texts generated at each evaluation";
     "evaluate" "sample-tokens" Takes::Count { min: 1, max: 100_000 }, "tokens of each such text";
-    "evaluate" "monitor" Takes::Choice(&["loss", "accuracy", "f1", "mcc"]),
+    "evaluate" "monitor" Takes::Choice(&["loss", "accuracy", "f1", "mcc", "exact-match"]),
         "what the best weights are best in, on held-out data; early stopping watches it too";
     "evaluate" "baseline" Takes::Choice(&["auto", "n-gram", "none"]),
         "an n-gram model to beat, scored at the start; auto: unless it would take too long";

@@ -48,6 +48,10 @@ pub fn data(
         text: choices.keep("data.text", &from.text),
         pair: choices.keep("data.pair", &from.pair),
         label: choices.keep("data.label", &from.label),
+        question: choices.keep("data.question", &from.question),
+        context: choices.keep("data.context", &from.context),
+        answers: choices.keep("data.answers", &from.answers),
+        stride: stride(draft, &mut choices, task),
         limit: choices.keep("data.limit", &from.limit).map(|n| n as usize),
         field: choices.keep("data.field", &from.field),
         boundary: choices.choose("data.boundary", &from.boundary, String::from, || {
@@ -73,7 +77,7 @@ fn tokenizer(
     let from = &draft.data;
     let (kind, size, why) = match task {
         TaskKind::LanguageModel => defaults::tokenizer(corpus),
-        TaskKind::Classification => {
+        TaskKind::Classification | TaskKind::QuestionAnswering => {
             let (kind, size, why) = defaults::tokenizer_of_labelled(corpus);
             (kind, Some(size), why)
         }
@@ -106,12 +110,23 @@ fn tokenizer(
     (tokenizer, vocabulary)
 }
 
+/// How long contexts are cut.
+fn stride(draft: &Draft, choices: &mut Choices, task: TaskKind) -> Option<usize> {
+    let default = || by_default(128, "windows of a long context overlap, so that no answer is cut");
+    (task == TaskKind::QuestionAnswering)
+        .then(|| choices.choose("data.stride", &draft.data.stride, |s| s as usize, default))
+}
+
 /// Tokens that a labelled text may have: what the recipe says, no more than the model it starts
 /// from can read.
 pub fn longest_example(draft: &Draft, from: Option<&ModelConfig>) -> usize {
     let asked = draft.model.context.as_ref().map(|c| c.value as usize);
     let most = from.map_or(usize::MAX, |config| config.context);
-    asked.unwrap_or(defaults::LONGEST_EXAMPLE).min(most)
+    let usual = match draft.data.task() {
+        TaskKind::QuestionAnswering => defaults::LONGEST_CONTEXT,
+        TaskKind::LanguageModel | TaskKind::Classification => defaults::LONGEST_EXAMPLE,
+    };
+    asked.unwrap_or(usual).min(most)
 }
 
 /// Everything known when a recipe is filled in.

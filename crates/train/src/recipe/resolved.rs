@@ -77,6 +77,8 @@ pub enum TaskKind {
     LanguageModel,
     /// A label of each text.
     Classification,
+    /// The answer to a question in a context.
+    QuestionAnswering,
 }
 
 impl TaskKind {
@@ -85,6 +87,7 @@ impl TaskKind {
         match self {
             TaskKind::LanguageModel => "lm",
             TaskKind::Classification => "classify",
+            TaskKind::QuestionAnswering => "qa",
         }
     }
 
@@ -92,6 +95,7 @@ impl TaskKind {
     pub fn named(word: &str) -> TaskKind {
         match word {
             "classify" => TaskKind::Classification,
+            "qa" => TaskKind::QuestionAnswering,
             _ => TaskKind::LanguageModel,
         }
     }
@@ -104,10 +108,12 @@ pub enum Metric {
     Loss,
     /// Share of right labels.
     Accuracy,
-    /// Mean over labels of each one's F1.
+    /// Mean over labels of each one's F1; of answers that of their words, as SQuAD has it.
     F1,
     /// Matthews correlation.
     Mcc,
+    /// Share of answers that are a right one, as SQuAD compares them.
+    ExactMatch,
 }
 
 impl Metric {
@@ -118,12 +124,13 @@ impl Metric {
             Metric::Accuracy => "accuracy",
             Metric::F1 => "f1",
             Metric::Mcc => "mcc",
+            Metric::ExactMatch => "exact-match",
         }
     }
 
     /// The figure of that word.
     pub fn named(word: &str) -> Metric {
-        let all = [Metric::Accuracy, Metric::F1, Metric::Mcc];
+        let all = [Metric::Accuracy, Metric::F1, Metric::Mcc, Metric::ExactMatch];
         all.into_iter().find(|metric| metric.word() == word).unwrap_or(Metric::Loss)
     }
 }
@@ -138,6 +145,12 @@ pub struct DataRecipe {
     pub text: Option<String>,
     pub pair: Option<String>,
     pub label: Option<String>,
+    /// Fields of questions; inferred where nobody named them.
+    pub question: Option<String>,
+    pub context: Option<String>,
+    pub answers: Option<String>,
+    /// Tokens by which a window of a long context starts after the one before.
+    pub stride: Option<usize>,
     /// Labelled examples to train on, where not all.
     pub limit: Option<usize>,
     pub field: Option<String>,

@@ -1,7 +1,7 @@
 //! The sizes of a run: the model, how long it trains, and how much at a time.
 
 use heldout_kernels::{Activations, Precision};
-use heldout_model::{Activation, Family, Head, ModelConfig, QkNorm};
+use heldout_model::{Activation, Family, Head, ModelConfig, QkNorm, Variant};
 
 use super::amount::Amount;
 use super::choices::{Because, Choices, by_default};
@@ -28,7 +28,10 @@ pub fn model(
         "model.family",
         &model.family,
         |f| f,
-        || by_default("gpt2", "opens everywhere; llama is the other choice"),
+        || match tokens.examples.is_some_and(|examples| examples.head == Head::Span) {
+            true => by_default("bert", "an answer is found by reading both ways"),
+            false => by_default("gpt2", "opens everywhere; llama is the other choice"),
+        },
     );
     let context = choices.choose(
         "model.context",
@@ -49,6 +52,10 @@ pub fn model(
                 || by_default(heads, "one for every head"),
             );
             ModelConfig::llama(tokens.vocabulary, context, layers, heads, kv_heads, width)
+        }
+        "bert" => {
+            let variant = Variant::Bert;
+            ModelConfig::bert(variant, tokens.vocabulary, context, layers, heads, width)
         }
         _ => ModelConfig::gpt2(tokens.vocabulary, context, layers, heads, width),
     };
@@ -72,8 +79,7 @@ pub fn model(
 
 /// What the task asks of the model's end.
 fn head_of(tokens: &TokenFacts) -> Head {
-    let labels = tokens.examples.map(|examples| examples.labels);
-    labels.map_or(Head::LanguageModel, |labels| Head::Classification { labels })
+    tokens.examples.map_or(Head::LanguageModel, |examples| examples.head)
 }
 
 fn context_of(tokens: &TokenFacts) -> (usize, String) {
@@ -101,11 +107,12 @@ fn of_family(config: &mut ModelConfig, draft: &Draft, choices: &mut Choices) {
             || by_default(norm, usual),
         );
     } else {
+        let activation = config.activation;
         config.activation = choices.choose(
             "model.activation",
             &model.activation,
             |a| if a == "gelu-erf" { Activation::GeluErf } else { Activation::GeluTanh },
-            || by_default(Activation::GeluTanh, usual),
+            || by_default(activation, usual),
         );
     }
 }

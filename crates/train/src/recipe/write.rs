@@ -115,6 +115,7 @@ fn data(page: &mut Page<'_>) {
     match data.task {
         TaskKind::LanguageModel => page.text("boundary", &data.boundary),
         TaskKind::Classification => labelled(page),
+        TaskKind::QuestionAnswering => answered(page),
     }
     page.text("tokenizer", &data.tokenizer);
     if let Some(vocabulary) = data.vocabulary {
@@ -138,6 +139,23 @@ fn labelled(page: &mut Page<'_>) {
     }
 }
 
+fn answered(page: &mut Page<'_>) {
+    let data = &page.recipe.data;
+    let fields =
+        [("question", &data.question), ("context", &data.context), ("answers", &data.answers)];
+    for (key, field) in fields {
+        if let Some(field) = field {
+            page.text(key, field);
+        }
+    }
+    if let Some(stride) = data.stride {
+        page.count("stride", stride);
+    }
+    if let Some(limit) = data.limit {
+        page.count("limit", limit);
+    }
+}
+
 fn model(page: &mut Page<'_>) {
     let model = &page.recipe.model;
     let config = &model.config;
@@ -147,7 +165,11 @@ fn model(page: &mut Page<'_>) {
         page.count("context", model.context);
         return;
     }
-    let family = if config.family == Family::Gpt2 { "gpt2" } else { "llama" };
+    let family = match config.family {
+        Family::Gpt2 => "gpt2",
+        Family::Llama => "llama",
+        Family::Bert => "bert",
+    };
     page.text("family", family);
     page.count("layers", config.layers);
     page.count("heads", config.heads);

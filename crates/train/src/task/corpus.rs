@@ -1,11 +1,13 @@
 //! Prepared data of any task, and what every run tells about it.
 
+use heldout_data::answers::{AnswerFacts, EncodedQuestions, PreparedAnswers};
 use heldout_data::labelled::{LabelledFacts, LabelledSplitFacts, PreparedLabelled};
 use heldout_data::tokenizer::Tokenizer;
 use heldout_data::{DataFacts, Example, InputFact, Prepared};
 use heldout_record::DataRecord;
 use serde::Serialize;
 
+use super::mean_length;
 use crate::error::TrainError;
 
 /// The data of a run.
@@ -14,6 +16,8 @@ pub enum Corpus {
     Text(Box<Prepared>),
     /// Texts with a label each.
     Labelled(Box<PreparedLabelled>),
+    /// Questions with answers in a context.
+    Answers(Box<PreparedAnswers>),
 }
 
 /// Everything that was found in the data, for a reader.
@@ -22,6 +26,7 @@ pub enum Corpus {
 pub enum CorpusFacts<'a> {
     Text(&'a DataFacts),
     Labelled(&'a LabelledFacts),
+    Answers(&'a AnswerFacts),
 }
 
 impl Corpus {
@@ -33,6 +38,7 @@ impl Corpus {
         match self {
             Corpus::Text(data) => Ok(data),
             Corpus::Labelled(_) => Err(TrainError::Task { what, task: "classify" }),
+            Corpus::Answers(_) => Err(TrainError::Task { what, task: "qa" }),
         }
     }
 
@@ -41,6 +47,7 @@ impl Corpus {
         match self {
             Corpus::Text(data) => CorpusFacts::Text(&data.facts),
             Corpus::Labelled(data) => CorpusFacts::Labelled(&data.facts),
+            Corpus::Answers(data) => CorpusFacts::Answers(&data.facts),
         }
     }
 
@@ -49,13 +56,14 @@ impl Corpus {
         match self {
             Corpus::Text(data) => &data.tokenizer,
             Corpus::Labelled(data) => data.encoder.tokenizer(),
+            Corpus::Answers(data) => data.encoder.encoder().tokenizer(),
         }
     }
 
     /// The names of labels, in the order of their numbers; none of running text.
     pub fn labels(&self) -> &[String] {
         match self {
-            Corpus::Text(_) => &[],
+            Corpus::Text(_) | Corpus::Answers(_) => &[],
             Corpus::Labelled(data) => &data.data.labels.names,
         }
     }
@@ -64,7 +72,7 @@ impl Corpus {
     pub fn bytes_per_token(&self) -> f64 {
         match self {
             Corpus::Text(data) => data.facts.bytes_per_token_validation,
-            Corpus::Labelled(_) => 0.0,
+            Corpus::Labelled(_) | Corpus::Answers(_) => 0.0,
         }
     }
 
@@ -73,8 +81,14 @@ impl Corpus {
         match self {
             Corpus::Text(data) => (data.facts.tokens_train, data.facts.tokens_validation),
             Corpus::Labelled(data) => (tokens(&data.facts.train), tokens(&data.facts.validation)),
+            Corpus::Answers(data) => (windows(&data.train), windows(&data.validation)),
         }
     }
+}
+
+/// Tokens of all windows.
+fn windows(split: &EncodedQuestions) -> u64 {
+    (mean_length(split) * split.windows.len() as f64).round() as u64
 }
 
 fn tokens(split: &LabelledSplitFacts) -> u64 {
@@ -87,6 +101,7 @@ impl CorpusFacts<'_> {
         match self {
             CorpusFacts::Text(facts) => &facts.content_hash,
             CorpusFacts::Labelled(facts) => &facts.content_hash,
+            CorpusFacts::Answers(facts) => &facts.content_hash,
         }
     }
 
@@ -95,6 +110,7 @@ impl CorpusFacts<'_> {
         match self {
             CorpusFacts::Text(facts) => &facts.inputs,
             CorpusFacts::Labelled(facts) => &facts.inputs,
+            CorpusFacts::Answers(facts) => &facts.inputs,
         }
     }
 
@@ -103,6 +119,7 @@ impl CorpusFacts<'_> {
         match self {
             CorpusFacts::Text(facts) => [facts.boundary.clone(), facts.split.clone()],
             CorpusFacts::Labelled(facts) => [facts.inferred.join("; "), facts.split.clone()],
+            CorpusFacts::Answers(facts) => [String::new(), facts.split.clone()],
         }
     }
 
@@ -111,6 +128,7 @@ impl CorpusFacts<'_> {
         match self {
             CorpusFacts::Text(facts) => &facts.notices,
             CorpusFacts::Labelled(facts) => &facts.notices,
+            CorpusFacts::Answers(facts) => &facts.notices,
         }
     }
 
@@ -119,6 +137,7 @@ impl CorpusFacts<'_> {
         match self {
             CorpusFacts::Text(facts) => record_of_text(facts),
             CorpusFacts::Labelled(facts) => record_of_labelled(facts),
+            CorpusFacts::Answers(facts) => record_of_answers(facts),
         }
     }
 }
@@ -159,6 +178,21 @@ fn record_of_labelled(facts: &LabelledFacts) -> DataRecord {
         leaked_documents: facts.leaks,
         leaked_removed: facts.leaks_removed,
         unknown_valid: facts.validation.unknown,
+        example: example.map(words).unwrap_or_default(),
+        ..DataRecord::default()
+    }
+}
+
+fn record_of_answers(facts: &AnswerFacts) -> DataRecord {
+    let leaks = facts.leaks > 0 && facts.leaks_removed == 0;
+    let example = facts.examples.iter().find(|_| leaks);
+    DataRecord {
+        documents_train: facts.train.questions,
+        documents_valid: facts.validation.questions,
+        exact_duplicates: facts.duplicates,
+        duplicates_removed: facts.duplicates_removed,
+        leaked_documents: facts.leaks,
+        leaked_removed: if leaks { 0 } else { facts.leaks },
         example: example.map(words).unwrap_or_default(),
         ..DataRecord::default()
     }

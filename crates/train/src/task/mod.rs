@@ -4,6 +4,7 @@
 //! A task is a file here that implements [`Task`], and a branch of [`Corpus`]. It fills a
 //! [`Batch`] with whatever its own [`Task::loss`] reads; the trainer only cuts it into rows.
 
+mod answers;
 mod classification;
 mod corpus;
 mod language;
@@ -24,6 +25,7 @@ use crate::job::Setup;
 use crate::recipe::Metric;
 use crate::teachers::Lecturer;
 
+pub use answers::{Answering, CUT, answer_scores, batches_of, mean_length, means, most_wrong};
 pub use classification::{Classification, Predictions, SCORES, predictions, shortness};
 pub use corpus::{Corpus, CorpusFacts};
 pub use language::{LanguageModel, held_out_windows};
@@ -34,7 +36,7 @@ pub struct Batch {
     /// [B, T] token ids.
     pub ids: Vec<u32>,
     /// What the task predicts: the same number of values for every sequence ([B, T] following
-    /// tokens, or [B] labels); [`heldout_data::IGNORE`] where nothing is.
+    /// tokens, [B] labels, or [B, 2] ends of answers); [`heldout_data::IGNORE`] where nothing is.
     pub targets: Vec<u32>,
     /// [B] tokens that are no padding; empty where all are text.
     pub lengths: Vec<u32>,
