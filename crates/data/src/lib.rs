@@ -21,6 +21,7 @@ pub mod labelled;
 mod map;
 pub mod masking;
 pub mod ngram;
+mod passages;
 mod prefetch;
 mod prepare;
 mod read;
@@ -37,6 +38,7 @@ pub use error::DataError;
 pub use evaluation::EvaluationWindows;
 pub use facts::{DataFacts, Example, InputFact, Origin};
 pub use inputs::{Format, Input};
+pub use passages::{MaskedBatch, MaskedBatches, MaskedEvaluation, Passages};
 pub use prefetch::{Cut, Prefetch};
 pub use prepare::{
     DuplicatePolicy, PrepareSpec, Prepared, Progress, TokenizerSpec, ValidationSpec, prepare,

@@ -91,6 +91,16 @@ pub struct Started {
     /// The names of a classifier's labels; none for a language model.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<String>,
+    /// "mlm" where masked tokens are told; nothing where the labels, or their lack, say it all.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub task: String,
+}
+
+impl Started {
+    /// Whether masked tokens are told.
+    pub fn is_masked(&self) -> bool {
+        self.task == "mlm"
+    }
 }
 
 /// What was found in the data, as far as it bears on what a held-out loss means.

@@ -53,8 +53,16 @@ pub enum Verdict {
 }
 
 impl RunSummary {
+    /// Whether masked tokens were told.
+    pub fn is_masked(&self) -> bool {
+        self.started.as_ref().is_some_and(Started::is_masked)
+    }
+
     /// What losses are counted in: a classifier predicts once a text.
     pub fn unit(&self) -> &'static str {
+        if self.is_masked() {
+            return "nats/masked token";
+        }
         let labels = self.best().is_some_and(|best| !best.metrics.is_empty());
         if labels { "nats/text" } else { "nats/token" }
     }
@@ -204,7 +212,10 @@ impl RunSummary {
             row("held-out", loss(best.loss_valid, best.loss_valid_se));
             row("train", loss(best.loss_train, best.loss_train_se));
             row("gap", loss(best.gap, best.gap_se) + ", like for like");
-            if best.metrics.is_empty() {
+            if self.is_masked() {
+                let all = perplexity(best.perplexity);
+                row("", format!("perplexity {all} of masked tokens"));
+            } else if best.metrics.is_empty() {
                 let bits = format::fixed(best.bits_per_byte, 3);
                 row("", format!("perplexity {}, {bits} bits/byte", perplexity(best.perplexity)));
             }

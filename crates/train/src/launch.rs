@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use heldout_data::Progress as Preparing;
 use heldout_kernels::Activations;
+use heldout_model::Head;
 use heldout_model::huggingface::Imported;
 use heldout_record::checkpoint::{self, Checkpoint};
 use heldout_record::manifest::DataFile;
@@ -22,7 +23,7 @@ use crate::recorder::Recorder;
 use crate::run::Run;
 use crate::session;
 use crate::state::{Best, Ending, State};
-use crate::task::Sample;
+use crate::task::{Corpus, Sample};
 use crate::teachers;
 
 /// How a run ended and what it reached.
@@ -62,7 +63,7 @@ pub fn train(
     let mut run = Run::new(setup, state, run, recorder, control)?;
     run.announce_start(None)?;
     run.write_notices()?;
-    if let Some(text) = fresh_notice(&fresh) {
+    if let Some(text) = fresh_notice(&fresh, run.setup.model.config.head) {
         run.recorder.notice(None, text)?;
     }
     baseline.record(&mut run.recorder)?;
@@ -140,7 +141,8 @@ pub(crate) fn first_weights(setup: &Setup) -> Result<FirstWeights, TrainError> {
         return Ok(FirstWeights { parameters: drawn(), fresh: Vec::new() });
     };
     let folder = session::model_folder(Path::new(folder))?;
-    if setup.model.config.head.is_language_model() {
+    // Encoders are often published without the head of masked tokens.
+    if setup.model.config.head.is_language_model() && !setup.model.is_encoder() {
         let mut parameters = checkpointing::read_model(&folder, &setup.model)?;
         let exported = setup.model.exported_len();
         if parameters.len() > exported {
@@ -157,12 +159,13 @@ pub(crate) fn first_weights(setup: &Setup) -> Result<FirstWeights, TrainError> {
     Ok(FirstWeights { parameters: weights, fresh })
 }
 
-fn fresh_notice(fresh: &[String]) -> Option<String> {
+fn fresh_notice(fresh: &[String], head: Head) -> Option<String> {
     if fresh.is_empty() {
         return None;
     }
     let names = fresh.join(", ");
-    Some(format!("the model comes without a head for these labels: {names} starts at random"))
+    let what = if head.is_language_model() { "masked tokens" } else { "these labels" };
+    Some(format!("the model comes without a head for {what}: {names} starts at random"))
 }
 
 /// The recipe as resolved, the plan, and the manifest.
@@ -288,6 +291,7 @@ impl Run<'_> {
             bytes_per_token: setup.bytes_per_token(),
             data: Some(setup.data.facts().record()),
             labels: setup.data.labels().to_vec(),
+            task: setup.data.word().into(),
         };
         self.recorder.event(Event::Started(started))
     }
@@ -461,7 +465,11 @@ impl Run<'_> {
             0.0 => String::new(),
             bytes => format!(" ({:.4} bits per byte)", bits_per_byte(score.loss, bytes)),
         };
-        let targets = if bits.is_empty() { unit } else { "tokens" };
+        let targets = match &self.setup.data {
+            Corpus::Text(_) => "tokens",
+            Corpus::Masked(_) => "masked tokens",
+            Corpus::Labelled(_) => unit,
+        };
         let text = format!(
             "the result scores {:.4} ± {:.4} nats{bits} on the whole held-out split of {} \
              {targets}; evaluations during the run saw {sampled} {unit} of it",

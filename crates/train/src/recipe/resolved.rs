@@ -75,6 +75,8 @@ impl std::fmt::Display for Origin {
 pub enum TaskKind {
     /// The next token of a text.
     LanguageModel,
+    /// Tokens of a text that are masked.
+    Masked,
     /// A label of each text.
     Classification,
 }
@@ -84,6 +86,7 @@ impl TaskKind {
     pub fn word(self) -> &'static str {
         match self {
             TaskKind::LanguageModel => "lm",
+            TaskKind::Masked => "mlm",
             TaskKind::Classification => "classify",
         }
     }
@@ -91,6 +94,7 @@ impl TaskKind {
     /// The task of that word.
     pub fn named(word: &str) -> TaskKind {
         match word {
+            "mlm" => TaskKind::Masked,
             "classify" => TaskKind::Classification,
             _ => TaskKind::LanguageModel,
         }
@@ -141,6 +145,10 @@ pub struct DataRecipe {
     /// Labelled examples to train on, where not all.
     pub limit: Option<usize>,
     pub field: Option<String>,
+    /// Share of tokens that are masked, where some are.
+    pub mask_rate: f64,
+    /// Whether the tokens of a word are masked together.
+    pub whole_word: bool,
     /// `auto`, `blank-line`, `record` or `contiguous`.
     pub boundary: String,
     /// `char`, `byte`, `bpe`, `unigram`, `wordpiece`, or a path.

@@ -258,6 +258,7 @@ fn shakespeare() -> TokenFacts {
         vocabulary: 65,
         bytes_per_token: 1.0,
         examples: None,
+        passage: None,
     }
 }
 

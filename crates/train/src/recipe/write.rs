@@ -114,6 +114,11 @@ fn data(page: &mut Page<'_>) {
     }
     match data.task {
         TaskKind::LanguageModel => page.text("boundary", &data.boundary),
+        TaskKind::Masked => {
+            page.text("boundary", &data.boundary);
+            page.key("mask-rate", number_text(data.mask_rate));
+            page.key("whole-word", if data.whole_word { "true" } else { "false" });
+        }
         TaskKind::Classification => labelled(page),
     }
     page.text("tokenizer", &data.tokenizer);
@@ -147,7 +152,11 @@ fn model(page: &mut Page<'_>) {
         page.count("context", model.context);
         return;
     }
-    let family = if config.family == Family::Gpt2 { "gpt2" } else { "llama" };
+    let family = match config.family {
+        Family::Gpt2 => "gpt2",
+        Family::Llama => "llama",
+        Family::Bert => "bert",
+    };
     page.text("family", family);
     page.count("layers", config.layers);
     page.count("heads", config.heads);
