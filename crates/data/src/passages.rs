@@ -174,7 +174,8 @@ fn frame(tokenizer: &Tokenizer) -> Result<[Vec<u32>; 2], DataError> {
 
 /// What fills short rows: nobody reads it.
 fn pad(tokenizer: &Tokenizer) -> u32 {
-    let found = tokenizer.specials().iter().find(|(name, _)| ["[PAD]", "<pad>"].contains(&&name[..]));
+    let found =
+        tokenizer.specials().iter().find(|(name, _)| ["[PAD]", "<pad>"].contains(&&name[..]));
     found.map(|(_, id)| *id).or(tokenizer.eos()).unwrap_or(0)
 }
 

@@ -113,8 +113,7 @@ fn a_trained_tokenizer_has_what_an_encoder_needs() {
     let data = data(&[40; 3]);
     let json: serde_json::Value = serde_json::from_str(data.tokenizer.to_json()).unwrap();
     assert_eq!(json["post_processor"]["type"], "TemplateProcessing");
-    let config: serde_json::Value =
-        serde_json::from_str(&data.tokenizer.config_json(64)).unwrap();
+    let config: serde_json::Value = serde_json::from_str(&data.tokenizer.config_json(64)).unwrap();
     assert_eq!((&config["mask_token"], &config["pad_token"]), (&"[MASK]".into(), &"[PAD]".into()));
     let tight = Passages::new(&data.train, &data.tokenizer, 2).unwrap_err().to_string();
     assert!(tight.contains("allow at least 3"), "{tight}");

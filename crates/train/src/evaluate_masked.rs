@@ -46,7 +46,8 @@ pub fn evaluate_masked(
     device: Arc<Device>,
     preparing: &mut dyn FnMut(Progress),
 ) -> Result<MaskedScore, TrainError> {
-    let problem = |words: &str| TrainError::Folder { path: run.root.clone(), problem: words.into() };
+    let problem =
+        |words: &str| TrainError::Folder { path: run.root.clone(), problem: words.into() };
     let draft = Recipe::read(&run.recipe())?.draft()?;
     let (recipe, seed) = resolved_data(&draft)?;
     if recipe.task != TaskKind::Masked {

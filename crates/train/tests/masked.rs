@@ -6,7 +6,7 @@ mod support;
 use std::sync::Arc;
 
 use heldout_kernels::{Device, Precision};
-use heldout_record::{Event, EvaluationRecord, RunDir};
+use heldout_record::{EvaluationRecord, Event, RunDir};
 use heldout_train::recipe::Recipe;
 use heldout_train::{Control, Job, Split, TrainError, evaluate_masked, prepare_job, train};
 use support::*;
@@ -107,7 +107,9 @@ fn masked_tokens_are_found_and_an_encoder_goes_on_from_there() {
     assert!(!notices(&more.events).contains("at random"), "the head is there already");
 
     let lines: String = (0..60)
-        .map(|n| format!("{{\"text\": \"the {} sees\", \"label\": {}}}\n", ["cat", "dog"][n % 2], n % 2))
+        .map(|n| {
+            format!("{{\"text\": \"the {} sees\", \"label\": {}}}\n", ["cat", "dog"][n % 2], n % 2)
+        })
         .collect();
     let labelled = scratch().join("labelled.jsonl");
     std::fs::write(&labelled, lines).expect("labelled texts");

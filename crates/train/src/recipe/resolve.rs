@@ -53,12 +53,22 @@ pub fn data(
         label: choices.keep("data.label", &from.label),
         limit: choices.keep("data.limit", &from.limit).map(|n| n as usize),
         field: choices.keep("data.field", &from.field),
-        mask_rate: masks(&mut choices, task, "data.mask-rate", &from.mask_rate, |rate| rate, || {
-            by_default(defaults::MASK_RATE, "as BERT was trained")
-        }),
-        whole_word: masks(&mut choices, task, "data.whole-word", &from.whole_word, |on| on, || {
-            by_default(false, "every token by itself; true asks for \"##\" pieces")
-        }),
+        mask_rate: masks(
+            &mut choices,
+            task,
+            "data.mask-rate",
+            &from.mask_rate,
+            |rate| rate,
+            || by_default(defaults::MASK_RATE, "as BERT was trained"),
+        ),
+        whole_word: masks(
+            &mut choices,
+            task,
+            "data.whole-word",
+            &from.whole_word,
+            |on| on,
+            || by_default(false, "every token by itself; true asks for \"##\" pieces"),
+        ),
         boundary: choices.choose("data.boundary", &from.boundary, String::from, || {
             by_default("auto".into(), "records, blank lines, or one long text")
         }),
@@ -449,16 +459,13 @@ fn told(draft: &Draft, choices: &mut Choices, tokens: &TokenFacts) -> EvaluateRe
             |n| n as usize,
             || by_default(64, "some lines"),
         ),
-        monitor: choices.choose(
-            "evaluate.monitor",
-            &from.monitor,
-            Metric::named,
-            || match tokens.examples {
-                // A classifier's loss rises by a few sure mistakes while it still gets better.
-                Some(_) => by_default(Metric::Accuracy, "right labels are what is wanted"),
-                None => by_default(Metric::Loss, "it sees how sure a model is, and moves smoothly"),
-            },
-        ),
+        monitor: choices.choose("evaluate.monitor", &from.monitor, Metric::named, || match tokens
+            .examples
+        {
+            // A classifier's loss rises by a few sure mistakes while it still gets better.
+            Some(_) => by_default(Metric::Accuracy, "right labels are what is wanted"),
+            None => by_default(Metric::Loss, "it sees how sure a model is, and moves smoothly"),
+        }),
         baseline: choices.choose(
             "evaluate.baseline",
             &from.baseline,

@@ -261,10 +261,9 @@ pub fn horizon(
             };
             let pretrained = tokens.passage.is_some() && draft.model.from.is_some();
             let (epochs, why) = match pretrained {
-                true if epochs > defaults::EPOCHS_PRETRAINED => (
-                    defaults::EPOCHS_PRETRAINED,
-                    "the model knows the language already".into(),
-                ),
+                true if epochs > defaults::EPOCHS_PRETRAINED => {
+                    (defaults::EPOCHS_PRETRAINED, "the model knows the language already".into())
+                }
                 _ => (epochs, why),
             };
             Because(Amount::Epochs(epochs), OriginSource::Data, why)
