@@ -120,6 +120,9 @@ fn next_commands(run: &RunDir, summary: &RunSummary) -> Vec<String> {
         commands.push(match labels {
             _ if questions => format!("heldout predict {path} questions.jsonl"),
             true => format!("heldout predict {path} texts.jsonl"),
+            false if summary.is_masked() => {
+                format!("heldout finetune {path} labelled.jsonl --task classify")
+            }
             false => format!("heldout generate {path} --prompt \"...\""),
         });
         commands.push(format!("heldout evaluate {path}"));

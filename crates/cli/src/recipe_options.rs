@@ -20,9 +20,9 @@ pub struct RecipeOptions {
     /// Set one value of the recipe, e.g. --set regularize.dropout=0.2; may be repeated
     #[arg(long = "set", short = 's', value_name = "KEY=VALUE")]
     pub settings: Vec<String>,
-    /// What to learn: the next token of a text (lm), the labels of texts (classify), or answers to
-    /// questions (qa)
-    #[arg(long, value_name = "lm|classify|qa")]
+    /// What to learn: the next token of a text (lm), masked tokens of it (mlm), the labels of texts
+    /// (classify), or answers to questions (qa)
+    #[arg(long, value_name = "lm|mlm|classify|qa")]
     pub task: Option<String>,
     /// What to hold out: a path, a share such as 10%, or "last 10%"
     #[arg(long, value_name = "PART")]

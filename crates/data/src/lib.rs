@@ -22,6 +22,7 @@ pub mod labelled;
 mod map;
 pub mod masking;
 pub mod ngram;
+mod passages;
 mod prefetch;
 mod prepare;
 mod read;
@@ -38,6 +39,7 @@ pub use error::DataError;
 pub use evaluation::EvaluationWindows;
 pub use facts::{DataFacts, Example, InputFact, Origin};
 pub use inputs::{Format, Input};
+pub use passages::{MaskedBatch, MaskedBatches, MaskedEvaluation, Passages};
 pub use prefetch::{Cut, Prefetch};
 pub use prepare::{
     DuplicatePolicy, PrepareSpec, Prepared, Progress, TokenizerSpec, ValidationSpec, prepare,

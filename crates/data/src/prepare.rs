@@ -6,6 +6,7 @@ use crate::duplicates::{self, HeldOut};
 use crate::error::DataError;
 use crate::facts::DataFacts;
 use crate::inputs::{Fingerprint, Input, expand, fingerprint};
+use crate::labelled::SpecialTokens;
 use crate::read::{Field, read_file};
 use crate::split::{PART_NAMES, Part, Splitted, States, split};
 use crate::spool::{Spool, SpoolWriter};
@@ -62,6 +63,8 @@ pub struct PrepareSpec {
     pub field: Option<String>,
     pub boundary: Boundary,
     pub tokenizer: TokenizerSpec,
+    /// Those of a tokenizer that is trained.
+    pub special_tokens: SpecialTokens,
     pub duplicates: DuplicatePolicy,
     /// Of the split by share.
     pub seed: u64,
@@ -77,6 +80,7 @@ impl PrepareSpec {
             field: None,
             boundary: Boundary::Auto,
             tokenizer,
+            special_tokens: SpecialTokens::Causal,
             duplicates: DuplicatePolicy::RemoveLeaks,
             seed: 1337,
         }
@@ -271,8 +275,13 @@ fn key(spec: &PrepareSpec, inputs: &Inputs) -> Result<String, DataError> {
         TokenizerSpec::Train { kind, vocabulary } => format!("{} {vocabulary}", kind.name()),
     };
     let test = spec.test.as_ref().map(anonymous);
+    // Nothing where it says nothing new, so that older entries are found.
+    let framed = match (&spec.tokenizer, spec.special_tokens) {
+        (TokenizerSpec::Train { .. }, SpecialTokens::Encoder) => " framed",
+        _ => "",
+    };
     text += &format!(
-        "{} {test:?} {:?} {:?} {:?} {} {tokenizer}\n",
+        "{} {test:?} {:?} {:?} {:?} {} {tokenizer}{framed}\n",
         anonymous(&spec.validation),
         spec.field,
         spec.boundary,

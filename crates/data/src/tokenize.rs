@@ -4,6 +4,7 @@ use crate::boundary::Manner;
 use crate::cache::token_path;
 use crate::error::DataError;
 use crate::facts::DataFacts;
+use crate::labelled::{ENCODER_TOKENS, SpecialTokens};
 use crate::prepare::{PrepareSpec, Progress, Separator, TokenizerSpec, separator};
 use crate::split::{Part, REMOVED, States};
 use crate::spool::{Record, Spool};
@@ -51,10 +52,17 @@ pub(crate) fn tokenizer(
             if *kind == TokenizerKind::Char && has_unseen(spool, states)? {
                 specials.push(UNKNOWN);
             }
-            if separated {
-                specials.push(END_OF_TEXT);
+            match spec.special_tokens {
+                // Among them is one that ends a text.
+                SpecialTokens::Encoder => specials.extend(ENCODER_TOKENS),
+                SpecialTokens::Causal if separated => specials.push(END_OF_TEXT),
+                SpecialTokens::Causal => {}
             }
             let tokenizer = train(*kind, *vocabulary, &specials, spool, states, facts)?;
+            let tokenizer = match spec.special_tokens {
+                SpecialTokens::Encoder => tokenizer.framed()?,
+                SpecialTokens::Causal => tokenizer,
+            };
             let size = tokenizer.vocabulary_size();
             if !matches!(kind, TokenizerKind::Char | TokenizerKind::Byte) && size < *vocabulary {
                 facts.notices.push(format!(

@@ -120,6 +120,11 @@ impl Started {
     pub fn answers_questions(&self) -> bool {
         self.task == "qa"
     }
+
+    /// Whether masked tokens are told.
+    pub fn is_masked(&self) -> bool {
+        self.task == "mlm"
+    }
 }
 
 /// What was found in the data, as far as it bears on what a held-out loss means.

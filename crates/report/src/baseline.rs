@@ -45,8 +45,11 @@ impl Standing {
     }
 }
 
-/// `n-gram (order 5, modified Kneser-Ney)`.
+/// `n-gram (order 5, modified Kneser-Ney)`; of order 1 what it goes by.
 pub fn model(baseline: &BaselineRecord) -> String {
+    if baseline.order == 1 && baseline.choice.is_empty() {
+        return baseline.smoothing.clone();
+    }
     format!("n-gram (order {}, {})", baseline.order, baseline.smoothing)
 }
 

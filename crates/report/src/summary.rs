@@ -58,6 +58,11 @@ pub enum Verdict {
 }
 
 impl RunSummary {
+    /// Whether masked tokens were told.
+    pub fn is_masked(&self) -> bool {
+        self.started.as_ref().is_some_and(Started::is_masked)
+    }
+
     /// What losses are given in, short: a classifier predicts once a text.
     pub fn unit(&self) -> String {
         format!("nats/{}", self.started.as_ref().map_or("token", Started::unit))
@@ -213,7 +218,10 @@ impl RunSummary {
             row("held-out", loss(best.loss_valid, best.loss_valid_se));
             row("train", loss(best.loss_train, best.loss_train_se));
             row("gap", loss(best.gap, best.gap_se) + ", like for like");
-            if best.metrics.is_empty() {
+            if self.is_masked() {
+                let all = perplexity(best.perplexity);
+                row("", format!("perplexity {all} of masked tokens"));
+            } else if best.metrics.is_empty() {
                 let bits = format::fixed(best.bits_per_byte, 3);
                 row("", format!("perplexity {}, {bits} bits/byte", perplexity(best.perplexity)));
             }

@@ -26,7 +26,9 @@ use crate::recipe::{
     self, DataRecipe, Draft, Known, Part, Recipe, RecipeError, ResolvedRecipe, TaskKind,
 };
 use crate::session;
-use crate::task::{Answering, Classification, Corpus, LanguageModel, Task, mean_length};
+use crate::task::{
+    Answering, Classification, Corpus, LanguageModel, MaskedModel, Task, mean_length,
+};
 use crate::teachers::{self, Teacher};
 
 /// A recipe that is ready to run, with its data.
@@ -57,16 +59,24 @@ pub fn prepare_job(
             let spec = prepare_spec(&data_recipe, seed(&draft))?;
             Corpus::Text(Box::new(prepare(&spec, cache, progress)?))
         }
+        TaskKind::Masked => {
+            let note = "take an encoder such as BERT, or continue this one with the task \"lm\"";
+            from.as_ref().map(|config| require_encoder(config, note)).transpose()?;
+            let spec = prepare_spec(&data_recipe, seed(&draft))?;
+            Corpus::Masked(Box::new(prepare(&spec, cache, progress)?))
+        }
         TaskKind::Classification => {
             let longest = recipe::longest_example(&draft, from.as_ref());
             let mut spec = labelled_spec(&data_recipe, seed(&draft), longest)?;
-            if from.as_ref().is_some_and(|config| config.family == Family::Bert) {
+            let family = from.as_ref().map(|config| config.family);
+            if family.unwrap_or(recipe::family_of_labels(&draft)) == Family::Bert {
                 spec.special_tokens = SpecialTokens::Encoder;
             }
             Corpus::Labelled(Box::new(labelled::prepare_labelled(&spec)?))
         }
         TaskKind::QuestionAnswering => {
-            from.as_ref().map(require_encoder).transpose()?;
+            let note = "questions are answered by an encoder such as BERT, RoBERTa or DistilBERT";
+            from.as_ref().map(|config| require_encoder(config, note)).transpose()?;
             let longest = recipe::longest_example(&draft, from.as_ref());
             let spec = answer_spec(&data_recipe, seed(&draft), longest)?;
             Corpus::Answers(Box::new(prepare_answers(&spec)?))
@@ -105,9 +115,19 @@ pub fn this_machine(draft: &Draft) -> Machine {
     }
 }
 
+/// Special tokens around a passage, beside the separator that every document has.
+const FRAME: f64 = 1.0;
+
 fn token_facts(data: &Corpus) -> TokenFacts {
     let (tokens_train, tokens_validation) = data.tokens();
+    let passage = match data {
+        Corpus::Masked(data) => {
+            Some(tokens_train as f64 / data.facts.documents_train.max(1) as f64 + FRAME)
+        }
+        Corpus::Text(_) | Corpus::Labelled(_) | Corpus::Answers(_) => None,
+    };
     TokenFacts {
+        passage,
         tokens_train,
         tokens_validation,
         vocabulary: data.tokenizer().vocabulary_size(),
@@ -144,13 +164,12 @@ fn example_facts_of_answers(data: &PreparedAnswers) -> ExampleFacts {
     }
 }
 
-/// Refuses models that have not read what follows a token.
-fn require_encoder(config: &ModelConfig) -> Result<(), TrainError> {
+/// Refuses models that have not read what follows a token; `note` says what to do.
+fn require_encoder(config: &ModelConfig, note: &str) -> Result<(), TrainError> {
     if config.family == Family::Bert {
         return Ok(());
     }
     let message = "the model to start from is a causal one: it has not read what follows a token";
-    let note = "questions are answered by an encoder such as BERT, RoBERTa or DistilBERT";
     Err(RecipeError::general(message).note(note).into())
 }
 
@@ -191,6 +210,10 @@ pub fn prepare_spec(data: &DataRecipe, seed: u64) -> Result<PrepareSpec, TrainEr
         field: data.field.clone(),
         boundary: boundary(&data.boundary),
         tokenizer: tokenizer_spec(data)?,
+        special_tokens: match data.task {
+            TaskKind::Masked => SpecialTokens::Encoder,
+            _ => SpecialTokens::Causal,
+        },
         duplicates: duplicates(data),
         seed,
     })
@@ -320,6 +343,9 @@ fn compose(
     if !imported && recipe.model.config.family != Family::Bert {
         recipe.model.config.tied = techniques.plan.tied();
     }
+    if let Corpus::Masked(_) = data {
+        refuse_next_token(&techniques)?;
+    }
     let model = Model::for_training(recipe.model.config.clone(), &techniques.plan.extra())?;
     let length = length(recipe, data);
     let beginning = if imported { Beginning::Trained } else { Beginning::Random };
@@ -341,6 +367,23 @@ fn compose(
     Ok(techniques)
 }
 
+/// Refuses techniques that act on the next token alone.
+fn refuse_next_token(techniques: &Assembled) -> Result<(), TrainError> {
+    let plan = &techniques.plan;
+    let found = [
+        ("distillation", plan.loss.teaching.is_some()),
+        ("token-dropout guided by what is predictable", plan.predictable_share().is_some()),
+    ];
+    match found.into_iter().find(|(_, found)| *found) {
+        None => Ok(()),
+        Some((name, _)) => {
+            let message = format!("{name} has no effect with the task \"mlm\"");
+            let note = "it acts on the next token: remove it, or set data.task = \"lm\"";
+            Err(RecipeError::general(message).note(note).into())
+        }
+    }
+}
+
 /// How long the run will be, if that is not a matter of time.
 fn length(recipe: &ResolvedRecipe, data: &Corpus) -> Length {
     let tokens_train = data.tokens().0 as f64;
@@ -348,6 +391,10 @@ fn length(recipe: &ResolvedRecipe, data: &Corpus) -> Length {
         Corpus::Text(_) => {
             let context = recipe.model.context as f64;
             ((tokens_train / context).max(1.0), context)
+        }
+        Corpus::Masked(_) => {
+            let length = token_facts(data).sequence_length(recipe.model.context);
+            ((tokens_train / length).max(1.0), length)
         }
         Corpus::Labelled(data) => {
             let examples = (data.facts.train.examples as f64).max(1.0);
@@ -404,6 +451,7 @@ impl Setup {
         let rows = evaluation_rows(&recipe);
         let task: Arc<dyn Task> = match &data {
             Corpus::Text(data) => Arc::new(LanguageModel::new(data, &recipe, &plan, rows)?),
+            Corpus::Masked(data) => Arc::new(MaskedModel::new(data, &recipe, shuffle, rows)?),
             Corpus::Labelled(data) => Arc::new(Classification::new(data, &recipe, shuffle, rows)?),
             Corpus::Answers(data) => Arc::new(Answering::new(data, &recipe, shuffle, rows)?),
         };

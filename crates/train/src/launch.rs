@@ -187,7 +187,8 @@ fn imported(
     drawn: &dyn Fn() -> Vec<f32>,
 ) -> Result<(Vec<f32>, Vec<String>), TrainError> {
     let folder = session::model_folder(Path::new(folder))?;
-    if setup.model.config.head.is_language_model() {
+    // Encoders are often published without the head of masked tokens.
+    if setup.model.config.head.is_language_model() && !setup.model.is_encoder() {
         let mut parameters = checkpointing::read_model(&folder, &setup.model)?;
         let exported = setup.model.exported_len();
         if parameters.len() > exported {
@@ -511,10 +512,10 @@ impl Run<'_> {
             0.0 => String::new(),
             bytes => format!(" ({:.4} bits per byte)", bits_per_byte(score.loss, bytes)),
         };
-        let targets = if bits.is_empty() { unit } else { "tokens" };
+        let target = self.setup.task.unit();
         let text = format!(
             "the result scores {:.4} ± {:.4} nats{bits} on the whole held-out split of {} \
-             {targets}; evaluations during the run saw {sampled} {unit} of it",
+             {target}s; evaluations during the run saw {sampled} {unit} of it",
             score.loss, score.se, score.targets,
         );
         self.recorder.notice(Some(self.state.progress.step), text)?;

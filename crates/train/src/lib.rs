@@ -14,6 +14,7 @@ mod control;
 mod ensemble;
 mod error;
 mod evaluate;
+mod evaluate_masked;
 mod evaluation;
 mod examine;
 mod horizon;
@@ -53,6 +54,7 @@ pub use error::{ExitKind, TrainError};
 pub use evaluate::{
     Evaluation, Split, TextFiles, evaluate_files, evaluate_files_beside, evaluate_run,
 };
+pub use evaluate_masked::{MaskedScore, evaluate_masked};
 pub use evaluation::{Score, bits_per_byte};
 pub use examine::canaries::CanarySpec;
 pub use examine::{ExamineSpec, Which, examine_run};

@@ -202,10 +202,12 @@ mod tests {
 
     #[test]
     fn the_rarest_words_of_the_likeliest_sentence_are_said() {
-        let context = "The cat sat in the barn. The dog lives with the smith. The cow is the best.";
+        let context = "The cat sat in the barn. The dog lives with the smith. The cow is the best. \
+                       Rain fell. Snow came. Wind blew. Nobody spoke. Night went. \
+                       Day broke. Birds sang. Children played. We left.";
         let train = [question("Where did the cat sit?", context, "barn")];
         let overlap = Overlap::of(&train);
         assert_eq!(overlap.says(&question("With whom lives the dog?", context, "smith")), "smith");
-        assert_eq!(overlap.says(&train[0]), "in");
+        assert_eq!(overlap.says(&train[0]), "sat");
     }
 }

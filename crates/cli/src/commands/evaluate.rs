@@ -17,7 +17,7 @@ use heldout_report::{format, wrap};
 use heldout_train::session::{Session, read_config};
 use heldout_train::{
     Ensemble, EnsembleText, Evaluation, Member, MemberScore, Reference, Split, TextFiles,
-    evaluate_ensemble, evaluate_files_beside, evaluate_run,
+    evaluate_ensemble, evaluate_files_beside, evaluate_masked, evaluate_run,
 };
 use serde::Serialize;
 
@@ -113,12 +113,47 @@ fn run_answers(options: &Options, console: &Console) -> Result<i32, Failure> {
     evaluate_answers::run(&options.run, which, device, console)
 }
 
+/// Scores masked tokens of one of the run's own splits, and prints the figures.
+fn run_masked(options: &Options, console: &Console) -> Result<i32, Failure> {
+    if !options.data.is_empty() {
+        return Err(Failure::bad_input("masked tokens are scored on the run's own splits")
+            .next("leave the files out, or name them as the run's test split"));
+    }
+    let (run, split) = (options.open_run()?, options.split.split());
+    let device = options.device.device(&options.run)?;
+    let live = Live::start(console, &[""], None);
+    let mut preparing = |progress| live.phase(&facts::progress(&progress));
+    let score = evaluate_masked(&run, split, &places::cache(), device, &mut preparing)?;
+    live.finish();
+    if console.output == Output::Json {
+        console.out_json(&score)?;
+        return Ok(DONE);
+    }
+    let row = |label: &str, text: String| (label.to_owned(), text);
+    let loss = plus_minus(score.loss, score.loss_se);
+    let (passages, masked) = (score.passages as u64, format::count(score.masked));
+    print_table(
+        &[
+            row("data", format!("{}: {} passages", score.data, format::count(passages))),
+            row("loss", format!("{loss} nats/masked token, of {masked}")),
+            row("", format!("perplexity {}", format::fixed(score.perplexity, 2))),
+            row("accuracy", format!("{} of them found", format::fixed(score.accuracy, 4))),
+        ],
+        console,
+    )?;
+    Ok(DONE)
+}
+
 /// Scores, and prints the figures.
 pub fn run(options: Options, console: &Console) -> Result<i32, Failure> {
-    if read_config(&options.run)?.head == Head::Span {
+    let config = read_config(&options.run)?;
+    if config.head == Head::Span {
         return run_answers(&options, console);
     }
-    if !read_config(&options.run)?.head.is_language_model() {
+    if config.require_causal().is_err() && config.head.is_language_model() {
+        return run_masked(&options, console);
+    }
+    if !config.head.is_language_model() {
         let device = options.device.device(&options.run)?;
         return run_labels(&options, device, console);
     }

@@ -66,6 +66,7 @@ pub fn run(options: Options, console: &Console) -> Result<i32, Failure> {
     if job.recipe.evaluate.baseline != BaselineChoice::None {
         live.phase(match job.data {
             Corpus::Text(_) => "counting n-grams for a baseline ...",
+            Corpus::Masked(_) => "counting tokens for a baseline ...",
             Corpus::Labelled(_) => "training a bag of words for a baseline ...",
             Corpus::Answers(_) => "counting words for a baseline ...",
         });

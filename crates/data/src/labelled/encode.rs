@@ -19,11 +19,14 @@ pub enum SpecialTokens {
     Causal,
 }
 
+/// What an encoder's tokenizer has besides text, under the names of BERT.
+pub const ENCODER_TOKENS: [&str; 4] = ["[PAD]", "[CLS]", "[SEP]", "[MASK]"];
+
 impl SpecialTokens {
     /// The tokens that a vocabulary of `kind` is trained with.
     fn names(self, kind: TokenizerKind) -> Vec<&'static str> {
         let mut names = match self {
-            SpecialTokens::Encoder => vec!["[PAD]", "[CLS]", "[SEP]", "[MASK]"],
+            SpecialTokens::Encoder => ENCODER_TOKENS.into(),
             SpecialTokens::Causal => vec![END_OF_TEXT],
         };
         // The other kinds fall back on bytes: nothing is unknown to them.
@@ -201,12 +204,8 @@ impl Encoder {
 
 /// The frame that `specials` asks for, of the tokens that there are.
 fn fallback(tokenizer: &Tokenizer, specials: SpecialTokens) -> Frame {
-    let id = |names: [&str; 2]| {
-        let find = |name| tokenizer.specials().iter().find(|(n, _)| *n == name).map(|s| s.1);
-        names.into_iter().find_map(find)
-    };
     match specials {
-        SpecialTokens::Encoder => Frame::bert(id(["[CLS]", "<s>"]), id(["[SEP]", "</s>"])),
+        SpecialTokens::Encoder => Frame::of_encoder(tokenizer),
         SpecialTokens::Causal => Frame::closed(tokenizer.eos()),
     }
 }

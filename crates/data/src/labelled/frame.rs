@@ -28,6 +28,15 @@ impl Frame {
         Self::from_parts(single.into_iter().flatten(), second.into_iter().flatten())
     }
 
+    /// The same with whatever a tokenizer calls these two.
+    pub(crate) fn of_encoder(tokenizer: &Tokenizer) -> Self {
+        let id = |names: [&str; 2]| {
+            let find = |name| tokenizer.specials().iter().find(|(n, _)| *n == name).map(|s| s.1);
+            names.into_iter().find_map(find)
+        };
+        Self::bert(id(["[CLS]", "<s>"]), id(["[SEP]", "</s>"]))
+    }
+
     /// `text <eos>` and `text <eos> pair <eos>`.
     pub(crate) fn closed(eos: Option<u32>) -> Self {
         let mut frame = Self::bert(None, eos);

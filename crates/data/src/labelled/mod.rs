@@ -12,7 +12,7 @@ mod encode;
 mod evaluation;
 mod facts;
 mod fields;
-mod frame;
+pub(crate) mod frame;
 mod labels;
 pub(crate) mod leaks;
 mod prepare;
@@ -20,7 +20,7 @@ mod read;
 mod split;
 
 pub use batches::{Augmented, Bucketing, LabelledBatch, LabelledBatches, LabelledPlan, LastBatch};
-pub use encode::{EncodedExamples, EncodedText, Encoder, SpecialTokens};
+pub use encode::{ENCODER_TOKENS, EncodedExamples, EncodedText, Encoder, SpecialTokens};
 pub use evaluation::LabelledEvaluation;
 pub use facts::{LabelledFacts, LabelledSplitFacts, Lengths};
 pub use labels::{Labels, balanced_weights, class_counts, stratified};

@@ -17,6 +17,7 @@ mod words;
 
 use crate::error::DataError;
 use crate::fast_hash::FastMap;
+use crate::labelled::frame::{Frame, post_processor};
 use bpe::WordCache;
 use json::{Recognised, Tables, recognise};
 use serde::{Deserialize, Serialize};
@@ -215,6 +216,12 @@ impl Tokenizer {
         Self::build(value, eos.map(|(name, _)| name.as_str()))
     }
 
+    /// The same with `[CLS]` and `[SEP]` put around a text by other programs, as encoders read it.
+    pub(crate) fn framed(&self) -> Result<Self, DataError> {
+        let frame = Frame::of_encoder(self);
+        self.with_post_processor(post_processor(&frame, self.specials()))
+    }
+
     /// The ids of `text`; no special token is put around it, but one that is spelled out in it
     /// counts as that token.
     ///
@@ -346,6 +353,21 @@ impl Tokenizer {
         }
         if let Some(unknown) = name(self.unknown()) {
             config["unk_token"] = unknown.into();
+        }
+        // Without their roles `transformers` fills no mask and pads no batch.
+        let roles = [
+            ("pad_token", ["[PAD]", "<pad>"]),
+            ("cls_token", ["[CLS]", "<s>"]),
+            ("sep_token", ["[SEP]", "</s>"]),
+            ("mask_token", ["[MASK]", "<mask>"]),
+        ];
+        let has = |name: &&&str| self.inner.specials.iter().any(|(found, _)| found == **name);
+        let found = roles.map(|(role, names)| Some((role, *names.iter().find(has)?)));
+        // Only a tokenizer with a mask is an encoder's.
+        if found[3].is_some() {
+            for (role, name) in found.into_iter().flatten() {
+                config[role] = name.into();
+            }
         }
         serde_json::to_string_pretty(&config).expect("plain values serialize")
     }

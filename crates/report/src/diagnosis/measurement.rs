@@ -337,6 +337,9 @@ fn held_out(chart: &Chart) -> (&'static str, u64) {
         Some(started) if started.answers_questions() => {
             ("questions", started.data.as_ref().map_or(0, |data| data.documents_valid))
         }
+        Some(started) if started.is_masked() => {
+            ("masked tokens", chart.last().map_or(0, |last| last.targets_valid))
+        }
         started => ("tokens", started.map_or(0, |started| started.tokens_valid)),
     }
 }

@@ -155,6 +155,11 @@ impl RunPart {
         format!("nats per {}", self.started.as_ref().map_or("token", Started::unit))
     }
 
+    /// Whether masked tokens were told.
+    pub fn is_masked(&self) -> bool {
+        self.started.as_ref().is_some_and(Started::is_masked)
+    }
+
     /// A value of the recipe as it is written there.
     pub fn setting(&self, key: &str) -> Option<&str> {
         self.recipe.iter().find(|line| line.key == key).map(|line| line.value.as_str())
@@ -194,6 +199,18 @@ fn lead(run: &RunPart) -> Vec<String> {
     let mut lead = Vec::new();
     if let (Some(best), true) = (&run.best, run.is_classifier() || run.answers_questions()) {
         lead.extend(lead_of_labels(run, best));
+    } else if let (Some(best), true) = (&run.best, run.is_masked()) {
+        let accuracy = best.metrics.iter().find(|metric| metric.name == "accuracy");
+        let found = accuracy.map_or(f64::NAN, |metric| 100.0 * metric.valid);
+        lead.push(format!(
+            "Held-out loss {} nats per masked token at its best (step {}, epoch {:.1}): perplexity \
+             {}; {}% of the masked tokens found.",
+            plus_minus(best.loss_valid, best.loss_valid_se),
+            format::count(best.step),
+            best.epoch,
+            perplexity(best.perplexity),
+            format::fixed(found, 1),
+        ));
     } else if let Some(best) = &run.best {
         let bits = format::fixed(best.bits_per_byte, 3);
         lead.push(format!(
@@ -224,7 +241,10 @@ fn lead(run: &RunPart) -> Vec<String> {
     if let (Some(baseline), Some(standing)) = (&run.baseline, run.standing) {
         lead.push(format!(
             "{} reaches {} on the same text: {}.",
-            capitalized(&format!("an {}", model(baseline))),
+            match run.is_masked() {
+                true => capitalized(&model(baseline)),
+                false => capitalized(&format!("an {}", model(baseline))),
+            },
             plus_minus(baseline.loss_valid, baseline.loss_valid_se),
             standing.sentence(),
         ));

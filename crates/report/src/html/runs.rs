@@ -33,7 +33,7 @@ pub fn figures(run: &RunPart) -> Markup {
         ("gap", format::nats(best.gap), between),
         ("rise after the best", rise, since),
     ];
-    let own = match run.is_classifier() || run.answers_questions() {
+    let own = match run.is_classifier() || run.is_masked() || run.answers_questions() {
         true => best.metrics.iter().map(metric).collect(),
         false => vec![
             ("perplexity".to_owned(), perplexity(best.perplexity), "per token".to_owned()),

@@ -23,6 +23,20 @@ pub struct TokenFacts {
     pub bytes_per_token: f64,
     /// Where the data are labelled texts.
     pub examples: Option<ExampleFacts>,
+    /// Where texts are read passage by passage: tokens of a document on average.
+    pub passage: Option<f64>,
+}
+
+impl TokenFacts {
+    /// Tokens of a sequence on average, of which the longest have `context`.
+    pub fn sequence_length(&self, context: usize) -> f64 {
+        let context = context as f64;
+        match (&self.examples, self.passage) {
+            (Some(examples), _) => examples.length_mean,
+            (None, Some(passage)) => passage.clamp(1.0, context),
+            (None, None) => context,
+        }
+    }
 }
 
 /// What is known about labelled texts after they are tokenized.
@@ -97,7 +111,8 @@ pub fn tokenizer(facts: &CorpusFacts) -> (&'static str, Option<usize>, String) {
 /// The longest labelled text in tokens where nobody says otherwise.
 pub const LONGEST_EXAMPLE: usize = 256;
 
-/// The longest question with its context in tokens where nobody says otherwise (Devlin et al. 2019).
+/// The longest question with its context in tokens where nobody says otherwise (Devlin et al.
+/// 2019).
 pub const LONGEST_CONTEXT: usize = 384;
 
 /// A tokenizer for labelled texts, of which there are seldom many: words and their parts, since
@@ -106,6 +121,32 @@ pub fn tokenizer_of_labelled(facts: &CorpusFacts) -> (&'static str, usize, Strin
     let vocabulary = (facts.bytes as f64 / 250.0).max(1.0).log2().round() as u32;
     let megabytes = facts.bytes as f64 / 1e6;
     ("bpe", 1 << vocabulary.clamp(10, 15), format!("labels hang on words; {megabytes:.1} MB"))
+}
+
+/// Passes over unlabelled text at most, for a model that knows the language.
+pub const EPOCHS_PRETRAINED: f64 = 10.0;
+
+/// Share of tokens that are masked (Devlin et al. 2019).
+pub const MASK_RATE: f64 = 0.15;
+
+/// A tokenizer for masked text: words and their parts, since what surrounds a letter gives it away.
+pub fn tokenizer_of_masked(facts: &CorpusFacts) -> (&'static str, usize, String) {
+    let (_, vocabulary, _) = tokenizer_of_labelled(facts);
+    let megabytes = facts.bytes as f64 / 1e6;
+    ("wordpiece", vocabulary, format!("parts of words are marked as such; {megabytes:.1} MB"))
+}
+
+/// Dropout and decoupled decay for masked text, with the reason.
+pub fn regularization_of_masked() -> (f64, f64, String) {
+    (0.1, 0.1, "masks are drawn anew in every epoch, so little is learned by heart".into())
+}
+
+/// Passages per update, with the reason. `tokens` is how many the run will see.
+pub fn batch_of_passages(tokens: f64, length: f64) -> (usize, String) {
+    // Of a passage only the masked tokens teach.
+    let wanted = (tokens / 2000.0).clamp(2048.0, 65536.0);
+    let size = 1usize << ((wanted / length).log2().round().max(0.0) as u32);
+    (size, format!("about {:.0} tokens an update, of which some are masked", size as f64 * length))
 }
 
 /// A classifier's size, with the reason.
@@ -277,15 +318,21 @@ pub fn regularization(epochs: f64) -> (f64, f64, String) {
     (dropout, decay, why)
 }
 
-/// Validation windows per evaluation so that evaluating stays below a tenth of the work; `None`
-/// is all. `evaluations` is how many there will be, `windows` how many exist.
-pub fn evaluation_windows(
-    tokens: f64,
-    evaluations: f64,
-    windows: u64,
-    context: usize,
-) -> Option<usize> {
+/// Validation windows per evaluation so that evaluating stays below a tenth of the work.
+/// `evaluations` is how many there will be, of windows of `length` tokens.
+pub fn evaluation_windows(tokens: f64, evaluations: f64, length: usize) -> usize {
     // An evaluated token costs a third of a trained one.
-    let affordable = 0.1 * 3.0 * tokens / evaluations.max(1.0) / context as f64;
-    if affordable >= windows as f64 { None } else { Some((affordable as usize).max(16)) }
+    let affordable = 0.1 * 3.0 * tokens / evaluations.max(1.0) / length as f64;
+    (affordable as usize).max(16)
+}
+
+/// Fewer held-out examples than this do not tell weights apart: of a thousand, accuracy has a
+/// standard error of about one in a hundred.
+const EVALUATED_LEAST: usize = 1000;
+
+/// Held-out examples per evaluation: a quarter of the work, or as many as tell weights apart.
+/// `seen` examples are trained on in all.
+pub fn evaluation_examples(seen: f64, evaluations: f64) -> usize {
+    let affordable = 0.25 * 3.0 * seen / evaluations.max(1.0);
+    (affordable as usize).max(EVALUATED_LEAST)
 }

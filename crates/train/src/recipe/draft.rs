@@ -41,6 +41,8 @@ pub struct DataDraft {
     pub stride: Option<Set<u64>>,
     pub limit: Option<Set<u64>>,
     pub field: Option<Set<String>>,
+    pub mask_rate: Option<Set<f64>>,
+    pub whole_word: Option<Set<bool>>,
     pub boundary: Option<Set<&'static str>>,
     pub tokenizer: Option<Set<String>>,
     pub vocabulary: Option<Set<u64>>,
@@ -151,6 +153,8 @@ fn data(root: &Table) -> Result<DataDraft, RecipeError> {
         stride: s.count("stride")?,
         limit: s.count("limit")?,
         field: s.text("field")?,
+        mask_rate: s.number("mask-rate")?,
+        whole_word: s.flag("whole-word")?,
         boundary: s.choice("boundary")?,
         tokenizer: s.text("tokenizer")?,
         vocabulary: s.count("vocabulary")?,
@@ -176,38 +180,32 @@ impl DataDraft {
 }
 
 /// Keys of `[data]` that not every task has an ear for.
-const OF_DATA: &[(&str, &[TaskKind])] = &[
-    ("text", &[TaskKind::Classification]),
-    ("pair", &[TaskKind::Classification]),
-    ("label", &[TaskKind::Classification]),
-    ("limit", &[TaskKind::Classification, TaskKind::QuestionAnswering]),
-    ("field", &[TaskKind::LanguageModel]),
-    ("boundary", &[TaskKind::LanguageModel]),
-    ("question", &[TaskKind::QuestionAnswering]),
-    ("context", &[TaskKind::QuestionAnswering]),
-    ("answers", &[TaskKind::QuestionAnswering]),
-    ("stride", &[TaskKind::QuestionAnswering]),
+const OF_DATA: &[(&[&str], &[TaskKind])] = &[
+    (&["text", "pair", "label"], &[TaskKind::Classification]),
+    (&["limit"], &[TaskKind::Classification, TaskKind::QuestionAnswering]),
+    (&["field", "boundary"], &[TaskKind::LanguageModel, TaskKind::Masked]),
+    (&["mask-rate", "whole-word"], &[TaskKind::Masked]),
+    (&["question", "context", "answers", "stride"], &[TaskKind::QuestionAnswering]),
 ];
 
 /// The same of `[evaluate]`.
-const OF_EVALUATE: &[(&str, &[TaskKind])] =
-    &[("samples", &[TaskKind::LanguageModel]), ("sample-tokens", &[TaskKind::LanguageModel])];
+const OF_EVALUATE: &[(&[&str], &[TaskKind])] =
+    &[(&["samples", "sample-tokens"], &[TaskKind::LanguageModel])];
 
-/// Refuses keys that only another task has an ear for.
+/// Refuses keys that only other tasks have an ear for; each group comes with its tasks.
 fn of_task(
     s: &Section<'_>,
     task: TaskKind,
-    keys: &[(&str, &[TaskKind])],
+    groups: &[(&[&str], &[TaskKind])],
 ) -> Result<(), RecipeError> {
-    let foreign = keys.iter().filter(|(_, tasks)| !tasks.contains(&task));
-    match foreign.filter_map(|(name, tasks)| Some((name, tasks[0], s.place(name)?))).next() {
-        None => Ok(()),
-        Some((name, other, place)) => {
+    for (names, tasks) in groups.iter().filter(|(_, tasks)| !tasks.contains(&task)) {
+        if let Some((name, place)) = names.iter().find_map(|n| s.place(n).map(|p| (n, p))) {
             let message = format!("`{name}` has no effect with the task \"{}\"", task.word());
-            let note = format!("remove it, or set data.task = \"{}\"", other.word());
-            Err(RecipeError::at(place, message).note(note))
+            let note = format!("remove it, or set data.task = \"{}\"", tasks[0].word());
+            return Err(RecipeError::at(place, message).note(note));
         }
     }
+    Ok(())
 }
 
 fn model(root: &Table) -> Result<ModelDraft, RecipeError> {
@@ -377,6 +375,7 @@ fn evaluate(root: &Table) -> Result<EvaluateDraft, RecipeError> {
     of_task(&s, task, OF_EVALUATE)?;
     let (what, allowed): (&str, &[&str]) = match task {
         TaskKind::LanguageModel => ("a language model", &["loss"]),
+        TaskKind::Masked => ("a masked language model", &["loss", "accuracy"]),
         TaskKind::Classification => ("a classifier", &["loss", "accuracy", "f1", "mcc"]),
         TaskKind::QuestionAnswering => {
             ("a model that answers questions", &["loss", "exact-match", "f1"])

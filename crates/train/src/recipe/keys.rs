@@ -90,8 +90,8 @@ macro_rules! keys {
 /// All keys with a fixed name.
 pub static KEYS: &[Key] = keys! {
     "data" "train" Takes::Texts("files, folders or globs"), "what to train on";
-    "data" "task" Takes::Choice(&["lm", "classify", "qa"]),
-        "what is learned: the next token of a text, a label of each text, or answers to questions";
+    "data" "task" Takes::Choice(&["lm", "mlm", "classify", "qa"]),
+        "what is learned: the next token of a text, masked tokens, labels of texts, or answers";
     "data" "validation" Takes::Part,
         "held out to judge by: a share of the documents, the last part, or files";
     "data" "test" Takes::Part, "held out a second time, touched by nothing; left out by default";
@@ -106,6 +106,9 @@ pub static KEYS: &[Key] = keys! {
         "qa: tokens by which a window of a long context starts after the one before";
     "data" "limit" Takes::Count { min: 2, max: 1 << 40 },
         "classify, qa: train on so many examples only; of labels every one at its share";
+    "data" "mask-rate" Takes::Number { above: 0.0, most: 0.9 },
+        "mlm: share of tokens that are masked and to be told";
+    "data" "whole-word" Takes::Flag, "mlm: the tokens of a word are masked together";
     "data" "boundary"
         Takes::Choice(&["auto", "blank-line", "record", "end-of-text", "file", "contiguous"]),
         "what ends a document";
@@ -119,7 +122,8 @@ pub static KEYS: &[Key] = keys! {
         "what happens to training documents that also stand in a held-out split";
     "data" "seed" Takes::Count { min: 0, max: i64::MAX as u64 },
         "chooses the documents that are held out; run.seed does where it is left out";
-    "model" "family" Takes::Choice(&["gpt2", "llama", "bert"]), "the architecture";
+    "model" "family" Takes::Choice(&["gpt2", "llama", "bert"]),
+        "the architecture; bert reads texts from both sides, for mlm, classify and qa";
     "model" "from" Takes::Text("a Hugging Face folder or a run"),
         "weights to start from instead of random ones; the sizes come with them";
     "model" "layers" Takes::Count { min: 1, max: 1000 }, "blocks";
@@ -131,7 +135,8 @@ pub static KEYS: &[Key] = keys! {
         "channels within the feed-forward part";
     "model" "context" Takes::Count { min: 2, max: SIZE },
         "positions the model sees, and the length of a training window";
-    "model" "activation" Takes::Choice(&["gelu-tanh", "gelu-erf"]), "gpt2's nonlinearity";
+    "model" "activation" Takes::Choice(&["gelu-tanh", "gelu-erf"]),
+        "gpt2's and bert's nonlinearity";
     "model" "qk-norm" Takes::Flag, "llama with normalized queries and keys";
     "model" "norm-epsilon" Takes::Number { above: 0.0, most: 0.1 },
         "added to the variance in a norm";

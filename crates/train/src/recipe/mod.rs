@@ -29,6 +29,7 @@ pub use error::{Place, RecipeError, Source};
 pub use resolve::{Known, data, longest_example, resolve};
 pub use resolved::*;
 pub use section::Set;
+pub use sizes::family_of_labels;
 pub use write::to_toml;
 
 /// A recipe as far as somebody wrote it: a file, command-line settings, or both.

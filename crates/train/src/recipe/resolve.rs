@@ -37,7 +37,10 @@ pub fn data(
         || by_default(Part::Share(0.1), "a tenth of the documents is held out"),
     );
     let task = choices.choose("data.task", &from.task, TaskKind::named, || {
-        by_default(TaskKind::LanguageModel, "the next token; labels are learned by \"classify\"")
+        by_default(
+            TaskKind::LanguageModel,
+            "the next token; \"mlm\" learns masked ones, \"classify\" labels",
+        )
     });
     let (tokenizer, vocabulary) = tokenizer(draft, &mut choices, corpus, task);
     let recipe = DataRecipe {
@@ -54,6 +57,22 @@ pub fn data(
         stride: stride(draft, &mut choices, task),
         limit: choices.keep("data.limit", &from.limit).map(|n| n as usize),
         field: choices.keep("data.field", &from.field),
+        mask_rate: masks(
+            &mut choices,
+            task,
+            "data.mask-rate",
+            &from.mask_rate,
+            |rate| rate,
+            || by_default(defaults::MASK_RATE, "as BERT was trained"),
+        ),
+        whole_word: masks(
+            &mut choices,
+            task,
+            "data.whole-word",
+            &from.whole_word,
+            |on| on,
+            || by_default(false, "every token by itself; true asks for \"##\" pieces"),
+        ),
         boundary: choices.choose("data.boundary", &from.boundary, String::from, || {
             by_default("auto".into(), "records, blank lines, or one long text")
         }),
@@ -67,6 +86,21 @@ pub fn data(
     Ok((recipe, choices.origins))
 }
 
+/// A key of masking; other tasks have its default, and no word is lost about it.
+fn masks<T: Copy>(
+    choices: &mut Choices,
+    task: TaskKind,
+    key: &str,
+    set: &Option<Set<T>>,
+    convert: impl FnOnce(T) -> T,
+    default: impl FnOnce() -> Because<T>,
+) -> T {
+    match task {
+        TaskKind::Masked => choices.choose(key, set, convert, default),
+        _ => default().0,
+    }
+}
+
 /// The tokenizer, and its vocabulary where one is trained to a size.
 fn tokenizer(
     draft: &Draft,
@@ -77,6 +111,10 @@ fn tokenizer(
     let from = &draft.data;
     let (kind, size, why) = match task {
         TaskKind::LanguageModel => defaults::tokenizer(corpus),
+        TaskKind::Masked => {
+            let (kind, size, why) = defaults::tokenizer_of_masked(corpus);
+            (kind, Some(size), why)
+        }
         TaskKind::Classification | TaskKind::QuestionAnswering => {
             let (kind, size, why) = defaults::tokenizer_of_labelled(corpus);
             (kind, Some(size), why)
@@ -124,7 +162,7 @@ pub fn longest_example(draft: &Draft, from: Option<&ModelConfig>) -> usize {
     let most = from.map_or(usize::MAX, |config| config.context);
     let usual = match draft.data.task() {
         TaskKind::QuestionAnswering => defaults::LONGEST_CONTEXT,
-        TaskKind::LanguageModel | TaskKind::Classification => defaults::LONGEST_EXAMPLE,
+        _ => defaults::LONGEST_EXAMPLE,
     };
     asked.unwrap_or(usual).min(most)
 }
@@ -150,15 +188,17 @@ pub fn resolve(draft: &Draft, known: Known<'_>) -> Result<ResolvedRecipe, Recipe
         _ => defaults::BUDGET_SECONDS,
     };
     let flops = rate * seconds;
-    let (config, context) = model(draft, &mut choices, &tokens, flops, from)?;
+    let task = data.task;
+    let (config, context) = model(draft, &mut choices, (&tokens, task), flops, from)?;
     let horizon = horizon(draft, &mut choices, &tokens, &config, flops);
     let (size, plan) = batch_size(draft, &mut choices, &tokens, (&config, context), horizon, flops);
     let sizes = (&config, context, run.products());
     let (micro, memory) = micro_batch(draft, &mut choices, sizes, size, &tokens, &machine);
     // Labelled texts are short: their batches are small in tokens, not in what they teach.
-    let batch_tokens = size.map(|s| s * context).filter(|_| tokens.examples.is_none());
+    let batch_tokens = size.map(|s| (s as f64 * tokens.sequence_length(context)) as usize);
+    let batch_tokens = batch_tokens.filter(|_| tokens.examples.is_none());
     let optimizer = optimizer(draft, &mut choices, batch_tokens);
-    let schedule = schedule(draft, &mut choices, &tokens, &config, horizon);
+    let schedule = schedule(draft, &mut choices, task, &config, horizon);
     let evaluate = evaluate(draft, &mut choices, &tokens, context, horizon, &plan);
     let regularize = regularize(draft, &mut choices, &plan, &evaluate, (&tokens, from));
     let model =
@@ -289,12 +329,12 @@ fn optimizer(draft: &Draft, choices: &mut Choices, batch_tokens: Option<usize>) 
 fn schedule(
     draft: &Draft,
     choices: &mut Choices,
-    tokens: &TokenFacts,
+    task: TaskKind,
     config: &ModelConfig,
     horizon: Amount,
 ) -> ScheduleRecipe {
     let from = &draft.schedule;
-    let tuned = tokens.examples.is_some() && draft.model.from.is_some();
+    let tuned = task != TaskKind::LanguageModel && draft.model.from.is_some();
     let card = draft.optimizer.card;
     let peak = choices.choose(
         "optimizer.learning-rate",
@@ -339,6 +379,15 @@ fn schedule(
 
 const EVALUATIONS: f64 = 20.0;
 
+/// Evaluations of a run where nobody says otherwise. A model that knows the language takes a few
+/// hundred updates to learn labels: half as many show when it is best.
+fn evaluations_wanted(draft: &Draft, tokens: &TokenFacts) -> (f64, &'static str) {
+    match tokens.examples.is_some() && draft.model.from.is_some() {
+        true => (EVALUATIONS / 2.0, "about ten in all"),
+        false => (EVALUATIONS, "about twenty in all"),
+    }
+}
+
 fn evaluate(
     draft: &Draft,
     choices: &mut Choices,
@@ -348,15 +397,16 @@ fn evaluate(
     extent: &Extent,
 ) -> EvaluateRecipe {
     let from = &draft.evaluate;
+    let (wanted, why) = evaluations_wanted(draft, tokens);
     let every = choices.choose(
         "evaluate.every",
         &from.every,
         |e| e,
         || match horizon {
-            Amount::Seconds(_) => by_default(Amount::Share(1.0 / EVALUATIONS), "twenty in all"),
+            Amount::Seconds(_) => by_default(Amount::Share(1.0 / wanted), why),
             _ => {
-                let steps = (extent.updates / EVALUATIONS).round().max(1.0) as u64;
-                by_default(Amount::Steps(nice(steps)), "about twenty in all")
+                let steps = (extent.updates / wanted).round().max(1.0) as u64;
+                by_default(Amount::Steps(nice(steps)), why)
             }
         },
     );
@@ -366,23 +416,28 @@ fn evaluate(
         Amount::End => 1.0,
         _ => EVALUATIONS,
     };
+    let length = (tokens.sequence_length(context).round() as usize).max(1);
     let windows = match &tokens.examples {
         Some(examples) => examples.validation,
-        None => tokens.tokens_validation.div_ceil(context as u64),
+        None => tokens.tokens_validation.div_ceil(length as u64),
     };
-    let length = tokens.examples.map_or(context, |e| (e.length_mean.round() as usize).max(1));
     let to_size = |n: Option<u64>| n.map(|n| n as usize).filter(|n| (*n as u64) < windows);
     let scored = choices.choose("evaluate.windows", &from.windows, to_size, || {
-        match defaults::evaluation_windows(extent.tokens, evaluations, windows, length) {
-            None => by_default(None, "the whole split, at less than a tenth of the time"),
+        let affordable = match &tokens.examples {
+            Some(_) => defaults::evaluation_examples(extent.tokens / length as f64, evaluations),
+            None => defaults::evaluation_windows(extent.tokens, evaluations, length),
+        };
+        match Some(affordable).filter(|count| (*count as u64) < windows) {
+            None => by_default(None, "the whole split, which takes little of the time"),
             some => by_default(some, "a fixed sample; the result is scored on the whole split"),
         }
     });
     let trained = match &tokens.examples {
         Some(examples) => examples.train,
-        None => (tokens.tokens_train / context as u64).max(1),
+        None => (tokens.tokens_train / length as u64).max(1),
     };
-    let as_many_most = if tokens.examples.is_some() { 2000 } else { 256 };
+    let short = tokens.examples.is_some() || tokens.passage.is_some();
+    let as_many_most = if short { 500 } else { 256 };
     let train_windows = choices.choose(
         "evaluate.train-windows",
         &from.train_windows,
@@ -407,9 +462,10 @@ fn told(draft: &Draft, choices: &mut Choices, tokens: &TokenFacts) -> EvaluateRe
             "evaluate.samples",
             &from.samples,
             |n| n as usize,
-            || match tokens.examples {
-                Some(_) => by_default(0, "a classifier writes no text"),
-                None => by_default(1, "to see what it has learned"),
+            || match (tokens.examples, tokens.passage) {
+                (Some(_), _) => by_default(0, "a classifier writes no text"),
+                (_, Some(_)) => by_default(0, "an encoder writes no text"),
+                (None, None) => by_default(1, "to see what it has learned"),
             },
         ),
         sample_tokens: choices.choose(
@@ -418,8 +474,12 @@ fn told(draft: &Draft, choices: &mut Choices, tokens: &TokenFacts) -> EvaluateRe
             |n| n as usize,
             || by_default(64, "some lines"),
         ),
-        monitor: choices.choose("evaluate.monitor", &from.monitor, Metric::named, || {
-            by_default(Metric::Loss, "it sees how sure a model is, and moves smoothly")
+        monitor: choices.choose("evaluate.monitor", &from.monitor, Metric::named, || match tokens
+            .examples
+        {
+            // A classifier's loss rises by a few sure mistakes while it still gets better.
+            Some(_) => by_default(Metric::Accuracy, "right labels are what is wanted"),
+            None => by_default(Metric::Loss, "it sees how sure a model is, and moves smoothly"),
         }),
         baseline: choices.choose(
             "evaluate.baseline",
@@ -450,17 +510,20 @@ fn regularize(
     (tokens, from): (&TokenFacts, Option<&ModelConfig>),
 ) -> Vec<TechniqueRecipe> {
     let (dropout, decay, why) = match (&tokens.examples, from) {
+        (None, _) if tokens.passage.is_some() => defaults::regularization_of_masked(),
         (None, _) => defaults::regularization(extent.epochs),
         (Some(_), None) => defaults::regularization_of_labelled(Beginning::Scratch),
         (Some(_), Some(_)) => defaults::regularization_of_labelled(Beginning::Pretrained),
     };
-    let has_output = from.is_none() && tokens.examples.is_none();
+    let has_output = from.is_none() && tokens.examples.is_none() && tokens.passage.is_none();
     let evaluations = match evaluate.every {
         Amount::Steps(n) => extent.updates / n as f64,
         Amount::Epochs(n) => extent.epochs / n,
         Amount::End => 1.0,
         _ => EVALUATIONS,
     };
+    // Labels are learned in minutes, and the last updates, at the lowest rates, are worth most.
+    let stops = evaluations > 8.0 && tokens.examples.is_none();
     let number = |on: bool, value: f64| on.then_some(Some(KnobValue::Number(value)));
     // (technique, main knob where it is to be set, why); `None` leaves the technique out.
     let sound: [(&str, Option<Option<KnobValue>>, &str); 7] = [
@@ -469,7 +532,7 @@ fn regularize(
         ("weight-decay", number(true, decay), &why),
         ("gradient-clipping", number(true, 1.0), "keeps a wild batch from undoing progress"),
         ("explosion-guard", Some(None), "no broken number may reach the weights"),
-        ("early-stopping", (evaluations > 8.0).then_some(None), "the best weights are kept anyway"),
+        ("early-stopping", stops.then_some(None), "the best weights are kept anyway"),
         ("shuffle", Some(None), "windows re-drawn every epoch are the cheapest gain"),
     ];
     let mut techniques = Vec::new();

@@ -75,6 +75,8 @@ impl std::fmt::Display for Origin {
 pub enum TaskKind {
     /// The next token of a text.
     LanguageModel,
+    /// Tokens of a text that are masked.
+    Masked,
     /// A label of each text.
     Classification,
     /// The answer to a question in a context.
@@ -86,6 +88,7 @@ impl TaskKind {
     pub fn word(self) -> &'static str {
         match self {
             TaskKind::LanguageModel => "lm",
+            TaskKind::Masked => "mlm",
             TaskKind::Classification => "classify",
             TaskKind::QuestionAnswering => "qa",
         }
@@ -94,6 +97,7 @@ impl TaskKind {
     /// The task of that word.
     pub fn named(word: &str) -> TaskKind {
         match word {
+            "mlm" => TaskKind::Masked,
             "classify" => TaskKind::Classification,
             "qa" => TaskKind::QuestionAnswering,
             _ => TaskKind::LanguageModel,
@@ -154,6 +158,10 @@ pub struct DataRecipe {
     /// Labelled examples to train on, where not all.
     pub limit: Option<usize>,
     pub field: Option<String>,
+    /// Share of tokens that are masked, where some are.
+    pub mask_rate: f64,
+    /// Whether the tokens of a word are masked together.
+    pub whole_word: bool,
     /// `auto`, `blank-line`, `record` or `contiguous`.
     pub boundary: String,
     /// `char`, `byte`, `bpe`, `unigram`, `wordpiece`, or a path.

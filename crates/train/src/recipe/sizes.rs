@@ -8,7 +8,7 @@ use super::choices::{Because, Choices, by_default};
 use super::defaults::{self, Beginning, Machine, Size, TokenFacts};
 use super::draft::Draft;
 use super::error::RecipeError;
-use super::resolved::OriginSource;
+use super::resolved::{OriginSource, TaskKind};
 use super::section::Set;
 
 const USUAL: &str = "the family's usual choice";
@@ -16,7 +16,7 @@ const USUAL: &str = "the family's usual choice";
 pub fn model(
     draft: &Draft,
     choices: &mut Choices,
-    tokens: &TokenFacts,
+    (tokens, task): (&TokenFacts, TaskKind),
     flops: f64,
     from: Option<&ModelConfig>,
 ) -> Result<(ModelConfig, usize), RecipeError> {
@@ -24,15 +24,7 @@ pub fn model(
     if let Some(config) = from {
         return imported(draft, choices, tokens, config);
     }
-    let family = choices.choose(
-        "model.family",
-        &model.family,
-        |f| f,
-        || match tokens.examples.is_some_and(|examples| examples.head == Head::Span) {
-            true => by_default("bert", "an answer is found by reading both ways"),
-            false => by_default("gpt2", "opens everywhere; llama is the other choice"),
-        },
-    );
+    let family = family(draft, choices, task)?;
     let context = choices.choose(
         "model.context",
         &model.context,
@@ -76,6 +68,55 @@ pub fn model(
     config.validate().map_err(|error| invalid_model(draft, error.to_string()))?;
     Ok((config, context))
 }
+
+/// The architecture, which must be able to do the task.
+fn family(
+    draft: &Draft,
+    choices: &mut Choices,
+    task: TaskKind,
+) -> Result<&'static str, RecipeError> {
+    let set = &draft.model.family;
+    let family = choices.choose(
+        "model.family",
+        set,
+        |f| f,
+        || match task {
+            TaskKind::LanguageModel => {
+                by_default("gpt2", "opens everywhere; llama is the other choice")
+            }
+            TaskKind::Masked => by_default("bert", "reads what stands on both sides of a mask"),
+            TaskKind::Classification => by_default(CLASSIFIER, "opens everywhere"),
+            TaskKind::QuestionAnswering => {
+                by_default("bert", "an answer is found by reading both ways")
+            }
+        },
+    );
+    let problem = match (task, family) {
+        (TaskKind::LanguageModel, "bert") => {
+            "an encoder writes no text: take gpt2 or llama, or set data.task = \"mlm\""
+        }
+        (TaskKind::Masked, "gpt2" | "llama") => {
+            "a causal model has not read what follows a mask: take bert, or set data.task = \"lm\""
+        }
+        _ => return Ok(family),
+    };
+    let message = format!("`family` \"{family}\" cannot learn the task \"{}\"", task.word());
+    let place = &set.as_ref().expect("the default fits the task").place;
+    Err(RecipeError::at(place, message).note(problem))
+}
+
+/// The family of a classifier that starts from nothing: it decides which special tokens the
+/// tokenizer is given.
+pub fn family_of_labels(draft: &Draft) -> Family {
+    match draft.model.family.as_ref().map_or(CLASSIFIER, |set| set.value) {
+        "bert" => Family::Bert,
+        "llama" => Family::Llama,
+        _ => Family::Gpt2,
+    }
+}
+
+/// The family of a classifier where nobody says otherwise.
+const CLASSIFIER: &str = "gpt2";
 
 /// What the task asks of the model's end.
 fn head_of(tokens: &TokenFacts) -> Head {
@@ -221,6 +262,13 @@ pub fn horizon(
                 Some(examples) => defaults::epochs_of_examples(examples, beginning(draft)),
                 None => defaults::epochs(tokens, parameters, flops),
             };
+            let pretrained = tokens.passage.is_some() && draft.model.from.is_some();
+            let (epochs, why) = match pretrained {
+                true if epochs > defaults::EPOCHS_PRETRAINED => {
+                    (defaults::EPOCHS_PRETRAINED, "the model knows the language already".into())
+                }
+                _ => (epochs, why),
+            };
             Because(Amount::Epochs(epochs), OriginSource::Data, why)
         },
     )
@@ -255,15 +303,16 @@ pub fn batch_size(
         &draft.batch.size,
         |s| s.map(|n| n as usize),
         || {
-            let (size, why) = match &tokens.examples {
-                Some(examples) => defaults::batch_of_examples(examples, beginning(draft)),
-                None => defaults::batch_size(seen, context),
+            let (size, why) = match (&tokens.examples, tokens.passage) {
+                (Some(examples), _) => defaults::batch_of_examples(examples, beginning(draft)),
+                (_, Some(_)) => defaults::batch_of_passages(seen, tokens.sequence_length(context)),
+                (None, None) => defaults::batch_size(seen, context),
             };
             let most = sequences_of(tokens, context);
             Because(Some(size.min(most)), OriginSource::Data, why)
         },
     );
-    let length = tokens.examples.map_or(context as f64, |examples| examples.length_mean);
+    let length = tokens.sequence_length(context);
     let step_tokens = size.map_or(unique, |s| s as f64 * length);
     let seen = if let Amount::Steps(steps) = horizon { steps as f64 * step_tokens } else { seen };
     (size, Extent { tokens: seen, epochs: seen / unique, updates: seen / step_tokens })
@@ -273,7 +322,7 @@ pub fn batch_size(
 fn sequences_of(tokens: &TokenFacts, context: usize) -> usize {
     match &tokens.examples {
         Some(examples) => (examples.train as usize).max(1),
-        None => (tokens.tokens_train as usize / context).max(1),
+        None => (tokens.tokens_train as f64 / tokens.sequence_length(context)).max(1.0) as usize,
     }
 }
 

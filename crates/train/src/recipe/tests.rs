@@ -117,7 +117,7 @@ recipe.toml:2:10: `family` has no choice \"lama\"
 2 | family = \"lama\"
   |          ^^^^^^
   = did you mean \"llama\"?
-  = allowed: \"gpt2\", \"llama\"",
+  = allowed: \"gpt2\", \"llama\", \"bert\"",
     );
 }
 
@@ -258,6 +258,7 @@ fn shakespeare() -> TokenFacts {
         vocabulary: 65,
         bytes_per_token: 1.0,
         examples: None,
+        passage: None,
     }
 }
 

@@ -114,6 +114,11 @@ fn data(page: &mut Page<'_>) {
     }
     match data.task {
         TaskKind::LanguageModel => page.text("boundary", &data.boundary),
+        TaskKind::Masked => {
+            page.text("boundary", &data.boundary);
+            page.key("mask-rate", number_text(data.mask_rate));
+            page.key("whole-word", if data.whole_word { "true" } else { "false" });
+        }
         TaskKind::Classification => labelled(page),
         TaskKind::QuestionAnswering => answered(page),
     }

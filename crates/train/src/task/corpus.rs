@@ -14,6 +14,8 @@ use crate::error::TrainError;
 pub enum Corpus {
     /// Running text, for language models.
     Text(Box<Prepared>),
+    /// Running text, of which tokens are masked.
+    Masked(Box<Prepared>),
     /// Texts with a label each.
     Labelled(Box<PreparedLabelled>),
     /// Questions with answers in a context.
@@ -37,6 +39,7 @@ impl Corpus {
     pub fn text(&self, what: &'static str) -> Result<&Prepared, TrainError> {
         match self {
             Corpus::Text(data) => Ok(data),
+            Corpus::Masked(_) => Err(TrainError::Task { what, task: "mlm" }),
             Corpus::Labelled(_) => Err(TrainError::Task { what, task: "classify" }),
             Corpus::Answers(_) => Err(TrainError::Task { what, task: "qa" }),
         }
@@ -45,7 +48,7 @@ impl Corpus {
     /// What was found in it.
     pub fn facts(&self) -> CorpusFacts<'_> {
         match self {
-            Corpus::Text(data) => CorpusFacts::Text(&data.facts),
+            Corpus::Text(data) | Corpus::Masked(data) => CorpusFacts::Text(&data.facts),
             Corpus::Labelled(data) => CorpusFacts::Labelled(&data.facts),
             Corpus::Answers(data) => CorpusFacts::Answers(&data.facts),
         }
@@ -54,7 +57,7 @@ impl Corpus {
     /// The tokenizer that the ids are of.
     pub fn tokenizer(&self) -> &Tokenizer {
         match self {
-            Corpus::Text(data) => &data.tokenizer,
+            Corpus::Text(data) | Corpus::Masked(data) => &data.tokenizer,
             Corpus::Labelled(data) => data.encoder.tokenizer(),
             Corpus::Answers(data) => data.encoder.encoder().tokenizer(),
         }
@@ -63,23 +66,25 @@ impl Corpus {
     /// The names of labels, in the order of their numbers; none of running text.
     pub fn labels(&self) -> &[String] {
         match self {
-            Corpus::Text(_) | Corpus::Answers(_) => &[],
+            Corpus::Text(_) | Corpus::Masked(_) | Corpus::Answers(_) => &[],
             Corpus::Labelled(data) => &data.data.labels.names,
         }
     }
 
-    /// Bytes of held-out text a token; 0 where losses are not per token.
+    /// Bytes of held-out text a token; 0 where losses are not those of every token.
     pub fn bytes_per_token(&self) -> f64 {
         match self {
             Corpus::Text(data) => data.facts.bytes_per_token_validation,
-            Corpus::Labelled(_) | Corpus::Answers(_) => 0.0,
+            Corpus::Masked(_) | Corpus::Labelled(_) | Corpus::Answers(_) => 0.0,
         }
     }
 
     /// Tokens of the training and of the held-out split.
     pub fn tokens(&self) -> (u64, u64) {
         match self {
-            Corpus::Text(data) => (data.facts.tokens_train, data.facts.tokens_validation),
+            Corpus::Text(data) | Corpus::Masked(data) => {
+                (data.facts.tokens_train, data.facts.tokens_validation)
+            }
             Corpus::Labelled(data) => (tokens(&data.facts.train), tokens(&data.facts.validation)),
             Corpus::Answers(data) => (windows(&data.train), windows(&data.validation)),
         }

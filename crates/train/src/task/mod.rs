@@ -8,6 +8,7 @@ mod answers;
 mod classification;
 mod corpus;
 mod language;
+mod masked;
 
 use std::ops::Range;
 
@@ -29,6 +30,7 @@ pub use answers::{Answering, CUT, answer_scores, batches_of, mean_length, means,
 pub use classification::{Classification, Predictions, SCORES, predictions, shortness};
 pub use corpus::{Corpus, CorpusFacts};
 pub use language::{LanguageModel, held_out_windows};
+pub use masked::{FIXED_SEED, MaskedModel, judged, masking};
 
 /// A step's batch: B sequences of T tokens, one after the other, and what they should give.
 #[derive(Clone, Debug, PartialEq)]
