@@ -21,6 +21,7 @@ pub mod labelled;
 mod map;
 pub mod masking;
 pub mod ngram;
+pub mod pairs;
 mod prefetch;
 mod prepare;
 mod read;

@@ -17,6 +17,8 @@ pub enum SpecialTokens {
     /// As GPT-2: the end-of-text token closes the example (and stands between text and pair), so
     /// that a causal model has a last position that saw everything.
     Causal,
+    /// As Marian: `</s>` closes a source as well as a target, and `<pad>` fills up.
+    Pairs,
 }
 
 impl SpecialTokens {
@@ -25,6 +27,7 @@ impl SpecialTokens {
         let mut names = match self {
             SpecialTokens::Encoder => vec!["[PAD]", "[CLS]", "[SEP]", "[MASK]"],
             SpecialTokens::Causal => vec![END_OF_TEXT],
+            SpecialTokens::Pairs => vec!["<pad>", "</s>"],
         };
         // The other kinds fall back on bytes: nothing is unknown to them.
         if kind == TokenizerKind::Char {
@@ -207,7 +210,7 @@ fn fallback(tokenizer: &Tokenizer, specials: SpecialTokens) -> Frame {
     };
     match specials {
         SpecialTokens::Encoder => Frame::bert(id(["[CLS]", "<s>"]), id(["[SEP]", "</s>"])),
-        SpecialTokens::Causal => Frame::closed(tokenizer.eos()),
+        SpecialTokens::Causal | SpecialTokens::Pairs => Frame::closed(tokenizer.eos()),
     }
 }
 

@@ -13,6 +13,26 @@ pub struct Lengths {
     pub mean: f64,
 }
 
+impl Lengths {
+    /// Of so many examples.
+    pub(crate) fn of(lengths: &[usize]) -> Lengths {
+        let mut lengths = lengths.to_vec();
+        lengths.sort_unstable();
+        // The least length that at least this share of the examples does not exceed.
+        let at = |share: f64| {
+            let rank = (share * lengths.len() as f64).ceil() as usize;
+            lengths.get(rank.saturating_sub(1)).map_or(0, |length| *length as u64)
+        };
+        let total: usize = lengths.iter().sum();
+        Lengths {
+            median: at(0.5),
+            percentile_95: at(0.95),
+            maximum: at(1.0),
+            mean: total as f64 / lengths.len().max(1) as f64,
+        }
+    }
+}
+
 /// One split, after removal and after the subset was taken.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LabelledSplitFacts {

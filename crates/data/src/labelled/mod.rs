@@ -27,4 +27,8 @@ pub use labels::{Labels, balanced_weights, class_counts, stratified};
 pub use prepare::{
     LabelledData, LabelledExample, LabelledSpec, PreparedLabelled, prepare_labelled, read_labelled,
 };
+pub(crate) use batches::padded;
+pub(crate) use fields::{Wanted, missing, quoted};
+pub(crate) use leaks::{find as find_leaks, key};
 pub use read::{FieldNames, Place, TextRecord, for_each_text};
+pub(crate) use split::{Share, by_share, share};

@@ -431,20 +431,8 @@ fn describe(
     encoder: &Encoder,
     facts: &mut LabelledSplitFacts,
 ) {
-    let mut lengths = split.whole.clone();
-    lengths.sort_unstable();
-    // The least length that at least this share of the examples does not exceed.
-    let at = |share: f64| {
-        let rank = (share * lengths.len() as f64).ceil() as usize;
-        lengths.get(rank.saturating_sub(1)).map_or(0, |length| *length as u64)
-    };
-    let total: usize = lengths.iter().sum();
-    facts.lengths = Lengths {
-        median: at(0.5),
-        percentile_95: at(0.95),
-        maximum: at(1.0),
-        mean: total as f64 / lengths.len().max(1) as f64,
-    };
+    let lengths = &split.whole;
+    facts.lengths = Lengths::of(lengths);
     let cut = lengths.iter().filter(|length| **length > encoder.max_length()).count();
     facts.truncated = cut as f64 / lengths.len().max(1) as f64;
     facts.padding = padding;
