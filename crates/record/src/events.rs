@@ -18,10 +18,14 @@ pub enum Event {
     Baseline(BaselineRecord),
     /// What simple methods reach on the same labelled texts; once, before the first step.
     LabelBaseline(LabelBaselineRecord),
+    /// What copying the source and taking its beginning reach; once, before the first step.
+    TextBaseline(TextBaselineRecord),
     /// Losses on the training sample and on held-out data.
     Evaluation(EvaluationRecord),
     /// What a classifier's result takes for what, on the whole held-out split; at the end.
     Confusion(ConfusionRecord),
+    /// What a seq2seq result writes for held-out sources, and how good it is; at the end.
+    Writing(WritingRecord),
     /// The explosion guard acted.
     Guard(GuardRecord),
     /// A checkpoint is whole on disk.
@@ -44,6 +48,8 @@ impl Event {
         match self {
             Event::Started(started) => started.resumed_at,
             Event::Receipt(_) | Event::Baseline(_) | Event::LabelBaseline(_) => None,
+            Event::TextBaseline(_) => None,
+            Event::Writing(record) => Some(record.step),
             Event::Step(record) => Some(record.step),
             Event::Evaluation(record) => Some(record.step),
             Event::Confusion(record) => Some(record.step),
@@ -91,6 +97,17 @@ pub struct Started {
     /// The names of a classifier's labels; none for a language model.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<String>,
+    /// "seq2seq" where texts are written from texts; nothing where the labels, or their lack, say
+    /// it all.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub task: String,
+}
+
+impl Started {
+    /// Whether texts are written from texts.
+    pub fn is_seq2seq(&self) -> bool {
+        self.task == "seq2seq"
+    }
 }
 
 /// What was found in the data, as far as it bears on what a held-out loss means.
@@ -215,6 +232,34 @@ pub struct SimpleRecord {
     /// Nats per text.
     #[serde(with = "number")]
     pub loss: f64,
+}
+
+/// What a model that writes texts has to beat, on the sample that its evaluations see.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TextBaselineRecord {
+    /// The source itself, its beginning.
+    pub methods: Vec<MethodRecord>,
+    /// Held-out pairs that they were scored on.
+    pub pairs: u64,
+}
+
+/// Scores of one way to write a text without a model.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MethodRecord {
+    /// "copy the source", "lead-3".
+    pub name: String,
+    /// In the order in which a network's are told.
+    pub figures: Vec<FigureRecord>,
+}
+
+/// A figure; higher is better.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FigureRecord {
+    /// "bleu", "rouge1".
+    pub name: String,
+    #[serde(with = "number")]
+    pub value: f64,
 }
 
 /// What one order of an n-gram model reaches on training text that it was not counted on.
@@ -357,6 +402,70 @@ pub struct WrongRecord {
     /// What the right label was given.
     #[serde(with = "number")]
     pub probability: f64,
+}
+
+/// What a seq2seq result writes for held-out sources, with beams, and how good it is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WritingRecord {
+    /// The step at which the run ended.
+    pub step: u64,
+    /// Held-out pairs that were written and scored.
+    pub pairs: u64,
+    /// Texts followed at a time.
+    pub beams: u64,
+    /// Scores with their bootstrap intervals, the one that decides first.
+    pub figures: Vec<IntervalRecord>,
+    /// How the scores were computed, where there is a notation for it (sacreBLEU's).
+    pub signatures: Vec<String>,
+    /// What needs no model, in the first of the figures.
+    pub beside: Vec<BesideRecord>,
+    /// Texts that are nearest to their references, and furthest from them.
+    pub best: Vec<WrittenRecord>,
+    pub worst: Vec<WrittenRecord>,
+}
+
+/// A figure with a 95% interval.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct IntervalRecord {
+    pub name: String,
+    #[serde(with = "number")]
+    pub value: f64,
+    #[serde(with = "number")]
+    pub low: f64,
+    #[serde(with = "number")]
+    pub high: f64,
+}
+
+/// A way to write without a model, and how much better the network is than it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BesideRecord {
+    pub name: String,
+    /// What it reaches.
+    #[serde(with = "number")]
+    pub value: f64,
+    /// By how much the network is better, with its paired 95% interval.
+    #[serde(with = "number")]
+    pub better: f64,
+    #[serde(with = "number")]
+    pub low: f64,
+    #[serde(with = "number")]
+    pub high: f64,
+}
+
+/// A text as it was written.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct WrittenRecord {
+    /// Line of the pair in its file.
+    pub line: u64,
+    /// Its beginning.
+    pub source: String,
+    /// What it was compared with; the first of several.
+    pub reference: String,
+    pub written: String,
+    /// Of this text alone: sentence BLEU, or ROUGE-L.
+    #[serde(with = "number")]
+    pub score: f64,
 }
 
 /// The explosion guard acted.

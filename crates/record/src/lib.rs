@@ -20,9 +20,10 @@ pub mod weights;
 pub use checkpoint::Checkpoint;
 pub use error::RecordError;
 pub use events::{
-    BaselineRecord, CheckpointRecord, ConfusionRecord, DataRecord, EvaluationRecord, Event,
+    BaselineRecord, BesideRecord, CheckpointRecord, ConfusionRecord, DataRecord, EvaluationRecord, Event,
     GuardRecord, LabelBaselineRecord, MetricRecord, Notice, OpRecord, OrderRecord, ProfileRecord,
     Receipt, SampleRecord, SimpleRecord, Started, StepRecord, StopReason, Stopped, TimingRecord,
+    FigureRecord, IntervalRecord, MethodRecord, TextBaselineRecord, WritingRecord, WrittenRecord,
     WrongRecord,
 };
 pub use examination::Examination;

@@ -10,7 +10,8 @@ use heldout_base::durable::sha256_bytes;
 use heldout_data::ngram::{Appended, NgramCounts, NgramModel, ORDER_MOST};
 use heldout_data::{Batch, EvaluationWindows, Prepared, Progress, TokenStore, prepare};
 use heldout_record::{
-    BaselineRecord, Event, LabelBaselineRecord, OrderRecord, RunDir, read_metrics,
+    BaselineRecord, Event, LabelBaselineRecord, OrderRecord, RunDir, TextBaselineRecord,
+    read_metrics,
 };
 use serde::Serialize;
 
@@ -60,6 +61,8 @@ pub enum Baseline {
     Made(Box<BaselineRecord>),
     /// The commonest label, and a bag of words.
     Labels(Box<LabelBaselineRecord>),
+    /// Copies of the source, and its beginning.
+    Texts(Box<TextBaselineRecord>),
     /// With the reason.
     Skipped(String),
     /// Nobody wants it, or the run was asked to stop.
@@ -100,6 +103,7 @@ impl Baseline {
         match self {
             Baseline::Made(record) => recorder.event(Event::Baseline(*record)),
             Baseline::Labels(record) => recorder.event(Event::LabelBaseline(*record)),
+            Baseline::Texts(record) => recorder.event(Event::TextBaseline(*record)),
             Baseline::Skipped(reason) => recorder.notice(None, reason),
             Baseline::Absent => Ok(()),
         }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use heldout_data::labelled::{self, FieldNames, LabelledSpec, SpecialTokens};
+use heldout_data::pairs::{self, PairSpec, SideNames};
 use heldout_data::tokenizer::TokenizerKind;
 use heldout_data::{
     Boundary, DuplicatePolicy, PrepareSpec, Progress, Shuffle, TokenizerSpec, ValidationSpec,
@@ -20,12 +21,14 @@ use heldout_regularize::{
 use crate::error::TrainError;
 use crate::horizon::{Cadence, Horizon};
 use crate::memory;
-use crate::recipe::defaults::{CorpusFacts, ExampleFacts, Machine, NativeBf16, TokenFacts};
+use crate::recipe::defaults::{
+    self, CorpusFacts, ExampleFacts, Machine, NativeBf16, PairCounts, TokenFacts,
+};
 use crate::recipe::{
     self, DataRecipe, Draft, Known, Part, Recipe, RecipeError, ResolvedRecipe, TaskKind,
 };
 use crate::session;
-use crate::task::{Classification, Corpus, LanguageModel, Task};
+use crate::task::{Classification, Corpus, LanguageModel, Seq2Seq, Task};
 use crate::teachers::{self, Teacher};
 
 /// A recipe that is ready to run, with its data.
@@ -63,6 +66,12 @@ pub fn prepare_job(
                 spec.special_tokens = SpecialTokens::Encoder;
             }
             Corpus::Labelled(Box::new(labelled::prepare_labelled(&spec)?))
+        }
+        TaskKind::Seq2Seq => {
+            from.as_ref().map(ModelConfig::require_seq2seq).transpose()?;
+            let longest = recipe::longest_side(&draft, from.as_ref());
+            let spec = pair_spec(&data_recipe, seed(&draft), longest)?;
+            Corpus::Pairs(Box::new(pairs::prepare_pairs(&spec)?))
         }
     };
     let tokens = token_facts(&data);
@@ -106,6 +115,7 @@ fn token_facts(data: &Corpus) -> TokenFacts {
         vocabulary: data.tokenizer().vocabulary_size(),
         bytes_per_token: data.bytes_per_token(),
         examples: example_facts(data),
+        pairs: pair_counts(data),
     }
 }
 
@@ -118,6 +128,20 @@ fn example_facts(data: &Corpus) -> Option<ExampleFacts> {
         labels: facts.labels.len(),
         length_mean: facts.train.lengths.mean,
         longest: facts.max_length as usize,
+    })
+}
+
+fn pair_counts(data: &Corpus) -> Option<PairCounts> {
+    let Corpus::Pairs(data) = data else { return None };
+    let (facts, encoder) = (&data.facts, &data.encoder);
+    let padding = encoder.pad();
+    Some(PairCounts {
+        train: facts.train.pairs,
+        validation: facts.validation.pairs,
+        length_mean: facts.train.source.lengths.mean + facts.train.target.lengths.mean,
+        longest: facts.max_length as usize,
+        end: encoder.tokenizer().eos().unwrap_or(padding),
+        padding,
     })
 }
 
@@ -177,6 +201,22 @@ pub fn labelled_spec(
         fields: FieldNames { text, pair, label },
         tokenizer: tokenizer_spec(data)?,
         special_tokens: SpecialTokens::Causal,
+        max_length: longest,
+        limit: data.limit,
+        duplicates: duplicates(data),
+        seed,
+    })
+}
+
+/// The same for pairs of texts, of which either side counts `longest` tokens at most.
+pub fn pair_spec(data: &DataRecipe, seed: u64, longest: usize) -> Result<PairSpec, TrainError> {
+    let (source, target) = (data.source.clone(), data.target.clone());
+    Ok(PairSpec {
+        train: data.train.clone(),
+        validation: part(&data.validation),
+        test: data.test.as_ref().map(part),
+        fields: SideNames { source, target },
+        tokenizer: tokenizer_spec(data)?,
         max_length: longest,
         limit: data.limit,
         duplicates: duplicates(data),
@@ -302,6 +342,10 @@ fn length(recipe: &ResolvedRecipe, data: &Corpus) -> Length {
             let examples = (data.facts.train.examples as f64).max(1.0);
             (examples, tokens_train / examples)
         }
+        Corpus::Pairs(data) => {
+            let pairs = (data.facts.train.pairs as f64).max(1.0);
+            (pairs, tokens_train / pairs)
+        }
     };
     let batch = recipe.batch.size.map_or(windows, |size| (size as f64).min(windows));
     let (steps_per_epoch, step_tokens) = (windows / batch, (batch * length) as u64);
@@ -350,6 +394,7 @@ impl Setup {
         let task: Arc<dyn Task> = match &data {
             Corpus::Text(data) => Arc::new(LanguageModel::new(data, &recipe, &plan, rows)?),
             Corpus::Labelled(data) => Arc::new(Classification::new(data, &recipe, shuffle, rows)?),
+            Corpus::Pairs(data) => Arc::new(Seq2Seq::new(data, &recipe, &model, shuffle, rows)?),
         };
         let (steps_per_epoch, step_tokens) = (task.steps_per_epoch(), task.step_tokens() as u64);
         let horizon = Horizon::new(recipe.schedule.horizon, steps_per_epoch, step_tokens);

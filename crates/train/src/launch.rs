@@ -22,7 +22,7 @@ use crate::recorder::Recorder;
 use crate::run::Run;
 use crate::session;
 use crate::state::{Best, Ending, State};
-use crate::task::Sample;
+use crate::task::{Corpus, Sample};
 use crate::teachers;
 
 /// How a run ended and what it reached.
@@ -119,7 +119,9 @@ fn missing_baseline(
     setup: &Setup,
     control: &Control,
 ) -> Result<Baseline, TrainError> {
-    let is_made = |event: &Event| matches!(event, Event::Baseline(_) | Event::LabelBaseline(_));
+    let is_made = |event: &Event| {
+        matches!(event, Event::Baseline(_) | Event::LabelBaseline(_) | Event::TextBaseline(_))
+    };
     if step > 0 || heldout_record::read_metrics(&run.metrics())?.iter().any(is_made) {
         return Ok(Baseline::Absent);
     }
@@ -288,6 +290,7 @@ impl Run<'_> {
             bytes_per_token: setup.bytes_per_token(),
             data: Some(setup.data.facts().record()),
             labels: setup.data.labels().to_vec(),
+            task: setup.data.word().into(),
         };
         self.recorder.event(Event::Started(started))
     }
@@ -431,8 +434,7 @@ impl Run<'_> {
     /// What the task tells of the result.
     fn write_afterwards(&mut self, result: Option<&Checkpoint>) -> Result<(), TrainError> {
         // A language model's is its loss; its weights need not be read again.
-        let (Some(result), false) = (result, self.setup.model.config.head.is_language_model())
-        else {
+        let (Some(result), false) = (result, matches!(self.setup.data, Corpus::Text(_))) else {
             return Ok(());
         };
         let weights = checkpointing::read_model(&result.folder, &self.setup.model)?;
@@ -461,7 +463,10 @@ impl Run<'_> {
             0.0 => String::new(),
             bytes => format!(" ({:.4} bits per byte)", bits_per_byte(score.loss, bytes)),
         };
-        let targets = if bits.is_empty() { unit } else { "tokens" };
+        let targets = match &self.setup.data {
+            Corpus::Text(_) | Corpus::Pairs(_) => "tokens",
+            Corpus::Labelled(_) => unit,
+        };
         let text = format!(
             "the result scores {:.4} ± {:.4} nats{bits} on the whole held-out split of {} \
              {targets}; evaluations during the run saw {sampled} {unit} of it",

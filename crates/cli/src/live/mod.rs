@@ -141,7 +141,8 @@ impl Observer for LaneObserver {
             | Event::Receipt(_)
             | Event::Notice(_)
             | Event::Baseline(_)
-            | Event::LabelBaseline(_) => name.is_empty() || verbosity == Verbosity::Verbose,
+            | Event::LabelBaseline(_)
+            | Event::TextBaseline(_) => name.is_empty() || verbosity == Verbosity::Verbose,
             _ => verbosity > Verbosity::Quiet,
         };
         let lines = match &mut self.plain {

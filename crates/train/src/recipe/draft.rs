@@ -37,6 +37,8 @@ pub struct DataDraft {
     pub label: Option<Set<String>>,
     pub limit: Option<Set<u64>>,
     pub field: Option<Set<String>>,
+    pub source: Option<Set<String>>,
+    pub target: Option<Set<String>>,
     pub boundary: Option<Set<&'static str>>,
     pub tokenizer: Option<Set<String>>,
     pub vocabulary: Option<Set<u64>>,
@@ -96,6 +98,8 @@ pub struct EvaluateDraft {
     pub train_windows: Option<Set<u64>>,
     pub samples: Option<Set<u64>>,
     pub sample_tokens: Option<Set<u64>>,
+    pub written: Option<Set<u64>>,
+    pub metrics: Option<Set<&'static str>>,
     pub monitor: Option<Set<&'static str>>,
     pub baseline: Option<Set<&'static str>>,
 }
@@ -143,13 +147,24 @@ fn data(root: &Table) -> Result<DataDraft, RecipeError> {
         label: s.text("label")?,
         limit: s.count("limit")?,
         field: s.text("field")?,
+        source: s.text("source")?,
+        target: s.text("target")?,
         boundary: s.choice("boundary")?,
         tokenizer: s.text("tokenizer")?,
         vocabulary: s.count("vocabulary")?,
         duplicates: s.choice("duplicates")?,
         seed: s.count("seed")?,
     };
-    of_task(&s, draft.task(), &["text", "pair", "label", "limit"], &["field", "boundary"])?;
+    of_task(
+        &s,
+        draft.task(),
+        &[
+            (&["text", "pair", "label"], &[TaskKind::Classification]),
+            (&["limit"], &[TaskKind::Classification, TaskKind::Seq2Seq]),
+            (&["field", "boundary"], &[TaskKind::LanguageModel]),
+            (&["source", "target"], &[TaskKind::Seq2Seq]),
+        ],
+    )?;
     if let (Some(size), Some(kind)) = (s.place("vocabulary"), &draft.tokenizer)
         && !matches!(kind.value.as_str(), "bpe" | "unigram" | "wordpiece")
     {
@@ -167,25 +182,20 @@ impl DataDraft {
     }
 }
 
-/// Refuses keys that only another task has an ear for.
+/// Refuses keys that only other tasks have an ear for; each group comes with its tasks.
 fn of_task(
     s: &Section<'_>,
     task: TaskKind,
-    of_labels: &[&str],
-    of_text: &[&str],
+    groups: &[(&[&str], &[TaskKind])],
 ) -> Result<(), RecipeError> {
-    let (foreign, other) = match task {
-        TaskKind::LanguageModel => (of_labels, TaskKind::Classification),
-        TaskKind::Classification => (of_text, TaskKind::LanguageModel),
-    };
-    match foreign.iter().find_map(|name| s.place(name).map(|place| (name, place))) {
-        None => Ok(()),
-        Some((name, place)) => {
+    for (names, tasks) in groups.iter().filter(|(_, tasks)| !tasks.contains(&task)) {
+        if let Some((name, place)) = names.iter().find_map(|n| s.place(n).map(|p| (n, p))) {
             let message = format!("`{name}` has no effect with the task \"{}\"", task.word());
-            let note = format!("remove it, or set data.task = \"{}\"", other.word());
-            Err(RecipeError::at(place, message).note(note))
+            let note = format!("remove it, or set data.task = \"{}\"", tasks[0].word());
+            return Err(RecipeError::at(place, message).note(note));
         }
     }
+    Ok(())
 }
 
 fn model(root: &Table) -> Result<ModelDraft, RecipeError> {
@@ -341,16 +351,35 @@ fn evaluate(root: &Table) -> Result<EvaluateDraft, RecipeError> {
         train_windows: s.count("train-windows")?,
         samples: s.count("samples")?,
         sample_tokens: s.count("sample-tokens")?,
+        written: s.count("written")?,
+        metrics: s.choice("metrics")?,
         monitor: s.choice("monitor")?,
         baseline: s.choice("baseline")?,
     };
     let task = data(root)?.task();
-    of_task(&s, task, &[], &["samples", "sample-tokens"])?;
-    if let (TaskKind::LanguageModel, Some(Set { value, place })) = (task, &draft.monitor)
-        && *value != "loss"
+    of_task(
+        &s,
+        task,
+        &[
+            (&["samples", "sample-tokens"], &[TaskKind::LanguageModel]),
+            (&["written", "metrics"], &[TaskKind::Seq2Seq]),
+        ],
+    )?;
+    let watchable: &[&str] = match task {
+        TaskKind::LanguageModel => &["loss"],
+        TaskKind::Classification => &["loss", "accuracy", "f1", "mcc"],
+        TaskKind::Seq2Seq => &["loss", "bleu", "chrf", "rouge1", "rouge2", "rougeL"],
+    };
+    if let Some(Set { value, place }) = &draft.monitor
+        && !watchable.contains(value)
     {
-        let message = format!("a language model has no \"{value}\" to be watched");
-        return Err(RecipeError::at(place, message).note("allowed: \"loss\""));
+        let message = match task {
+            TaskKind::LanguageModel => format!("a language model has no \"{value}\" to be watched"),
+            _ => format!("the task \"{}\" has no \"{value}\" to be watched", task.word()),
+        };
+        let allowed: Vec<String> = watchable.iter().map(|word| format!("\"{word}\"")).collect();
+        let note = format!("allowed: {}", allowed.join(", "));
+        return Err(RecipeError::at(place, message).note(note));
     }
     if let Some(entry) = s.entry("sample-tokens")
         && s.entry("samples").is_none_or(|e| number_of(&e.node) == Some(0.0))

@@ -90,8 +90,8 @@ macro_rules! keys {
 /// All keys with a fixed name.
 pub static KEYS: &[Key] = keys! {
     "data" "train" Takes::Texts("files, folders or globs"), "what to train on";
-    "data" "task" Takes::Choice(&["lm", "classify"]),
-        "what is learned: the next token of a text, or a label of each text";
+    "data" "task" Takes::Choice(&["lm", "classify", "seq2seq"]),
+        "what is learned: the next token of a text, a label of each text, or a text from a text";
     "data" "validation" Takes::Part,
         "held out to judge by: a share of the documents, the last part, or files";
     "data" "test" Takes::Part, "held out a second time, touched by nothing; left out by default";
@@ -100,7 +100,11 @@ pub static KEYS: &[Key] = keys! {
     "data" "pair" Takes::Text("a field's name"), "classify: the field of a second text";
     "data" "label" Takes::Text("a field's name"), "classify: the label's field";
     "data" "limit" Takes::Count { min: 2, max: 1 << 40 },
-        "classify: train on so many examples only, every label at its share";
+        "classify: train on so many examples only, every label at its share; seq2seq: on so many \
+         pairs";
+    "data" "source" Takes::Text("a field's name"),
+        "seq2seq: the field to read in records (a dot leads into an object: translation.de)";
+    "data" "target" Takes::Text("a field's name"), "seq2seq: the field to write in records";
     "data" "boundary"
         Takes::Choice(&["auto", "blank-line", "record", "end-of-text", "file", "contiguous"]),
         "what ends a document";
@@ -153,7 +157,13 @@ pub static KEYS: &[Key] = keys! {
         "training windows scored beside them, always the same ones";
     "evaluate" "samples" Takes::Count { min: 0, max: 100 }, "texts generated at each evaluation";
     "evaluate" "sample-tokens" Takes::Count { min: 1, max: 100_000 }, "tokens of each such text";
-    "evaluate" "monitor" Takes::Choice(&["loss", "accuracy", "f1", "mcc"]),
+    "evaluate" "written" Takes::Count { min: 0, max: 1 << 32 },
+        "seq2seq: held-out texts written at each evaluation, one token at a time, and scored";
+    "evaluate" "metrics" Takes::Choice(&["auto", "translation", "summary"]),
+        "seq2seq: BLEU and chrF, or ROUGE; auto: ROUGE where targets are less than half as long";
+    "evaluate" "monitor" Takes::Choice(&[
+        "loss", "accuracy", "f1", "mcc", "bleu", "chrf", "rouge1", "rouge2", "rougeL",
+    ]),
         "what the best weights are best in, on held-out data; early stopping watches it too";
     "evaluate" "baseline" Takes::Choice(&["auto", "n-gram", "none"]),
         "an n-gram model to beat, scored at the start; auto: unless it would take too long";

@@ -37,7 +37,10 @@ pub fn data(
         || by_default(Part::Share(0.1), "a tenth of the documents is held out"),
     );
     let task = choices.choose("data.task", &from.task, TaskKind::named, || {
-        by_default(TaskKind::LanguageModel, "the next token; labels are learned by \"classify\"")
+        by_default(
+            TaskKind::LanguageModel,
+            "the next token; \"classify\" learns labels, \"seq2seq\" a text from a text",
+        )
     });
     let (tokenizer, vocabulary) = tokenizer(draft, &mut choices, corpus, task);
     let recipe = DataRecipe {
@@ -50,6 +53,8 @@ pub fn data(
         label: choices.keep("data.label", &from.label),
         limit: choices.keep("data.limit", &from.limit).map(|n| n as usize),
         field: choices.keep("data.field", &from.field),
+        source: choices.keep("data.source", &from.source),
+        target: choices.keep("data.target", &from.target),
         boundary: choices.choose("data.boundary", &from.boundary, String::from, || {
             by_default("auto".into(), "records, blank lines, or one long text")
         }),
@@ -75,6 +80,10 @@ fn tokenizer(
         TaskKind::LanguageModel => defaults::tokenizer(corpus),
         TaskKind::Classification => {
             let (kind, size, why) = defaults::tokenizer_of_labelled(corpus);
+            (kind, Some(size), why)
+        }
+        TaskKind::Seq2Seq => {
+            let (kind, size, why) = defaults::tokenizer_of_pairs(corpus);
             (kind, Some(size), why)
         }
     };
@@ -114,6 +123,13 @@ pub fn longest_example(draft: &Draft, from: Option<&ModelConfig>) -> usize {
     asked.unwrap_or(defaults::LONGEST_EXAMPLE).min(most)
 }
 
+/// Tokens that either side of a pair may have: as [`longest_example`].
+pub fn longest_side(draft: &Draft, from: Option<&ModelConfig>) -> usize {
+    let asked = draft.model.context.as_ref().map(|c| c.value as usize);
+    let most = from.map_or(usize::MAX, |config| config.context);
+    asked.unwrap_or(defaults::LONGEST_SIDE).min(most)
+}
+
 /// Everything known when a recipe is filled in.
 pub struct Known<'a> {
     pub data: DataRecipe,
@@ -141,7 +157,8 @@ pub fn resolve(draft: &Draft, known: Known<'_>) -> Result<ResolvedRecipe, Recipe
     let sizes = (&config, context, run.products());
     let (micro, memory) = micro_batch(draft, &mut choices, sizes, size, &tokens, &machine);
     // Labelled texts are short: their batches are small in tokens, not in what they teach.
-    let batch_tokens = size.map(|s| s * context).filter(|_| tokens.examples.is_none());
+    let short = tokens.examples.is_some() || tokens.pairs.is_some();
+    let batch_tokens = size.map(|s| s * context).filter(|_| !short);
     let optimizer = optimizer(draft, &mut choices, batch_tokens);
     let schedule = schedule(draft, &mut choices, &tokens, &config, horizon);
     let evaluate = evaluate(draft, &mut choices, &tokens, context, horizon, &plan);
@@ -279,7 +296,7 @@ fn schedule(
     horizon: Amount,
 ) -> ScheduleRecipe {
     let from = &draft.schedule;
-    let tuned = tokens.examples.is_some() && draft.model.from.is_some();
+    let tuned = (tokens.examples.is_some() || tokens.pairs.is_some()) && draft.model.from.is_some();
     let card = draft.optimizer.card;
     let peak = choices.choose(
         "optimizer.learning-rate",
@@ -288,6 +305,10 @@ fn schedule(
         || {
             if matches!(card.name, "adam" | "adamw") && tuned {
                 let (rate, why) = defaults::learning_rate_pretrained(config.parameter_count());
+                return by_default(rate, &why);
+            }
+            if matches!(card.name, "adam" | "adamw") && tokens.pairs.is_some() {
+                let (rate, why) = defaults::learning_rate_of_pairs(config.width);
                 return by_default(rate, &why);
             }
             if matches!(card.name, "adam" | "adamw") {
@@ -351,11 +372,12 @@ fn evaluate(
         Amount::End => 1.0,
         _ => EVALUATIONS,
     };
-    let windows = match &tokens.examples {
-        Some(examples) => examples.validation,
-        None => tokens.tokens_validation.div_ceil(context as u64),
+    let windows = match (&tokens.examples, &tokens.pairs) {
+        (Some(examples), _) => examples.validation,
+        (_, Some(pairs)) => pairs.validation,
+        (None, None) => tokens.tokens_validation.div_ceil(context as u64),
     };
-    let length = tokens.examples.map_or(context, |e| (e.length_mean.round() as usize).max(1));
+    let length = (tokens.sequence_length(context).round() as usize).max(1);
     let to_size = |n: Option<u64>| n.map(|n| n as usize).filter(|n| (*n as u64) < windows);
     let scored = choices.choose("evaluate.windows", &from.windows, to_size, || {
         match defaults::evaluation_windows(extent.tokens, evaluations, windows, length) {
@@ -363,9 +385,10 @@ fn evaluate(
             some => by_default(some, "a fixed sample; the result is scored on the whole split"),
         }
     });
-    let trained = match &tokens.examples {
-        Some(examples) => examples.train,
-        None => (tokens.tokens_train / context as u64).max(1),
+    let trained = match (&tokens.examples, &tokens.pairs) {
+        (Some(examples), _) => examples.train,
+        (_, Some(pairs)) => pairs.train,
+        (None, None) => (tokens.tokens_train / context as u64).max(1),
     };
     let as_many_most = if tokens.examples.is_some() { 2000 } else { 256 };
     let train_windows = choices.choose(
@@ -392,9 +415,10 @@ fn told(draft: &Draft, choices: &mut Choices, tokens: &TokenFacts) -> EvaluateRe
             "evaluate.samples",
             &from.samples,
             |n| n as usize,
-            || match tokens.examples {
-                Some(_) => by_default(0, "a classifier writes no text"),
-                None => by_default(1, "to see what it has learned"),
+            || match (&tokens.examples, &tokens.pairs) {
+                (Some(_), _) => by_default(0, "a classifier writes no text"),
+                (_, Some(_)) => by_default(0, "evaluate.written says how many texts are written"),
+                (None, None) => by_default(1, "to see what it has learned"),
             },
         ),
         sample_tokens: choices.choose(
@@ -403,6 +427,21 @@ fn told(draft: &Draft, choices: &mut Choices, tokens: &TokenFacts) -> EvaluateRe
             |n| n as usize,
             || by_default(64, "some lines"),
         ),
+        written: match tokens.pairs {
+            None => 0,
+            Some(_) => choices.choose(
+                "evaluate.written",
+                &from.written,
+                |n| n as usize,
+                || by_default(WRITTEN, "a fixed sample; the result is scored on the whole split"),
+            ),
+        },
+        scored_as: match tokens.pairs {
+            None => ScoredAs::Auto,
+            Some(_) => choices.choose("evaluate.metrics", &from.metrics, ScoredAs::named, || {
+                by_default(ScoredAs::Auto, "ROUGE where targets are less than half as long")
+            }),
+        },
         monitor: choices.choose("evaluate.monitor", &from.monitor, Metric::named, || {
             by_default(Metric::Loss, "it sees how sure a model is, and moves smoothly")
         }),
@@ -414,6 +453,9 @@ fn told(draft: &Draft, choices: &mut Choices, tokens: &TokenFacts) -> EvaluateRe
         ),
     }
 }
+
+/// Texts written at an evaluation where nobody says otherwise.
+const WRITTEN: usize = 100;
 
 /// The nearest number with one significant digit of 1, 2, 2.5 or 5.
 fn nice(n: u64) -> u64 {
@@ -435,11 +477,18 @@ fn regularize(
     (tokens, from): (&TokenFacts, Option<&ModelConfig>),
 ) -> Vec<TechniqueRecipe> {
     let (dropout, decay, why) = match (&tokens.examples, from) {
+        (None, from) if tokens.pairs.is_some() => {
+            defaults::regularization_of_pairs(match from {
+                Some(_) => Beginning::Pretrained,
+                None => Beginning::Scratch,
+            })
+        }
         (None, _) => defaults::regularization(extent.epochs),
         (Some(_), None) => defaults::regularization_of_labelled(Beginning::Scratch),
         (Some(_), Some(_)) => defaults::regularization_of_labelled(Beginning::Pretrained),
     };
-    let has_output = from.is_none() && tokens.examples.is_none();
+    // An encoder-decoder shares its embedding by itself.
+    let has_output = from.is_none() && tokens.examples.is_none() && tokens.pairs.is_none();
     let evaluations = match evaluate.every {
         Amount::Steps(n) => extent.updates / n as f64,
         Amount::Epochs(n) => extent.epochs / n,
@@ -448,13 +497,18 @@ fn regularize(
     };
     let number = |on: bool, value: f64| on.then_some(Some(KnobValue::Number(value)));
     // (technique, main knob where it is to be set, why); `None` leaves the technique out.
-    let sound: [(&str, Option<Option<KnobValue>>, &str); 7] = [
+    let sound: [(&str, Option<Option<KnobValue>>, &str); 8] = [
         ("weight-tying", has_output.then_some(None), "saves parameters and regularizes"),
         ("dropout", number(dropout > 0.0, dropout), &why),
         ("weight-decay", number(true, decay), &why),
         ("gradient-clipping", number(true, 1.0), "keeps a wild batch from undoing progress"),
         ("explosion-guard", Some(None), "no broken number may reach the weights"),
         ("early-stopping", (evaluations > 8.0).then_some(None), "the best weights are kept anyway"),
+        (
+            "label-smoothing",
+            number(tokens.pairs.is_some(), 0.1),
+            "there is more than one right way to say it",
+        ),
         ("shuffle", Some(None), "windows re-drawn every epoch are the cheapest gain"),
     ];
     let mut techniques = Vec::new();

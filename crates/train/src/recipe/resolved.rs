@@ -77,6 +77,8 @@ pub enum TaskKind {
     LanguageModel,
     /// A label of each text.
     Classification,
+    /// A text from a text: a translation, a summary.
+    Seq2Seq,
 }
 
 impl TaskKind {
@@ -85,6 +87,7 @@ impl TaskKind {
         match self {
             TaskKind::LanguageModel => "lm",
             TaskKind::Classification => "classify",
+            TaskKind::Seq2Seq => "seq2seq",
         }
     }
 
@@ -92,6 +95,7 @@ impl TaskKind {
     pub fn named(word: &str) -> TaskKind {
         match word {
             "classify" => TaskKind::Classification,
+            "seq2seq" => TaskKind::Seq2Seq,
             _ => TaskKind::LanguageModel,
         }
     }
@@ -108,6 +112,16 @@ pub enum Metric {
     F1,
     /// Matthews correlation.
     Mcc,
+    /// Corpus BLEU of texts that were written, 0 to 100.
+    Bleu,
+    /// Character n-gram F of texts that were written, 0 to 100.
+    Chrf,
+    /// Words in common with a reference, 0 to 1.
+    Rouge1,
+    /// Pairs of words in common.
+    Rouge2,
+    /// The longest common subsequence of words.
+    RougeL,
 }
 
 impl Metric {
@@ -118,12 +132,26 @@ impl Metric {
             Metric::Accuracy => "accuracy",
             Metric::F1 => "f1",
             Metric::Mcc => "mcc",
+            Metric::Bleu => "bleu",
+            Metric::Chrf => "chrf",
+            Metric::Rouge1 => "rouge1",
+            Metric::Rouge2 => "rouge2",
+            Metric::RougeL => "rougeL",
         }
     }
 
     /// The figure of that word.
     pub fn named(word: &str) -> Metric {
-        let all = [Metric::Accuracy, Metric::F1, Metric::Mcc];
+        let all = [
+            Metric::Accuracy,
+            Metric::F1,
+            Metric::Mcc,
+            Metric::Bleu,
+            Metric::Chrf,
+            Metric::Rouge1,
+            Metric::Rouge2,
+            Metric::RougeL,
+        ];
         all.into_iter().find(|metric| metric.word() == word).unwrap_or(Metric::Loss)
     }
 }
@@ -141,6 +169,9 @@ pub struct DataRecipe {
     /// Labelled examples to train on, where not all.
     pub limit: Option<usize>,
     pub field: Option<String>,
+    /// Fields of both sides of a pair; inferred where nobody named them.
+    pub source: Option<String>,
+    pub target: Option<String>,
     /// `auto`, `blank-line`, `record` or `contiguous`.
     pub boundary: String,
     /// `char`, `byte`, `bpe`, `unigram`, `wordpiece`, or a path.
@@ -202,9 +233,40 @@ pub struct EvaluateRecipe {
     pub train_windows: usize,
     pub samples: usize,
     pub sample_tokens: usize,
+    /// Texts that a seq2seq model writes at each evaluation, to be scored.
+    pub written: usize,
+    pub scored_as: ScoredAs,
     /// What the best weights are best in.
     pub monitor: Metric,
     pub baseline: BaselineChoice,
+}
+
+/// Which figures say how good written texts are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScoredAs {
+    /// By the lengths of the training pairs.
+    Auto,
+    /// BLEU and chrF.
+    Translation,
+    /// ROUGE-1, ROUGE-2 and ROUGE-L.
+    Summary,
+}
+
+impl ScoredAs {
+    /// The word in a recipe.
+    pub fn word(self) -> &'static str {
+        match self {
+            ScoredAs::Auto => "auto",
+            ScoredAs::Translation => "translation",
+            ScoredAs::Summary => "summary",
+        }
+    }
+
+    /// The choice of that word.
+    pub fn named(word: &str) -> ScoredAs {
+        let all = [ScoredAs::Translation, ScoredAs::Summary];
+        all.into_iter().find(|choice| choice.word() == word).unwrap_or(ScoredAs::Auto)
+    }
 }
 
 /// Whether a run begins with an n-gram model to beat.

@@ -77,9 +77,11 @@ fn head_of(tokens: &TokenFacts) -> Head {
 }
 
 fn context_of(tokens: &TokenFacts) -> (usize, String) {
-    match &tokens.examples {
-        Some(examples) => (examples.longest, "longer texts are cut; shorter ones cost less".into()),
-        None => defaults::context(tokens),
+    let cut = "longer texts are cut; shorter ones cost less";
+    match (&tokens.examples, &tokens.pairs) {
+        (Some(examples), _) => (examples.longest, cut.into()),
+        (_, Some(pairs)) => (pairs.longest, cut.into()),
+        (None, None) => defaults::context(tokens),
     }
 }
 
@@ -161,9 +163,10 @@ fn imported(
 
 fn size(draft: &Draft, choices: &mut Choices, tokens: &TokenFacts, flops: f64) -> Size {
     let model = &draft.model;
-    let (size, why) = match &tokens.examples {
-        Some(examples) => defaults::classifier_size(examples),
-        None => defaults::model_size(tokens, flops),
+    let (size, why) = match (&tokens.examples, &tokens.pairs) {
+        (Some(examples), _) => defaults::classifier_size(examples),
+        (_, Some(pairs)) => defaults::seq2seq_size(pairs),
+        (None, None) => defaults::model_size(tokens, flops),
     };
     let chosen = |value: usize| Because(value, OriginSource::Data, why.clone());
     let layers =
@@ -209,9 +212,10 @@ pub fn horizon(
         |h| h,
         || {
             let parameters = config.parameter_count() as f64;
-            let (epochs, why) = match &tokens.examples {
-                Some(examples) => defaults::epochs_of_examples(examples, beginning(draft)),
-                None => defaults::epochs(tokens, parameters, flops),
+            let (epochs, why) = match (&tokens.examples, &tokens.pairs) {
+                (Some(examples), _) => defaults::epochs_of_examples(examples, beginning(draft)),
+                (_, Some(pairs)) => defaults::epochs_of_pairs(pairs, beginning(draft)),
+                (None, None) => defaults::epochs(tokens, parameters, flops),
             };
             Because(Amount::Epochs(epochs), OriginSource::Data, why)
         },
@@ -247,15 +251,16 @@ pub fn batch_size(
         &draft.batch.size,
         |s| s.map(|n| n as usize),
         || {
-            let (size, why) = match &tokens.examples {
-                Some(examples) => defaults::batch_of_examples(examples, beginning(draft)),
-                None => defaults::batch_size(seen, context),
+            let (size, why) = match (&tokens.examples, &tokens.pairs) {
+                (Some(examples), _) => defaults::batch_of_examples(examples, beginning(draft)),
+                (_, Some(pairs)) => defaults::batch_of_pairs(pairs, beginning(draft)),
+                (None, None) => defaults::batch_size(seen, context),
             };
             let most = sequences_of(tokens, context);
             Because(Some(size.min(most)), OriginSource::Data, why)
         },
     );
-    let length = tokens.examples.map_or(context as f64, |examples| examples.length_mean);
+    let length = tokens.sequence_length(context);
     let step_tokens = size.map_or(unique, |s| s as f64 * length);
     let seen = if let Amount::Steps(steps) = horizon { steps as f64 * step_tokens } else { seen };
     (size, Extent { tokens: seen, epochs: seen / unique, updates: seen / step_tokens })
@@ -263,9 +268,10 @@ pub fn batch_size(
 
 /// Sequences of an epoch.
 fn sequences_of(tokens: &TokenFacts, context: usize) -> usize {
-    match &tokens.examples {
-        Some(examples) => (examples.train as usize).max(1),
-        None => (tokens.tokens_train as usize / context).max(1),
+    match (&tokens.examples, &tokens.pairs) {
+        (Some(examples), _) => (examples.train as usize).max(1),
+        (_, Some(pairs)) => (pairs.train as usize).max(1),
+        (None, None) => (tokens.tokens_train as usize / context).max(1),
     }
 }
 

@@ -115,6 +115,7 @@ fn data(page: &mut Page<'_>) {
     match data.task {
         TaskKind::LanguageModel => page.text("boundary", &data.boundary),
         TaskKind::Classification => labelled(page),
+        TaskKind::Seq2Seq => pairs(page),
     }
     page.text("tokenizer", &data.tokenizer);
     if let Some(vocabulary) = data.vocabulary {
@@ -129,6 +130,18 @@ fn data(page: &mut Page<'_>) {
 fn labelled(page: &mut Page<'_>) {
     let data = &page.recipe.data;
     for (key, field) in [("text", &data.text), ("pair", &data.pair), ("label", &data.label)] {
+        if let Some(field) = field {
+            page.text(key, field);
+        }
+    }
+    if let Some(limit) = data.limit {
+        page.count("limit", limit);
+    }
+}
+
+fn pairs(page: &mut Page<'_>) {
+    let data = &page.recipe.data;
+    for (key, field) in [("source", &data.source), ("target", &data.target)] {
         if let Some(field) = field {
             page.text(key, field);
         }
@@ -185,6 +198,10 @@ fn evaluate_and_run(page: &mut Page<'_>) {
     }
     if evaluate.samples > 0 {
         page.count("sample-tokens", evaluate.sample_tokens);
+    }
+    if page.recipe.data.task == TaskKind::Seq2Seq {
+        page.count("written", evaluate.written);
+        page.text("metrics", evaluate.scored_as.word());
     }
     page.text("monitor", evaluate.monitor.word());
     page.text("baseline", evaluate.baseline.word());

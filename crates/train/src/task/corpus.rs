@@ -1,6 +1,7 @@
 //! Prepared data of any task, and what every run tells about it.
 
 use heldout_data::labelled::{LabelledFacts, LabelledSplitFacts, PreparedLabelled};
+use heldout_data::pairs::{PairFacts, PairSplitFacts, PreparedPairs};
 use heldout_data::tokenizer::Tokenizer;
 use heldout_data::{DataFacts, Example, InputFact, Prepared};
 use heldout_record::DataRecord;
@@ -14,6 +15,8 @@ pub enum Corpus {
     Text(Box<Prepared>),
     /// Texts with a label each.
     Labelled(Box<PreparedLabelled>),
+    /// Texts to be written from texts.
+    Pairs(Box<PreparedPairs>),
 }
 
 /// Everything that was found in the data, for a reader.
@@ -22,6 +25,7 @@ pub enum Corpus {
 pub enum CorpusFacts<'a> {
     Text(&'a DataFacts),
     Labelled(&'a LabelledFacts),
+    Pairs(&'a PairFacts),
 }
 
 impl Corpus {
@@ -33,6 +37,15 @@ impl Corpus {
         match self {
             Corpus::Text(data) => Ok(data),
             Corpus::Labelled(_) => Err(TrainError::Task { what, task: "classify" }),
+            Corpus::Pairs(_) => Err(TrainError::Task { what, task: "seq2seq" }),
+        }
+    }
+
+    /// What the record calls the task where labels do not tell it; nothing of a language model.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Corpus::Pairs(_) => "seq2seq",
+            Corpus::Text(_) | Corpus::Labelled(_) => "",
         }
     }
 
@@ -41,6 +54,7 @@ impl Corpus {
         match self {
             Corpus::Text(data) => CorpusFacts::Text(&data.facts),
             Corpus::Labelled(data) => CorpusFacts::Labelled(&data.facts),
+            Corpus::Pairs(data) => CorpusFacts::Pairs(&data.facts),
         }
     }
 
@@ -49,13 +63,14 @@ impl Corpus {
         match self {
             Corpus::Text(data) => &data.tokenizer,
             Corpus::Labelled(data) => data.encoder.tokenizer(),
+            Corpus::Pairs(data) => data.encoder.tokenizer(),
         }
     }
 
     /// The names of labels, in the order of their numbers; none of running text.
     pub fn labels(&self) -> &[String] {
         match self {
-            Corpus::Text(_) => &[],
+            Corpus::Text(_) | Corpus::Pairs(_) => &[],
             Corpus::Labelled(data) => &data.data.labels.names,
         }
     }
@@ -64,7 +79,7 @@ impl Corpus {
     pub fn bytes_per_token(&self) -> f64 {
         match self {
             Corpus::Text(data) => data.facts.bytes_per_token_validation,
-            Corpus::Labelled(_) => 0.0,
+            Corpus::Labelled(_) | Corpus::Pairs(_) => 0.0,
         }
     }
 
@@ -73,6 +88,9 @@ impl Corpus {
         match self {
             Corpus::Text(data) => (data.facts.tokens_train, data.facts.tokens_validation),
             Corpus::Labelled(data) => (tokens(&data.facts.train), tokens(&data.facts.validation)),
+            Corpus::Pairs(data) => {
+                (pair_tokens(&data.facts.train), pair_tokens(&data.facts.validation))
+            }
         }
     }
 }
@@ -81,12 +99,19 @@ fn tokens(split: &LabelledSplitFacts) -> u64 {
     (split.lengths.mean * split.examples as f64).round() as u64
 }
 
+/// Of both sides.
+fn pair_tokens(split: &PairSplitFacts) -> u64 {
+    let mean = split.source.lengths.mean + split.target.lengths.mean;
+    (mean * split.pairs as f64).round() as u64
+}
+
 impl CorpusFacts<'_> {
     /// The hash of all inputs together.
     pub fn content_hash(&self) -> &str {
         match self {
             CorpusFacts::Text(facts) => &facts.content_hash,
             CorpusFacts::Labelled(facts) => &facts.content_hash,
+            CorpusFacts::Pairs(facts) => &facts.content_hash,
         }
     }
 
@@ -95,6 +120,7 @@ impl CorpusFacts<'_> {
         match self {
             CorpusFacts::Text(facts) => &facts.inputs,
             CorpusFacts::Labelled(facts) => &facts.inputs,
+            CorpusFacts::Pairs(facts) => &facts.inputs,
         }
     }
 
@@ -103,6 +129,7 @@ impl CorpusFacts<'_> {
         match self {
             CorpusFacts::Text(facts) => [facts.boundary.clone(), facts.split.clone()],
             CorpusFacts::Labelled(facts) => [facts.inferred.join("; "), facts.split.clone()],
+            CorpusFacts::Pairs(facts) => [facts.inferred.join("; "), facts.split.clone()],
         }
     }
 
@@ -111,6 +138,7 @@ impl CorpusFacts<'_> {
         match self {
             CorpusFacts::Text(facts) => &facts.notices,
             CorpusFacts::Labelled(facts) => &facts.notices,
+            CorpusFacts::Pairs(facts) => &facts.notices,
         }
     }
 
@@ -119,6 +147,7 @@ impl CorpusFacts<'_> {
         match self {
             CorpusFacts::Text(facts) => record_of_text(facts),
             CorpusFacts::Labelled(facts) => record_of_labelled(facts),
+            CorpusFacts::Pairs(facts) => record_of_pairs(facts),
         }
     }
 }
@@ -159,6 +188,22 @@ fn record_of_labelled(facts: &LabelledFacts) -> DataRecord {
         leaked_documents: facts.leaks,
         leaked_removed: facts.leaks_removed,
         unknown_valid: facts.validation.unknown,
+        example: example.map(words).unwrap_or_default(),
+        ..DataRecord::default()
+    }
+}
+
+fn record_of_pairs(facts: &PairFacts) -> DataRecord {
+    let leaks = facts.leaks > facts.leaks_removed;
+    let example = facts.examples.iter().find(|_| leaks);
+    DataRecord {
+        documents_train: facts.train.pairs,
+        documents_valid: facts.validation.pairs,
+        exact_duplicates: facts.duplicates,
+        duplicates_removed: facts.duplicates_removed,
+        leaked_documents: facts.leaks,
+        leaked_removed: facts.leaks_removed,
+        unknown_valid: facts.validation.source.unknown + facts.validation.target.unknown,
         example: example.map(words).unwrap_or_default(),
         ..DataRecord::default()
     }

@@ -7,6 +7,7 @@
 mod classification;
 mod corpus;
 mod language;
+mod seq2seq;
 
 use std::ops::Range;
 
@@ -27,6 +28,7 @@ use crate::teachers::Lecturer;
 pub use classification::{Classification, Predictions, SCORES, predictions, shortness};
 pub use corpus::{Corpus, CorpusFacts};
 pub use language::{LanguageModel, held_out_windows};
+pub use seq2seq::{Seq2Seq, Written, write_texts};
 
 /// A step's batch: B sequences of T tokens, one after the other, and what they should give.
 #[derive(Clone, Debug, PartialEq)]
