@@ -268,6 +268,8 @@ impl Run<'_> {
             heldout_model::Family::Gpt2 => "gpt2",
             heldout_model::Family::Llama => "llama",
             heldout_model::Family::Bert => config.encoder.variant.name(),
+            heldout_model::Family::Bart => "bart",
+            heldout_model::Family::Marian => "marian",
         };
         let started = Started {
             run: self.folder.name(),
