@@ -121,6 +121,9 @@ impl Model {
             let whole = Sequences { ids, lengths: &lengths, segments: None, batch, seq_len };
             return self.masked(pass, whole, targets, noise, objective);
         }
+        if self.config.is_seq2seq() {
+            return self.seq_objective(pass, batch, noise, objective);
+        }
         let Objective { spec, joint, ahead, marks } = objective;
         let copies = joint.copies();
         let doubled = (copies > 1).then(|| twice(batch.ids, batch.seq_len));

@@ -5,7 +5,7 @@ use heldout_kernels::{Activation, IGNORE, Joint, LossReport, Pass, Twins, Var};
 use crate::bart::{Bart, Memory, Place};
 use crate::model::Network;
 use crate::noise::Noise;
-use crate::{Model, NoiseRates, Objective, Sequences};
+use crate::{Decoder, Model, NoiseRates, Objective, Sequences, Tokens};
 
 /// Sources and what is to be written for each.
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +63,29 @@ impl Model {
         let x = pass.rows(x, &rows); // [2R, C]
         let joint = Joint { twins: Some(Twins { strength, seq_len: kept.len() }), teaching: None };
         pass.offset_cross_entropy(x, projection, &told, spec, &joint)
+    }
+
+    /// As [`Model::seq_loss`] where each sequence is source and, token for token, has its targets:
+    /// the decoder reads them one place later. What techniques are measured with.
+    pub(crate) fn seq_objective(
+        &self,
+        pass: &mut Pass,
+        batch: Tokens,
+        noise: &NoiseRates,
+        objective: &Objective,
+    ) -> LossReport {
+        let Tokens { ids, targets, batch, seq_len } = batch;
+        let Decoder { start, padding, .. } = self.config.decoder;
+        let read = |row: &[u32]| {
+            let before = row[..seq_len - 1].iter().copied();
+            let before = before.map(|id| if id == IGNORE { padding } else { id });
+            std::iter::once(start).chain(before).collect::<Vec<u32>>()
+        };
+        let read: Vec<u32> = targets.chunks(seq_len).flat_map(read).collect();
+        let lengths = vec![seq_len as u32; batch];
+        let whole = |ids| Sequences { ids, lengths: &lengths, segments: None, batch, seq_len };
+        let pairs = Pairs { source: whole(ids), target: whole(&read), targets };
+        self.seq_loss(pass, &pairs, noise, objective)
     }
 
     /// Logits that follow each row of `target`, in an evaluation pass: [N, V]; those of padding mean

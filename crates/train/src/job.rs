@@ -315,6 +315,13 @@ fn compose(
     let (config, layout) = (&model.config, model.layout());
     let facts = Facts { config, layout, tied_by_model, length, beginning };
     techniques.check(&facts).map_err(placed)?;
+    if matches!(data, Corpus::Pairs(_)) && techniques.plan.loss.teaching.is_some() {
+        let (technique, knob) = ("distillation".to_owned(), "teacher".to_owned());
+        let reason = "teachers are not heard with the task \"seq2seq\"".into();
+        let remedy = "take distillation out of the recipe".into();
+        let error = heldout_regularize::SettingError::Unusable { technique, knob, reason, remedy };
+        return Err(placed(error));
+    }
     for teacher in techniques.plan.teachers() {
         let checked = teachers::check(
             teacher,

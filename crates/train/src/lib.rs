@@ -35,7 +35,9 @@ pub mod study;
 mod task;
 mod teachers;
 mod trainer;
+mod translate;
 mod validation;
+mod writing;
 
 pub use advise::{Advice, Choice, Figures, Regime, advise};
 pub use baseline::{BaselineEvaluation, Reference};
@@ -58,6 +60,9 @@ pub use job::{Job, prepare_job};
 pub use launch::{Outcome, resume, train};
 pub use state::{Best, Weights};
 pub use task::{Corpus, CorpusFacts, Predictions};
+pub use translate::{
+    TextEvaluation, Translation, Translator, WritingOptions, evaluate_texts, evaluate_texts_of,
+};
 
 #[cfg(test)]
 mod golden_tests;

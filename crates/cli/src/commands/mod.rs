@@ -6,6 +6,7 @@ pub mod completions;
 pub mod diagnose;
 pub mod evaluate;
 mod evaluate_labels;
+mod evaluate_texts;
 pub mod explain;
 pub mod finetune;
 pub mod generate;

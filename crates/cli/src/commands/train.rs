@@ -25,6 +25,8 @@ Examples:
   heldout train corpus/ --time \"30 min\" --out runs/mine
   heldout train reviews.jsonl --set data.field=body --validation 5%
   heldout train reviews.jsonl --task classify --validation dev.jsonl
+  heldout train --source train.de --target train.en --validation-pair dev.de dev.en
+  heldout train dialogues.jsonl --task seq2seq
   heldout train --recipe recipe.toml --set regularize.dropout=0.2
 
 The result is always the best held-out weights, in RUN/model (Hugging Face layout).
@@ -65,6 +67,7 @@ pub fn run(options: Options, console: &Console) -> Result<i32, Failure> {
     if job.recipe.evaluate.baseline != BaselineChoice::None {
         live.phase(match job.data {
             Corpus::Text(_) => "counting n-grams for a baseline ...",
+            Corpus::Pairs(_) => "scoring copies of the sources for a baseline ...",
             Corpus::Labelled(_) => "training a bag of words for a baseline ...",
         });
     }

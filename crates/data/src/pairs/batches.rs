@@ -43,7 +43,7 @@ fn beside(
 
 /// What a decoder reads: the targets one place to the right, behind `start`; `pad` where a target
 /// is [`IGNORE`]. \[B, U\] as `targets`.
-pub(crate) fn shifted_right(targets: &[u32], target_len: usize, start: u32, pad: u32) -> Vec<u32> {
+pub fn shifted_right(targets: &[u32], target_len: usize, start: u32, pad: u32) -> Vec<u32> {
     let known = |id: &u32| if *id == IGNORE { pad } else { *id };
     let row = |row: &[u32]| {
         let mut ids = vec![start];

@@ -13,7 +13,7 @@ mod prepare;
 mod read;
 mod split;
 
-pub use batches::{PairBatch, PairBatches, PairEvaluation};
+pub use batches::{PairBatch, PairBatches, PairEvaluation, shifted_right};
 pub use facts::{PairFacts, PairSplitFacts, SideFacts};
 pub use fields::SideNames;
 pub use prepare::{

@@ -224,14 +224,19 @@ fn model(root: &Table) -> Result<ModelDraft, RecipeError> {
         }
         return Ok(draft);
     }
-    let family = draft.family.as_ref().map_or("gpt2", |f| f.value);
+    let usual = match data(root)?.task() {
+        TaskKind::Seq2Seq => "bart",
+        _ => "gpt2",
+    };
+    let family = draft.family.as_ref().map_or(usual, |f| f.value);
     let foreign: &[&str] = match family {
         "gpt2" => &["kv-heads", "qk-norm", "rope-theta"],
+        "bart" | "marian" => &["kv-heads", "qk-norm", "rope-theta", "activation"],
         _ => &["activation"],
     };
     if let Some((name, place)) = foreign.iter().find_map(|n| s.place(n).map(|p| (n, p))) {
         let message = format!("`{name}` has no effect with family \"{family}\"");
-        let other = if family == "gpt2" { "llama" } else { "gpt2" };
+        let other = if *name == "activation" { "gpt2" } else { "llama" };
         return Err(
             RecipeError::at(place, message).note(format!("remove it, or set family = \"{other}\""))
         );

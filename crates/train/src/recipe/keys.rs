@@ -118,7 +118,8 @@ pub static KEYS: &[Key] = keys! {
         "what happens to training documents that also stand in a held-out split";
     "data" "seed" Takes::Count { min: 0, max: i64::MAX as u64 },
         "chooses the documents that are held out; run.seed does where it is left out";
-    "model" "family" Takes::Choice(&["gpt2", "llama"]), "the architecture";
+    "model" "family" Takes::Choice(&["gpt2", "llama", "bart", "marian"]),
+        "the architecture; bart and marian read a source and write a target";
     "model" "from" Takes::Text("a Hugging Face folder or a run"),
         "weights to start from instead of random ones; the sizes come with them";
     "model" "layers" Takes::Count { min: 1, max: 1000 }, "blocks";

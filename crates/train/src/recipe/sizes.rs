@@ -1,7 +1,7 @@
 //! The sizes of a run: the model, how long it trains, and how much at a time.
 
 use heldout_kernels::{Activations, Precision};
-use heldout_model::{Activation, Family, Head, ModelConfig, QkNorm};
+use heldout_model::{Activation, Decoder, Family, Head, ModelConfig, QkNorm};
 
 use super::amount::Amount;
 use super::choices::{Because, Choices, by_default};
@@ -28,7 +28,10 @@ pub fn model(
         "model.family",
         &model.family,
         |f| f,
-        || by_default("gpt2", "opens everywhere; llama is the other choice"),
+        || match tokens.pairs {
+            Some(_) => by_default("bart", "reads a source and writes a target; marian does, too"),
+            None => by_default("gpt2", "opens everywhere; llama is the other choice"),
+        },
     );
     let context = choices.choose(
         "model.context",
@@ -50,12 +53,16 @@ pub fn model(
             );
             ModelConfig::llama(tokens.vocabulary, context, layers, heads, kv_heads, width)
         }
+        "bart" => ModelConfig::bart(tokens.vocabulary, context, layers, heads, width),
+        "marian" => ModelConfig::marian(tokens.vocabulary, context, layers, heads, width),
         _ => ModelConfig::gpt2(tokens.vocabulary, context, layers, heads, width),
     };
+    fits_task(draft, tokens, &mut config)?;
     let usual = USUAL;
     let (hidden, epsilon, std) = (config.hidden, config.norm_epsilon, config.init_std);
     config.hidden =
         choices.choose("model.hidden", &model.hidden, |h| h as usize, || by_default(hidden, usual));
+    config.decoder.hidden = if config.is_seq2seq() { config.hidden } else { 0 };
     config.norm_epsilon = choices.choose(
         "model.norm-epsilon",
         &model.norm_epsilon,
@@ -68,6 +75,35 @@ pub fn model(
     config.head = head_of(tokens);
     config.validate().map_err(|error| invalid_model(draft, error.to_string()))?;
     Ok((config, context))
+}
+
+/// Pairs want an encoder-decoder, with the ids of their own vocabulary; nothing else does.
+fn fits_task(
+    draft: &Draft,
+    tokens: &TokenFacts,
+    config: &mut ModelConfig,
+) -> Result<(), RecipeError> {
+    if let (Some(pairs), true) = (&tokens.pairs, config.is_seq2seq()) {
+        // The token that ends texts is one that training knows well: targets begin with it.
+        let (start, end, padding) = (pairs.end, pairs.end, pairs.padding);
+        let forced_last = None;
+        config.decoder = Decoder { start, end, padding, forced_last, ..config.decoder };
+    }
+    if tokens.pairs.is_some() == config.is_seq2seq() {
+        return Ok(());
+    }
+    let place = &draft.model.family.as_ref().expect("the default fits the task").place;
+    let (message, note) = match tokens.pairs {
+        Some(_) => (
+            "this family does not read one text to write another",
+            "allowed with the task \"seq2seq\": \"bart\", \"marian\"",
+        ),
+        None => (
+            "this family reads a source to write a target",
+            "set data.task = \"seq2seq\", or take \"gpt2\" or \"llama\"",
+        ),
+    };
+    Err(RecipeError::at(place, message).note(note))
 }
 
 /// What the task asks of the model's end.
@@ -102,7 +138,7 @@ fn of_family(config: &mut ModelConfig, draft: &Draft, choices: &mut Choices) {
             |on| if on { QkNorm::Yes } else { QkNorm::No },
             || by_default(norm, usual),
         );
-    } else {
+    } else if !config.is_seq2seq() {
         config.activation = choices.choose(
             "model.activation",
             &model.activation,

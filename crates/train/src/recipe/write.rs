@@ -160,7 +160,12 @@ fn model(page: &mut Page<'_>) {
         page.count("context", model.context);
         return;
     }
-    let family = if config.family == Family::Gpt2 { "gpt2" } else { "llama" };
+    let family = match config.family {
+        Family::Llama => "llama",
+        Family::Bart => "bart",
+        Family::Marian => "marian",
+        Family::Gpt2 | Family::Bert => "gpt2",
+    };
     page.text("family", family);
     page.count("layers", config.layers);
     page.count("heads", config.heads);
@@ -173,7 +178,7 @@ fn model(page: &mut Page<'_>) {
     if config.family == Family::Llama {
         page.key("qk-norm", if config.qk_norm == QkNorm::Yes { "true" } else { "false" });
         page.key("rope-theta", f32_text(config.rope_theta));
-    } else {
+    } else if !config.is_seq2seq() {
         let erf = config.activation == Activation::GeluErf;
         page.text("activation", if erf { "gelu-erf" } else { "gelu-tanh" });
     }

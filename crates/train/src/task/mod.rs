@@ -28,7 +28,7 @@ use crate::teachers::Lecturer;
 pub use classification::{Classification, Predictions, SCORES, predictions, shortness};
 pub use corpus::{Corpus, CorpusFacts};
 pub use language::{LanguageModel, held_out_windows};
-pub use seq2seq::{Seq2Seq, Written, write_texts};
+pub use seq2seq::{BEAMS, Seq2Seq, Written, beam, score_pairs, source_batches, write_texts};
 
 /// A step's batch: B sequences of T tokens, one after the other, and what they should give.
 #[derive(Clone, Debug, PartialEq)]
