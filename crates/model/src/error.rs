@@ -77,6 +77,13 @@ pub enum ModelError {
     )]
     TokenOutOfRange { position: usize, id: u32, vocabulary: usize },
 
+    /// A source that the encoder has no positions for.
+    #[error(
+        "a source of {length} tokens is longer than the model's {context} positions: cut it, or \
+         split it"
+    )]
+    SourceTooLong { length: usize, context: usize },
+
     /// A sampling setting outside its range.
     #[error("{key} = {found}: expected {expected}")]
     Sampling { key: &'static str, found: String, expected: &'static str },
