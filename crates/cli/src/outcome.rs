@@ -118,6 +118,7 @@ fn next_commands(run: &RunDir, summary: &RunSummary) -> Vec<String> {
         let labels = summary.started.as_ref().is_some_and(|started| !started.labels.is_empty());
         commands.push(match labels {
             true => format!("heldout predict {path} texts.jsonl"),
+            false if summary.is_seq2seq() => format!("heldout predict {path} sources.txt"),
             false => format!("heldout generate {path} --prompt \"...\""),
         });
         commands.push(format!("heldout evaluate {path}"));

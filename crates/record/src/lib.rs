@@ -16,14 +16,14 @@ mod staging;
 pub mod study;
 mod tensorboard;
 pub mod weights;
+mod writing;
 
 pub use checkpoint::Checkpoint;
 pub use error::RecordError;
 pub use events::{
-    BaselineRecord, BesideRecord, CheckpointRecord, ConfusionRecord, DataRecord, EvaluationRecord, Event,
+    BaselineRecord, CheckpointRecord, ConfusionRecord, DataRecord, EvaluationRecord, Event,
     GuardRecord, LabelBaselineRecord, MetricRecord, Notice, OpRecord, OrderRecord, ProfileRecord,
     Receipt, SampleRecord, SimpleRecord, Started, StepRecord, StopReason, Stopped, TimingRecord,
-    FigureRecord, IntervalRecord, MethodRecord, TextBaselineRecord, WritingRecord, WrittenRecord,
     WrongRecord,
 };
 pub use examination::Examination;
@@ -32,3 +32,7 @@ pub use metrics::{MetricsLog, read_metrics};
 pub use papers::{Papers, RecipeLine};
 pub use run_dir::{RunDir, RunLock};
 pub use tensorboard::TensorBoard;
+pub use writing::{
+    BesideRecord, FigureRecord, IntervalRecord, MethodRecord, TextBaselineRecord, WritingRecord,
+    WrittenRecord,
+};

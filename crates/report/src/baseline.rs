@@ -131,7 +131,9 @@ pub fn texts_apart(best: &EvaluationRecord, baseline: &TextBaselineRecord) -> Op
     let size = format::figure(&first.name, better.abs());
     Some(match better > 0.0 {
         true => format!("in {} the network beats \"{name}\" by {size}", first.name),
-        false => format!("in {} the network does not beat \"{name}\": it is {size} worse", first.name),
+        false => {
+            format!("in {} the network does not beat \"{name}\": it is {size} worse", first.name)
+        }
     })
 }
 

@@ -22,7 +22,7 @@ use crate::error::TrainError;
 use crate::horizon::{Cadence, Horizon};
 use crate::memory;
 use crate::recipe::defaults::{
-    self, CorpusFacts, ExampleFacts, Machine, NativeBf16, PairCounts, TokenFacts,
+    CorpusFacts, ExampleFacts, Machine, NativeBf16, PairCounts, TokenFacts,
 };
 use crate::recipe::{
     self, DataRecipe, Draft, Known, Part, Recipe, RecipeError, ResolvedRecipe, TaskKind,

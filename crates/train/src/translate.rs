@@ -123,10 +123,8 @@ pub fn evaluate_texts_of(
     let name = |asked: &Option<String>, own: Option<String>| asked.clone().or(own);
     let source = own.and_then(|data| Some(data.source.as_ref()?.value.clone()));
     let target = own.and_then(|data| Some(data.target.as_ref()?.value.clone()));
-    let names = SideNames {
-        source: name(&fields.source, source),
-        target: name(&fields.target, target),
-    };
+    let names =
+        SideNames { source: name(&fields.source, source), target: name(&fields.target, target) };
     let pairs = pairs_of(files, &names)?;
     let mut facts = PairFacts::default();
     let mean = |of: &dyn Fn(&PairExample) -> usize| {

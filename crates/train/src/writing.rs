@@ -251,7 +251,10 @@ mod tests {
         assert_eq!(lead("One. Two? 3.5 is three! Four.", 3), "One. Two? 3.5 is three!");
         assert_eq!(lead("One. Two", 3), "One. Two");
         assert_eq!(lead("一。二！三？四。", 3), "一。二！三？");
-        assert_eq!(lead("#A#: Hi. You?\n\n#B#: Yes.\n#A#: So.\n#B#: No.", 3), "#A#: Hi. You?\n#B#: Yes.\n#A#: So.");
+        assert_eq!(
+            lead("#A#: Hi. You?\n\n#B#: Yes.\n#A#: So.\n#B#: No.", 3),
+            "#A#: Hi. You?\n#B#: Yes.\n#A#: So."
+        );
     }
 
     #[test]

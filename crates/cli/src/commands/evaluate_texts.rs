@@ -41,7 +41,8 @@ const TEXT_CHARACTERS: usize = 300;
 fn print(e: &TextEvaluation, console: &Console) -> Result<(), Failure> {
     let row = |label: &str, text: String| (label.to_owned(), text);
     let (written, tokens) = (&e.written, format::count(e.tokens));
-    let size = format!("{}: {} pairs, {tokens} target tokens", e.data, format::count(written.pairs));
+    let size =
+        format!("{}: {} pairs, {tokens} target tokens", e.data, format::count(written.pairs));
     let mut rows = vec![row("data", wrap::truncate(&size, 400))];
     for figure in &written.figures {
         let [value, low, high] = [figure.value, figure.low, figure.high]

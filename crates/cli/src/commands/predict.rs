@@ -104,7 +104,8 @@ fn write(options: &Options, console: &Console) -> Result<i32, Failure> {
         let read = &mut |visit: &mut dyn FnMut(_) -> _| for_each_line(&mut lines, field, visit);
         translator.write_all(&search, read, &mut tell)?;
     } else {
-        let read = &mut |visit: &mut dyn FnMut(_) -> _| for_each_source(&options.data, field, visit);
+        let read =
+            &mut |visit: &mut dyn FnMut(_) -> _| for_each_source(&options.data, field, visit);
         translator.write_all(&search, read, &mut tell)?;
     }
     match failure {

@@ -73,12 +73,7 @@ impl PairBatches {
     pub fn new(pairs: &EncodedPairs, plan: LabelledPlan) -> Result<Self, DataError> {
         let sources = LabelledBatches::new(&pairs.source, plan)?.beside(pairs.target.clone());
         let longest = longest(&pairs.target);
-        Ok(PairBatches {
-            sources,
-            targets: pairs.target.clone(),
-            multiple: plan.multiple,
-            longest,
-        })
+        Ok(PairBatches { sources, targets: pairs.target.clone(), multiple: plan.multiple, longest })
     }
 
     /// Batches in an epoch, a smaller last one included.

@@ -97,10 +97,12 @@ fn infer(
         let mut sides = texts.keys().map(|language| format!("{name}.{language}"));
         let [first, second] = [sides.next()?, sides.next()?];
         // One side named the other way round turns the pair.
-        let turned = asked.source.as_ref() == Some(&second) || asked.target.as_ref() == Some(&first);
+        let turned =
+            asked.source.as_ref() == Some(&second) || asked.target.as_ref() == Some(&first);
         return Some(if turned { (second, first) } else { (first, second) });
     }
-    let holds = |name: &str| find(names, name).map(str::to_string).or_else(|| numbered(names, name));
+    let holds =
+        |name: &str| find(names, name).map(str::to_string).or_else(|| numbered(names, name));
     let usual = PAIR_NAMES.iter().find_map(|(one, other)| {
         let source = asked.source.clone().or_else(|| holds(one))?;
         let target = asked.target.clone().or_else(|| holds(other))?;

@@ -253,8 +253,7 @@ fn remove_repeats(
         split.iter().map(of).collect()
     };
     let [train, validation, test] = [0, 1, 2].map(|number| sources(&splits[number]));
-    let found =
-        find_leaks(&train, &validation, &test, &|pair| origin(&facts.inputs, pair.place));
+    let found = find_leaks(&train, &validation, &test, &|pair| origin(&facts.inputs, pair.place));
     facts.leaks = found.leaks.len() as u64;
     facts.leaks_near = found.leaks.iter().filter(|(_, s)| *s < 1.0).count() as u64;
     facts.leaks_validation_test = found.shared;
@@ -270,9 +269,8 @@ fn remove_repeats(
         )));
     }
     let mut seen = FastMap::default();
-    let is_copy = |pair: &PairExample| {
-        seen.insert(key(&pair.source, Some(&pair.targets[0])), ()).is_some()
-    };
+    let is_copy =
+        |pair: &PairExample| seen.insert(key(&pair.source, Some(&pair.targets[0])), ()).is_some();
     let mut drop: Vec<bool> = splits[0].iter().map(is_copy).collect();
     facts.duplicates = drop.iter().filter(|copy| **copy).count() as u64;
     match spec.duplicates {

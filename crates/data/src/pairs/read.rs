@@ -110,11 +110,7 @@ fn lines(input: &Input) -> Result<Vec<String>, DataError> {
     Ok(lines)
 }
 
-fn read_aligned(
-    source: &Input,
-    target: &Input,
-    input: u32,
-) -> Result<Vec<PairExample>, DataError> {
+fn read_aligned(source: &Input, target: &Input, input: u32) -> Result<Vec<PairExample>, DataError> {
     let (sources, targets) = (lines(source)?, lines(target)?);
     let [source, target] = [source, target].map(|input| input.path.display());
     if sources.len() != targets.len() {

@@ -3,8 +3,8 @@
 use heldout_record::manifest::Manifest;
 use heldout_record::{
     BaselineRecord, ConfusionRecord, EvaluationRecord, Event, GuardRecord, LabelBaselineRecord,
-    Notice, Receipt, RecipeLine, SampleRecord, Started, StepRecord, Stopped, TextBaselineRecord, TimingRecord,
-    WritingRecord,
+    Notice, Receipt, RecipeLine, SampleRecord, Started, StepRecord, Stopped, TextBaselineRecord,
+    TimingRecord, WritingRecord,
 };
 use serde::Serialize;
 

@@ -16,11 +16,8 @@ pub fn written(found: &WritingRecord) -> Markup {
     });
     let head = [("figure", text), ("value", number), ("95% from", number), ("to", number)];
     let first = found.figures.first().map_or("", |figure| figure.name.as_str());
-    let title = format!(
-        "Scores of {} held-out texts, {} beam(s)",
-        format::count(found.pairs),
-        found.beams
-    );
+    let title =
+        format!("Scores of {} held-out texts, {} beam(s)", format::count(found.pairs), found.beams);
     html! {
         (table(&title, &head, figures))
         @for beside in &found.beside { p { (texts_standing(first, beside)) "." } }
@@ -32,8 +29,13 @@ pub fn written(found: &WritingRecord) -> Markup {
 
 fn examples(title: &str, all: &[WrittenRecord]) -> Markup {
     let (text, number) = (Column::Text, Column::Number);
-    let head =
-        [("line", number), ("score", number), ("source", text), ("reference", text), ("written", text)];
+    let head = [
+        ("line", number),
+        ("score", number),
+        ("source", text),
+        ("reference", text),
+        ("written", text),
+    ];
     let rows = all.iter().map(|one| {
         vec![
             cell(format::count(one.line)),

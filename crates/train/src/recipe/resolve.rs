@@ -477,12 +477,10 @@ fn regularize(
     (tokens, from): (&TokenFacts, Option<&ModelConfig>),
 ) -> Vec<TechniqueRecipe> {
     let (dropout, decay, why) = match (&tokens.examples, from) {
-        (None, from) if tokens.pairs.is_some() => {
-            defaults::regularization_of_pairs(match from {
-                Some(_) => Beginning::Pretrained,
-                None => Beginning::Scratch,
-            })
-        }
+        (None, from) if tokens.pairs.is_some() => defaults::regularization_of_pairs(match from {
+            Some(_) => Beginning::Pretrained,
+            None => Beginning::Scratch,
+        }),
         (None, _) => defaults::regularization(extent.epochs),
         (Some(_), None) => defaults::regularization_of_labelled(Beginning::Scratch),
         (Some(_), Some(_)) => defaults::regularization_of_labelled(Beginning::Pretrained),

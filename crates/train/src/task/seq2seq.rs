@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use heldout_data::labelled::{Encoder, LabelledBatch, LabelledPlan};
 use heldout_data::pairs::{
-    EncodedPairs, PairBatch, PairBatches, PairEvaluation, PairExample, PreparedPairs,
-    shifted_right,
+    EncodedPairs, PairBatch, PairBatches, PairEvaluation, PairExample, PreparedPairs, shifted_right,
 };
 use heldout_data::{DataError, IGNORE, Shuffle};
 use heldout_kernels::{Joint, LossReport, LossSpec, Pass, PassKind, Tape, Twins};
@@ -97,9 +96,8 @@ impl Seq2Seq {
         let rows = recipe.batch.size.unwrap_or(data.train.len()).min(data.train.len());
         let plan =
             LabelledPlan { shuffle, multiple: MULTIPLE, ..LabelledPlan::new(rows, seed, pad) };
-        let sample = |split: &EncodedPairs, count| {
-            PairEvaluation::sample(split, count, seed, MULTIPLE, pad)
-        };
+        let sample =
+            |split: &EncodedPairs, count| PairEvaluation::sample(split, count, seed, MULTIPLE, pad);
         let held_out = match evaluate.windows {
             Some(count) => sample(&data.validation, count),
             None => PairEvaluation::whole(&data.validation, MULTIPLE, pad),
@@ -248,8 +246,7 @@ pub fn score_pairs(
         let PairBatch { source, targets, .. } = &batch;
         let LabelledBatch { ids, lengths, batch: rows, seq_len, .. } = source;
         let sides = Sides::new(targets, *rows, &model.config);
-        let source =
-            Sequences { ids, lengths, segments: None, batch: *rows, seq_len: *seq_len };
+        let source = Sequences { ids, lengths, segments: None, batch: *rows, seq_len: *seq_len };
         let pairs = Pairs { source, target: sides.sequences(), targets };
         let spec = LossSpec::plain(1.0);
         let objective = Objective { spec, joint: Joint::default(), ahead: 0.0, marks: None };
