@@ -67,7 +67,7 @@ pub enum Command {
     Evaluate(evaluate::Options),
     /// Write text with a run's best weights, or with any model folder
     Generate(generate::Options),
-    /// Label texts with a classifier: records in, the same with label and probabilities out
+    /// Label, translate or summarise texts: records in, the same with the prediction out
     Predict(predict::Options),
     /// Show what a recipe means: every value with its origin, and the plan
     Plan(plan::Options),

@@ -2,6 +2,7 @@
 
 use heldout_data::answers::AnswerFacts;
 use heldout_data::labelled::LabelledFacts;
+use heldout_data::pairs::{PairFacts, SideFacts};
 use heldout_data::{DataFacts, InputFact, Progress};
 use heldout_report::format;
 use heldout_train::CorpusFacts;
@@ -18,6 +19,7 @@ pub fn lines(facts: CorpusFacts) -> Vec<(String, String)> {
         CorpusFacts::Text(facts) => lines_of_text(facts),
         CorpusFacts::Labelled(facts) => lines_of_labelled(facts),
         CorpusFacts::Answers(facts) => lines_of_answers(facts),
+        CorpusFacts::Pairs(facts) => lines_of_pairs(facts),
     }
 }
 
@@ -105,6 +107,47 @@ fn lines_of_answers(facts: &AnswerFacts) -> Vec<(String, String)> {
         row("", format!("{} {kind} {}: {:?}", example.one, example.other, example.excerpt));
     }
     for notice in &facts.notices {
+        row("note", notice.clone());
+    }
+    rows
+}
+
+fn lines_of_pairs(facts: &PairFacts) -> Vec<(String, String)> {
+    let mut rows = Vec::new();
+    let mut row = |label: &str, text: String| rows.push((label.to_owned(), text));
+    let test = facts.test.as_ref().map_or(0, |test| test.pairs);
+    let pairs = facts.train.pairs + facts.validation.pairs + test;
+    row("data", inputs(&facts.inputs, &format!("{} pairs", format::count(pairs))));
+    row("sides", format!("from {} to {}", facts.source, facts.target));
+    row("split", facts.split.clone());
+    let side = |name: &str, side: &SideFacts| {
+        let (lengths, cut) = (&side.lengths, side.truncated);
+        let cut = match cut {
+            0.0 => String::new(),
+            cut => format!("; {:.1}% are cut to {}", 100.0 * cut, facts.max_length),
+        };
+        format!(
+            "{name} {} tokens in the middle, 95% up to {}, the longest {}{cut}",
+            lengths.median, lengths.percentile_95, lengths.maximum
+        )
+    };
+    row("lengths", side("sources", &facts.train.source));
+    row("", side("targets", &facts.train.target));
+    let vocabulary = format::count(facts.vocabulary);
+    row("tokenizer", format!("{}, {vocabulary} tokens for both sides", facts.tokenizer));
+    let found = [
+        (facts.duplicates, "repeated pairs"),
+        (facts.duplicates_removed, "of these taken out of training"),
+        (facts.leaks, "training sources also held out"),
+        (facts.leaks_removed, "of these taken out of training"),
+        (facts.leaks_validation_test, "validation sources also in the test"),
+    ];
+    row("duplicates", tell(&found));
+    for example in facts.examples.iter().take(3) {
+        let kind = if example.kind == "near" { "is nearly the same as" } else { "is the same as" };
+        row("", format!("{} {kind} {}: {:?}", example.one, example.other, example.excerpt));
+    }
+    for notice in facts.inferred.iter().chain(&facts.notices) {
         row("note", notice.clone());
     }
     rows

@@ -20,6 +20,7 @@ mod readiness;
 mod recipe_options;
 mod registry;
 mod text_stream;
+mod writing_arguments;
 
 use clap::Parser;
 

@@ -123,6 +123,7 @@ fn next_commands(run: &RunDir, summary: &RunSummary) -> Vec<String> {
             false if summary.is_masked() => {
                 format!("heldout finetune {path} labelled.jsonl --task classify")
             }
+            false if summary.is_seq2seq() => format!("heldout predict {path} sources.txt"),
             false => format!("heldout generate {path} --prompt \"...\""),
         });
         commands.push(format!("heldout evaluate {path}"));

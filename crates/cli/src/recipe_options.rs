@@ -21,9 +21,22 @@ pub struct RecipeOptions {
     #[arg(long = "set", short = 's', value_name = "KEY=VALUE")]
     pub settings: Vec<String>,
     /// What to learn: the next token of a text (lm), masked tokens of it (mlm), the labels of texts
-    /// (classify), or answers to questions (qa)
-    #[arg(long, value_name = "lm|mlm|classify|qa")]
+    /// (classify), answers to questions (qa), or a text from a text (seq2seq: translations,
+    /// summaries)
+    #[arg(long, value_name = "lm|mlm|classify|qa|seq2seq")]
     pub task: Option<String>,
+    /// With --target: a file of sources, line by line (means --task seq2seq)
+    #[arg(long, value_name = "FILE", requires = "target", conflicts_with = "data",
+          value_hint = clap::ValueHint::FilePath)]
+    pub source: Option<String>,
+    /// A file of what to write for each line of --source
+    #[arg(long, value_name = "FILE", requires = "source",
+          value_hint = clap::ValueHint::FilePath)]
+    pub target: Option<String>,
+    /// Held-out files to --source and --target: the sources, then the targets
+    #[arg(long, value_name = "FILE", num_args = 2, requires = "source",
+          conflicts_with = "validation", value_names = ["SOURCE", "TARGET"])]
+    pub validation_pair: Vec<String>,
     /// What to hold out: a path, a share such as 10%, or "last 10%"
     #[arg(long, value_name = "PART")]
     pub validation: Option<String>,
@@ -61,6 +74,10 @@ impl RecipeOptions {
                     .next("give one, and lay single values over it with --set"));
             }
         };
+        let data = match (&self.source, &self.target) {
+            (Some(source), Some(target)) => vec![source.clone(), target.clone()],
+            _ => data,
+        };
         if files.is_empty() && data.is_empty() && !self.names_data() {
             return Err(Failure::bad_input("nothing to train on")
                 .next("heldout train my-text.txt, or give a recipe that names its data"));
@@ -80,6 +97,12 @@ impl RecipeOptions {
 
     fn short_options(&self) -> Vec<String> {
         let mut settings = Vec::new();
+        if let (Some(_), None) = (&self.source, &self.task) {
+            settings.push("data.task=\"seq2seq\"".to_owned());
+        }
+        if let [source, target] = self.validation_pair.as_slice() {
+            settings.push(format!("data.validation=[{}, {}]", quoted(source), quoted(target)));
+        }
         if let Some(task) = &self.task {
             settings.push(format!("data.task={}", quoted(task)));
         }
@@ -106,7 +129,8 @@ impl RecipeOptions {
 
     /// What a run is called after: the recipe's file, else the first data file.
     pub fn stem(&self) -> String {
-        let first = self.recipe.as_deref().or_else(|| self.data.first().map(Path::new));
+        let data = || self.data.first().or(self.source.as_ref()).map(Path::new);
+        let first = self.recipe.as_deref().or_else(data);
         let name = first.and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
         let name = name.unwrap_or_default();
         let stem = name.split('.').next().unwrap_or_default();
@@ -148,6 +172,9 @@ mod tests {
             recipe: None,
             settings: Vec::new(),
             task: None,
+            source: None,
+            target: None,
+            validation_pair: Vec::new(),
             validation: None,
             steps: None,
             time: None,

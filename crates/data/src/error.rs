@@ -82,6 +82,10 @@ pub enum DataError {
     #[error("labelled data: {0}")]
     Labelled(String),
 
+    /// Pairs of texts whose sides do not belong together.
+    #[error("pairs of texts: {0}")]
+    Pairs(String),
+
     /// An augmentation that cannot be done, or that would spoil the task.
     #[error("augmentation: {0}")]
     Augmentation(String),

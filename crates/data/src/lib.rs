@@ -22,6 +22,7 @@ pub mod labelled;
 mod map;
 pub mod masking;
 pub mod ngram;
+pub mod pairs;
 mod passages;
 mod prefetch;
 mod prepare;

@@ -56,12 +56,12 @@ pub(crate) fn tokenizer(
                 // Among them is one that ends a text.
                 SpecialTokens::Encoder => specials.extend(ENCODER_TOKENS),
                 SpecialTokens::Causal if separated => specials.push(END_OF_TEXT),
-                SpecialTokens::Causal => {}
+                SpecialTokens::Causal | SpecialTokens::Pairs => {}
             }
             let tokenizer = train(*kind, *vocabulary, &specials, spool, states, facts)?;
             let tokenizer = match spec.special_tokens {
                 SpecialTokens::Encoder => tokenizer.framed()?,
-                SpecialTokens::Causal => tokenizer,
+                SpecialTokens::Causal | SpecialTokens::Pairs => tokenizer,
             };
             let size = tokenizer.vocabulary_size();
             if !matches!(kind, TokenizerKind::Char | TokenizerKind::Byte) && size < *vocabulary {

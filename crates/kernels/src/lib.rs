@@ -31,6 +31,7 @@ pub use device::{Device, DeviceError, Isa, Precision};
 pub use math::Activation;
 pub use ops::HeadShape;
 pub use ops::attention::Reach;
+pub use ops::attention::cross::CrossShape;
 pub use ops::attention_cached::KvLayer;
 pub use ops::class_loss::{ClassLoss, ClassTeaching};
 pub use ops::cross_entropy::joint::{Joint, TeacherRows, Teaching, Twins};

@@ -11,6 +11,7 @@
 mod backward;
 mod forward;
 mod node;
+mod paired;
 mod recompute;
 mod wide;
 
@@ -34,6 +35,7 @@ use crate::parameters::Weight;
 use crate::profile::{Profile, Profiler};
 use crate::rounded::RoundedWeights;
 use crate::values::{Storage, Values};
+use forward::Bias;
 use node::{Node, Op, Storages, Tensor};
 
 pub use node::Var;
@@ -316,6 +318,22 @@ impl<'a> Pass<'a> {
         seq_len: usize,
         noise: EmbeddingNoise<'_>,
     ) -> Var {
+        self.embedding_besides(tokens, ids, positions, seq_len, noise, None)
+    }
+
+    /// As [`Pass::embedding`], where the vector of the token `fixed` is not trained by it.
+    ///
+    /// # Panics
+    /// As [`Pass::embedding`].
+    pub fn embedding_besides(
+        &mut self,
+        tokens: Weight,
+        ids: &[u32],
+        positions: Option<(Weight, usize)>,
+        seq_len: usize,
+        noise: EmbeddingNoise<'_>,
+        fixed: Option<u32>,
+    ) -> Var {
         let whole = seq_len > 0 && !ids.is_empty() && ids.len().is_multiple_of(seq_len);
         assert!(whole, "embedding: {} ids are not sequences of {seq_len}", ids.len());
         if let Some((table, _)) = positions {
@@ -344,7 +362,7 @@ impl<'a> Pass<'a> {
         let marks = marks.map(|marks| self.tape.arena.take_ids(marks));
         let rows = ids.len();
         let out = self.tensor(rows, tokens.cols, Storages::default());
-        self.record(Op::Embedding { tokens, ids, marks, positions, sites }, out, out)
+        self.record(Op::Embedding { tokens, ids, marks, fixed, positions, sites }, out, out)
     }
 
     /// LayerNorm or RMSNorm of every row: `[N, C]`; gain and bias are vectors of C.
@@ -502,7 +520,7 @@ impl<'a> Pass<'a> {
         let (rows, cols) = self.shape(x);
         assert_eq!(targets.len(), rows, "cross_entropy: one target per row");
         assert_eq!(head.cols, cols, "cross_entropy: width of the head");
-        forward::cross_entropy(self, x, (head, None), targets, (spec, &Joint::default()))
+        forward::cross_entropy(self, x, (head, Bias::None), targets, (spec, &Joint::default()))
     }
 
     /// As [`Pass::cross_entropy`], where a row's loss takes more than its own logits: x is
@@ -519,7 +537,7 @@ impl<'a> Pass<'a> {
         let (rows, cols) = self.shape(x);
         assert_eq!(targets.len() * joint.copies(), rows, "joint_cross_entropy: rows per target");
         assert_eq!(head.cols, cols, "joint_cross_entropy: width of the head");
-        forward::cross_entropy(self, x, (head, None), targets, (spec, joint))
+        forward::cross_entropy(self, x, (head, Bias::None), targets, (spec, joint))
     }
 
     /// The loss of one class per row: logits `[copies·N, K]` against `targets` `[N]`, some of which

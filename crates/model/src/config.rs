@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Head, ModelError};
+use crate::{Decoder, Head, ModelError};
 
 /// Which architecture the blocks follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +15,11 @@ pub enum Family {
     /// Devlin et al. 2019 and its [`Variant`]s: every position reads the whole sequence; learned
     /// positions, LayerNorm after each branch, biases, GELU.
     Bert,
+    /// Lewis et al. 2019: an encoder and a decoder that reads it; learned positions, LayerNorm
+    /// after each branch (see [`crate::Norms`]), biases, GELU.
+    Bart,
+    /// Junczys-Dowmunt et al. 2018: as `Bart`, with sinusoidal positions and SiLU.
+    Marian,
 }
 
 /// Which of the encoders that follow BERT.
@@ -136,10 +141,14 @@ pub struct ModelConfig {
     /// Of the BERT family alone.
     #[serde(default, skip_serializing_if = "Encoder::is_default")]
     pub encoder: Encoder,
+    /// Of the BART and Marian families alone, whose `layers`, `heads` and `hidden` are their
+    /// encoder's.
+    #[serde(default, skip_serializing_if = "Decoder::is_default")]
+    pub decoder: Decoder,
 }
 
 /// More layers than this would run into the next noise site's random stream.
-const LAYERS_MAX: usize = 4096;
+pub(crate) const LAYERS_MAX: usize = 4096;
 /// 2⁴⁰ parameters are 4 TiB of weights alone; sizes beyond are a slip of the keyboard.
 const PARAMETERS_MAX: u128 = 1 << 40;
 
@@ -170,6 +179,7 @@ impl ModelConfig {
             init_std: 0.02,
             head: Head::LanguageModel,
             encoder: Encoder::default(),
+            decoder: Decoder::default(),
         }
     }
 
@@ -202,6 +212,9 @@ impl ModelConfig {
         match self.family {
             Family::Gpt2 | Family::Llama => Ok(()),
             Family::Bert => Err(ModelError::NotCausal { variant: self.encoder.variant.name() }),
+            Family::Bart | Family::Marian => {
+                Err(ModelError::NeedsSource { family: self.family_name() })
+            }
         }
     }
 
@@ -233,6 +246,7 @@ impl ModelConfig {
             Family::Gpt2 => self.validate_gpt2()?,
             Family::Llama => self.validate_llama()?,
             Family::Bert => self.validate_bert()?,
+            Family::Bart | Family::Marian => self.validate_seq2seq()?,
         }
         let parameters = self.checked_parameter_count();
         match parameters {
@@ -258,13 +272,23 @@ impl ModelConfig {
         }
     }
 
-    /// The model in one line, for logs and manifests.
-    pub fn describe(&self) -> String {
-        let family = match (self.family, self.qk_norm) {
+    pub(crate) fn family_name(&self) -> &'static str {
+        match (self.family, self.qk_norm) {
             (Family::Gpt2, _) => "gpt2",
             (Family::Llama, QkNorm::No) => "llama",
             (Family::Llama, QkNorm::Yes) => "llama with QK-norm",
             (Family::Bert, _) => self.encoder.variant.name(),
+            (Family::Bart, _) => "bart",
+            (Family::Marian, _) => "marian",
+        }
+    }
+
+    /// The model in one line, for logs and manifests.
+    pub fn describe(&self) -> String {
+        let family = self.family_name();
+        let layers = match self.is_seq2seq() {
+            false => format!("{} layers", self.layers),
+            true => format!("{} + {} layers", self.layers, self.decoder.layers),
         };
         let heads = match self.kv_heads == self.heads {
             true => format!("{} heads", self.heads),
@@ -278,9 +302,8 @@ impl ModelConfig {
             Head::Features => "no head".to_string(),
         };
         format!(
-            "{family}, {} layers, {heads}, width {}, context {}, vocabulary {} ({head}), {:.2}M \
+            "{family}, {layers}, {heads}, width {}, context {}, vocabulary {} ({head}), {:.2}M \
              parameters",
-            self.layers,
             self.width,
             self.context,
             self.vocabulary,
@@ -429,7 +452,7 @@ impl ModelConfig {
         Ok(())
     }
 
-    fn require_width_multiple_of_heads(&self) -> Result<(), ModelError> {
+    pub(crate) fn require_width_multiple_of_heads(&self) -> Result<(), ModelError> {
         if self.width.is_multiple_of(self.heads) {
             return Ok(());
         }

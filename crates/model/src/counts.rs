@@ -2,6 +2,7 @@
 
 use heldout_kernels::{Activations, Precision};
 
+use crate::bart::Bart;
 use crate::bert::Bert;
 use crate::{Family, Head, ModelConfig, QkNorm, Tied};
 
@@ -22,6 +23,7 @@ impl ModelConfig {
         let vectors_block = match self.family {
             // ln_1, ln_2 and the biases of c_attn, attn.c_proj, c_fc and mlp.c_proj.
             Family::Gpt2 | Family::Bert => 4 * c + 3 * c + c + f + c,
+            Family::Bart | Family::Marian => return Bart::parameter_count(self),
             Family::Llama if self.qk_norm == QkNorm::Yes => 2 * c + 2 * self.head_width as u128,
             Family::Llama => 2 * c,
         };
@@ -29,6 +31,7 @@ impl ModelConfig {
             Family::Gpt2 => v.checked_mul(c)?.checked_add(t.checked_mul(c)? + 2 * c)?,
             Family::Llama => v.checked_mul(c)?.checked_add(c)?,
             Family::Bert => Bert::outer_parameter_count(self)?,
+            Family::Bart | Family::Marian => unreachable!("counted above"),
         };
         let head = match (self.head, self.tied) {
             _ if self.family == Family::Bert => 0, // counted above
@@ -48,7 +51,7 @@ impl ModelConfig {
                 .map(|size| size as u128);
         let qkv_and_out = heads.checked_add(kv_heads)?.checked_mul(2 * d)?.checked_mul(c)?;
         let feed_forward_matrices = match self.family {
-            Family::Gpt2 | Family::Bert => 2,
+            Family::Gpt2 | Family::Bert | Family::Bart | Family::Marian => 2,
             Family::Llama => 3,
         };
         qkv_and_out.checked_add(c.checked_mul(f)?.checked_mul(feed_forward_matrices)?)
@@ -56,6 +59,7 @@ impl ModelConfig {
 
     /// Floating-point operations of a training step for each token of full windows: 6 for each
     /// weight of a matrix product (forward, input gradient, weight gradient), and attention.
+    /// For an encoder-decoder: for each token of a target, with a source as long.
     pub fn flops_per_token(&self) -> f64 {
         let block = self.matrix_parameters_block().expect("a validated configuration") as f64;
         // Any other head sees one row a sequence, or few columns: nothing beside the blocks.
@@ -68,6 +72,14 @@ impl ModelConfig {
         let reach = if self.family == Family::Bert { 2.0 } else { 1.0 };
         let attention = reach * 2.0 * self.context as f64 * (self.heads * self.head_width) as f64;
         let layers = self.layers as f64;
+        if self.is_seq2seq() {
+            let [c, d] = [self.width, self.decoder.layers].map(|size| size as f64);
+            let block_decoder = 8.0 * c * c + 2.0 * c * self.decoder.hidden as f64;
+            // Twice the encoder's reach, which is whole: a causal half and the whole source.
+            let reach = 4.0 * layers + 6.0 * d;
+            let attention = reach * self.context as f64 * c;
+            return 6.0 * (layers * block + d * block_decoder + head) + 3.0 * attention;
+        }
         6.0 * (layers * block + head) + 3.0 * layers * attention
     }
 
@@ -100,6 +112,9 @@ impl ModelConfig {
             Family::Gpt2 => (shared + 2 * f, f + qkv),
             // Norms stay in f32: each takes its width twice in bf16.
             Family::Bert => (shared + 2 * c + 2 * f, f + qkv),
+            Family::Bart | Family::Marian => {
+                return self.seq_activation_bytes([batch, seq_len], activations, narrow);
+            }
             // Gate and up, and their product; QK-norm keeps its input, too.
             Family::Llama if self.qk_norm == QkNorm::Yes => (shared + 3 * f + qkv, 3 * f + 2 * qkv),
             Family::Llama => (shared + 3 * f, 3 * f + qkv),
@@ -120,6 +135,40 @@ impl ModelConfig {
             Head::Features => 0,
         };
         tokens * row + WIDE * logits
+    }
+
+    /// See [`ModelConfig::activation_bytes`], for sources and targets of `seq_len` tokens each;
+    /// numbers that may be stored in bf16 take `narrow` bytes.
+    fn seq_activation_bytes(
+        &self,
+        [batch, seq_len]: [usize; 2],
+        activations: Activations,
+        narrow: usize,
+    ) -> usize {
+        const WIDE: usize = size_of::<f32>();
+        let c = self.width;
+        // For each attention a sum and a norm; queries, keys and values; their result, projected.
+        let attention = |heads: usize| (WIDE * (3 * c + heads + 4), narrow * 4 * c);
+        let block = |heads: usize, hidden: usize, attentions: usize| {
+            let (wide, kept) = attention(heads);
+            attentions * (wide + kept) + WIDE * 2 * c + narrow * 2 * hidden
+        };
+        let decoder = &self.decoder;
+        let each = [
+            (self.layers, block(self.heads, self.hidden, 1)),
+            (decoder.layers, block(decoder.heads, decoder.hidden, 2)),
+        ];
+        let row = match activations {
+            Activations::Keep => each.iter().map(|(layers, block)| layers * block).sum::<usize>(),
+            Activations::Recompute => {
+                let between: usize = each.iter().map(|(layers, _)| layers * WIDE * c).sum();
+                between + each.iter().map(|(_, block)| block).max().copied().unwrap_or(0)
+            }
+        };
+        let in_flight = narrow * (self.hidden.max(decoder.hidden) + 3 * c);
+        let tokens = batch * seq_len;
+        let logits = heldout_kernels::logits_values(tokens, self.vocabulary);
+        tokens * (row + in_flight + WIDE * 10 * c) + WIDE * logits
     }
 }
 

@@ -55,12 +55,34 @@ pub enum ModelError {
     )]
     NotCausal { variant: &'static str },
 
+    /// A model that reads one text to write another, where there is but one.
+    #[error(
+        "this model is an encoder-decoder ({family}): it reads a source to write a target, so it \
+         neither continues a prompt nor learns from running text; train it with --task seq2seq, \
+         or take gpt2 or llama"
+    )]
+    NeedsSource { family: &'static str },
+
+    /// A model without a decoder that reads a source.
+    #[error(
+        "this model ({family}) does not read one text to write another: take bart or marian for \
+         that"
+    )]
+    NotSeq2Seq { family: &'static str },
+
     /// A token id outside the vocabulary.
     #[error(
         "token {position} has id {id}, but the model's vocabulary has {vocabulary} entries: the \
          text was encoded with another tokenizer than the model's own"
     )]
     TokenOutOfRange { position: usize, id: u32, vocabulary: usize },
+
+    /// A source that the encoder has no positions for.
+    #[error(
+        "a source of {length} tokens is longer than the model's {context} positions: cut it, or \
+         split it"
+    )]
+    SourceTooLong { length: usize, context: usize },
 
     /// A sampling setting outside its range.
     #[error("{key} = {found}: expected {expected}")]

@@ -19,7 +19,7 @@ use crate::{KvCache, Model, ModelError};
 /// Only the inputs of matrix products are rounded (by at most 2⁻⁹ of themselves), as in training in
 /// bf16: embeddings, norms, biases, the cache of keys and values, sums and logits are f32.
 pub struct Generator<'a> {
-    model: &'a Model,
+    pub(crate) model: &'a Model,
     parameters: &'a [f32],
     rounded: Option<RoundedWeights>,
 }
@@ -32,6 +32,11 @@ impl<'a> Generator<'a> {
             Precision::Bf16 => Some(RoundedWeights::new(device, parameters)),
         };
         Generator { model, parameters, rounded }
+    }
+
+    /// The weights as they are.
+    pub(crate) fn plain(model: &'a Model, parameters: &'a [f32]) -> Generator<'a> {
+        Generator { model, parameters, rounded: None }
     }
 
     /// As the function [`generate`].
@@ -101,8 +106,7 @@ pub fn generate(
     sampling: &Sampling,
     on_token: &mut dyn FnMut(u32) -> ControlFlow<()>,
 ) -> Result<Vec<u32>, ModelError> {
-    let plain = Generator { model, parameters: params, rounded: None };
-    plain.generate(tape, prompt, sampling, on_token)
+    Generator::plain(model, params).generate(tape, prompt, sampling, on_token)
 }
 
 /// Tokens that stay in the window when it slides: three quarters of the context, at least one.

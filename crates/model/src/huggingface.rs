@@ -7,6 +7,7 @@
 mod bert;
 mod config;
 pub mod labels;
+mod seq2seq;
 mod tensors;
 
 pub use config::{SpecialTokens, config_json, generation_config_json, parse_config};

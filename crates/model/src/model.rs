@@ -4,6 +4,7 @@ use heldout_kernels::{
     Activation, IGNORE, Joint, Layout, LossReport, LossSpec, Parameter, Pass, Role, Var, Weight,
 };
 
+use crate::bart::Bart;
 use crate::bert::Bert;
 use crate::extra::{Extra, is_extra, push_adapters};
 use crate::gpt2::Gpt2;
@@ -25,6 +26,7 @@ pub(crate) enum Network {
     Gpt2(Gpt2),
     Llama(Llama),
     Bert(Bert),
+    Bart(Bart),
 }
 
 /// A batch: `batch` sequences of `seq_len` tokens, one after the other, and what follows each.
@@ -60,6 +62,7 @@ impl Model {
             Family::Gpt2 => Network::Gpt2(Gpt2::new(&config, &mut layout, ahead)),
             Family::Llama => Network::Llama(Llama::new(&config, &mut layout, ahead)),
             Family::Bert => Network::Bert(Bert::new(&config, &mut layout)),
+            Family::Bart | Family::Marian => Network::Bart(Bart::new(&config, &mut layout)),
         };
         if let Some(adapters) = extra.adapters {
             push_adapters(&mut layout, adapters);
@@ -118,6 +121,9 @@ impl Model {
             let whole = Sequences { ids, lengths: &lengths, segments: None, batch, seq_len };
             return self.masked(pass, whole, targets, noise, objective);
         }
+        if self.config.is_seq2seq() {
+            return self.seq_objective(pass, batch, noise, objective);
+        }
         let Objective { spec, joint, ahead, marks } = objective;
         let copies = joint.copies();
         let doubled = (copies > 1).then(|| twice(batch.ids, batch.seq_len));
@@ -141,7 +147,9 @@ impl Model {
                     Network::Llama(llama) => {
                         llama.ahead(&self.config, pass, &mut window, trunk, head)
                     }
-                    Network::Bert(_) => unreachable!("an encoder has no heads ahead"),
+                    Network::Bert(_) | Network::Bart(_) => {
+                        unreachable!("only causal models have heads ahead")
+                    }
                 };
                 let x = self.finish(pass, x);
                 let targets = doubled.as_deref().unwrap_or(&targets);
@@ -192,7 +200,7 @@ impl Model {
         let room = cache.capacity() - cache.len();
         assert!(seq_len <= room, "{seq_len} tokens do not fit into a cache with room for {room}");
         let noise = Noise::none(self.config.layers);
-        assert!(self.config.family != Family::Bert, "an encoder continues nothing");
+        assert!(self.config.require_causal().is_ok(), "an encoder continues nothing");
         let full = Window::full(ids, batch, seq_len, noise);
         let x = self.forward(pass, Window { cache: Some(cache), ..full });
         let last: Vec<u32> = (1..=batch).map(|b| (b * seq_len - 1) as u32).collect();
@@ -206,6 +214,7 @@ impl Model {
             Network::Gpt2(gpt2) => gpt2.lm_head,
             Network::Llama(llama) => llama.lm_head,
             Network::Bert(bert) => bert.projection().0,
+            Network::Bart(bart) => bart.words,
         }
     }
 
@@ -223,6 +232,7 @@ impl Model {
             Network::Gpt2(gpt2) => gpt2.trunk(&self.config, pass, window),
             Network::Llama(llama) => llama.trunk(&self.config, pass, window),
             Network::Bert(bert) => bert.trunk(&self.config, pass, window),
+            Network::Bart(_) => panic!("an encoder-decoder takes pairs: Model::seq_loss"),
         }
     }
 
@@ -231,7 +241,7 @@ impl Model {
             Network::Gpt2(gpt2) => gpt2.finish(&self.config, pass, x),
             Network::Llama(llama) => llama.finish(&self.config, pass, x),
             // Each block ends in a norm.
-            Network::Bert(_) => x,
+            Network::Bert(_) | Network::Bart(_) => x,
         }
     }
 }

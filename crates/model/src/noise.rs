@@ -167,19 +167,31 @@ impl Noise {
         width: usize,
         marks: Option<&'a [u32]>,
     ) -> EmbeddingNoise<'a> {
+        self.embedding_of(0, seq_len, width, marks)
+    }
+
+    /// As [`Noise::embedding`], for the second of two stacks: its draws are those of `layer`, the
+    /// first of its blocks.
+    pub fn embedding_of<'a>(
+        &self,
+        layer: usize,
+        seq_len: usize,
+        width: usize,
+        marks: Option<&'a [u32]>,
+    ) -> EmbeddingNoise<'a> {
         let replacing = self.key.is_some() && self.rates.replace > 0.0;
-        let stream = Site::Tokens.stream(0);
+        let stream = Site::Tokens.stream(layer);
         let amplitude = neftune_amplitude(self.rates.neftune, seq_len, width);
-        let uniform = Uniform { amplitude, stream: Site::Neftune.stream(0) };
+        let uniform = Uniform { amplitude, stream: Site::Neftune.stream(layer) };
         EmbeddingNoise {
             replace: replacing.then_some(Dropout {
                 p: self.rates.replace,
                 stream,
                 sharing: Sharing::Row,
             }),
-            tokens: self.dropout(Site::Tokens, 0),
+            tokens: self.dropout(Site::Tokens, layer),
             uniform: (self.key.is_some() && amplitude > 0.0).then_some(uniform),
-            output: self.dropout(Site::Embedding, 0),
+            output: self.dropout(Site::Embedding, layer),
             marks,
         }
     }

@@ -1,5 +1,6 @@
 //! A run on disk: manifest, events, metrics, checkpoints; the only crate that knows these formats.
 
+mod answers;
 pub mod checkpoint;
 mod checksums;
 mod error;
@@ -16,15 +17,18 @@ mod staging;
 pub mod study;
 mod tensorboard;
 pub mod weights;
+mod writing;
 
+pub use answers::{
+    AnswerBaselineRecord, AnswerFigures, AnswersRecord, IntervalRecord, WrongAnswerRecord,
+};
 pub use checkpoint::Checkpoint;
 pub use error::RecordError;
 pub use events::{
-    AnswerBaselineRecord, AnswerFigures, AnswersRecord, BaselineRecord, CheckpointRecord,
-    ConfusionRecord, DataRecord, EvaluationRecord, Event, GuardRecord, IntervalRecord,
-    LabelBaselineRecord, MetricRecord, Notice, OpRecord, OrderRecord, ProfileRecord, Receipt,
-    SampleRecord, SimpleRecord, Started, StepRecord, StopReason, Stopped, TimingRecord,
-    WrongAnswerRecord, WrongRecord,
+    BaselineRecord, CheckpointRecord, ConfusionRecord, DataRecord, EvaluationRecord, Event,
+    GuardRecord, LabelBaselineRecord, MetricRecord, Notice, OpRecord, OrderRecord, ProfileRecord,
+    Receipt, SampleRecord, SimpleRecord, Started, StepRecord, StopReason, Stopped, TimingRecord,
+    WrongRecord,
 };
 pub use examination::Examination;
 pub use manifest::Manifest;
@@ -32,3 +36,7 @@ pub use metrics::{MetricsLog, read_metrics};
 pub use papers::{Papers, RecipeLine};
 pub use run_dir::{RunDir, RunLock};
 pub use tensorboard::TensorBoard;
+pub use writing::{
+    BesideRecord, FigureIntervalRecord, FigureRecord, MethodRecord, TextBaselineRecord,
+    WritingRecord, WrittenRecord,
+};

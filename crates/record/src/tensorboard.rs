@@ -126,6 +126,20 @@ impl TensorBoard {
                 );
                 self.text("baseline", 0, &text)?;
             }
+            Event::TextBaseline(b) => {
+                let figure = |f: &crate::FigureRecord| format!("{} {:.4}", f.name, f.value);
+                let method = |m: &crate::MethodRecord| {
+                    let figures: Vec<String> = m.figures.iter().map(figure).collect();
+                    format!("{}: {}", m.name, figures.join(", "))
+                };
+                let text: Vec<String> = b.methods.iter().map(method).collect();
+                self.text("baseline", 0, &text.join("; "))?;
+            }
+            Event::Writing(w) => {
+                for figure in &w.figures {
+                    self.scalar(&format!("result/{}", figure.name), w.step, figure.value)?;
+                }
+            }
             Event::Guard(record) => {
                 self.text("guard", record.step, &format!("{}: {}", record.cause, record.action))?;
             }

@@ -1,7 +1,8 @@
 //! The network against an n-gram model of the same tokens: better, level, or not even that.
 
 use heldout_record::{
-    AnswerBaselineRecord, AnswerFigures, BaselineRecord, EvaluationRecord, LabelBaselineRecord,
+    AnswerBaselineRecord, AnswerFigures, BaselineRecord, BesideRecord, EvaluationRecord,
+    LabelBaselineRecord, TextBaselineRecord,
 };
 use serde::Serialize;
 
@@ -131,9 +132,72 @@ pub fn answers_standing(
     })
 }
 
+/// What needs no model to write a text, with what it reaches on held-out pairs.
+pub fn texts(baseline: &TextBaselineRecord) -> String {
+    let each = baseline.methods.iter().map(|method| {
+        let figures: Vec<String> = method
+            .figures
+            .iter()
+            .map(|f| format!("{} {}", f.name, format::figure(&f.name, f.value)))
+            .collect();
+        format!("{}: {}", method.name, figures.join(", "))
+    });
+    each.collect::<Vec<_>>().join("; ")
+}
+
+/// How a network that writes texts stands against one method, on the whole held-out split.
+pub fn texts_standing(figure: &str, beside: &BesideRecord) -> String {
+    let of = |value: f64| format::figure(figure, value);
+    let verdict = if beside.low > 0.0 {
+        format!("the network beats it by {}", of(beside.better))
+    } else if beside.high < 0.0 {
+        format!("the network does not beat it: it is {} worse", of(-beside.better))
+    } else {
+        format!("the network does not clearly beat it ({} better)", of(beside.better))
+    };
+    format!(
+        "{}: {figure} {}; {verdict} (95%: {} to {})",
+        beside.name,
+        of(beside.value),
+        of(beside.low),
+        of(beside.high)
+    )
+}
+
+/// The same from a run's evaluations alone, where nothing was written at its end.
+pub fn texts_apart(best: &EvaluationRecord, baseline: &TextBaselineRecord) -> Option<String> {
+    let first = best.metrics.first()?;
+    let value = |method: &heldout_record::MethodRecord| {
+        method.figures.iter().find(|f| f.name == first.name).map(|f| f.value)
+    };
+    let methods = baseline.methods.iter().filter_map(|m| Some((m, value(m)?)));
+    let (method, beaten) = methods.max_by(|a, b| a.1.total_cmp(&b.1))?;
+    let (better, name) = (first.valid - beaten, &method.name);
+    let size = format::figure(&first.name, better.abs());
+    Some(match better > 0.0 {
+        true => format!("in {} the network beats \"{name}\" by {size}", first.name),
+        false => {
+            format!("in {} the network does not beat \"{name}\": it is {size} worse", first.name)
+        }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_writer_that_does_not_beat_the_source_is_told_so() {
+        let check = |better, low, high, words: &str| {
+            let name = "copy the source".to_owned();
+            let beside = BesideRecord { name, value: 12.0, better, low, high };
+            let sentence = texts_standing("bleu", &beside);
+            assert!(sentence.contains(words), "{sentence}");
+        };
+        check(3.0, 1.0, 5.0, "copy the source: bleu 12.00; the network beats it by 3.00");
+        check(-3.0, -5.0, -1.0, "does not beat it: it is 3.00 worse (95%: -5.00 to -1.00)");
+        check(0.5, -1.0, 2.0, "does not clearly beat it (0.50 better)");
+    }
 
     #[test]
     fn a_network_that_does_not_beat_it_is_told_so() {

@@ -140,6 +140,15 @@ fn significant(value: f64) -> String {
     }
 }
 
+/// A task's figure by its name: BLEU and chrF, which go to 100, with two decimals, shares with
+/// four.
+pub fn figure(name: &str, value: f64) -> String {
+    match name {
+        "bleu" | "chrf" => fixed(value, 2),
+        _ => fixed(value, 4),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,6 +12,7 @@ mod parts;
 mod runs;
 mod study;
 mod table;
+mod writing;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 

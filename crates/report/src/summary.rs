@@ -3,11 +3,14 @@
 use heldout_record::{
     AnswerBaselineRecord, AnswersRecord, BaselineRecord, EvaluationRecord, Event, GuardRecord,
     LabelBaselineRecord, MetricRecord, ProfileRecord, Receipt, Started, StopReason, Stopped,
-    TimingRecord,
+    TextBaselineRecord, TimingRecord, WritingRecord,
 };
 use serde::Serialize;
 
-use crate::baseline::{Standing, answers, answers_standing, labels, labels_standing, model};
+use crate::baseline::{
+    Standing, answers, answers_standing, labels, labels_standing, model, texts, texts_apart,
+    texts_standing,
+};
 use crate::format;
 use crate::plot::{Frame, Series, Stroke, plot};
 use crate::profile::shares;
@@ -25,6 +28,10 @@ pub struct RunSummary {
     pub answer_baseline: Option<AnswerBaselineRecord>,
     /// What its answers are worth, on the whole held-out split.
     pub answers: Option<AnswersRecord>,
+    /// What a model that writes texts has to beat.
+    pub text_baseline: Option<TextBaselineRecord>,
+    /// What it wrote at the end.
+    pub writing: Option<WritingRecord>,
     /// Evaluations of the weights that the run is judged by, in order of steps.
     pub evaluations: Vec<EvaluationRecord>,
     pub guards: Vec<GuardRecord>,
@@ -63,6 +70,11 @@ impl RunSummary {
         self.started.as_ref().is_some_and(Started::is_masked)
     }
 
+    /// Whether texts are written from texts.
+    pub fn is_seq2seq(&self) -> bool {
+        self.started.as_ref().is_some_and(Started::is_seq2seq)
+    }
+
     /// What losses are given in, short: a classifier predicts once a text.
     pub fn unit(&self) -> String {
         format!("nats/{}", self.started.as_ref().map_or("token", Started::unit))
@@ -82,6 +94,8 @@ impl RunSummary {
                 Event::LabelBaseline(b) => summary.label_baseline = Some(b.clone()),
                 Event::AnswerBaseline(b) => summary.answer_baseline = Some(b.clone()),
                 Event::Answers(record) => summary.answers = Some(record.clone()),
+                Event::TextBaseline(b) => summary.text_baseline = Some(b.clone()),
+                Event::Writing(writing) => summary.writing = Some(writing.clone()),
                 Event::Step(step) => {
                     summary.steps = step.step;
                     summary.seconds = step.seconds;
@@ -188,6 +202,35 @@ impl RunSummary {
         plot(&self.curves(), &Frame { mark, ..frame.clone() })
     }
 
+    /// What the result writes, and what needs no model to do so.
+    fn written(&self) -> Vec<(String, String)> {
+        let mut rows = Vec::new();
+        let mut row = |label: &str, text: String| rows.push((label.to_owned(), text));
+        let Some(writing) = &self.writing else {
+            if let Some(baseline) = &self.text_baseline {
+                let standing = self.best().and_then(|best| texts_apart(best, baseline));
+                let standing = standing.map(|s| format!("; {s}")).unwrap_or_default();
+                row("baseline", texts(baseline) + &standing);
+            }
+            return rows;
+        };
+        let figures: Vec<String> = writing.figures.iter().map(interval).collect();
+        row(
+            "written",
+            format!(
+                "{} on {} held-out texts, {} beam(s)",
+                figures.join(", "),
+                format::count(writing.pairs),
+                writing.beams
+            ),
+        );
+        let first = writing.figures.first().map_or("", |figure| figure.name.as_str());
+        for beside in &writing.beside {
+            row("baseline", texts_standing(first, beside));
+        }
+        rows
+    }
+
     /// Label and text of each line of the summary table.
     pub fn table(&self) -> Vec<(String, String)> {
         let mut rows = Vec::new();
@@ -241,6 +284,8 @@ impl RunSummary {
             let standing = standing.map(|s| format!("; {s}")).unwrap_or_default();
             row("baseline", answers(baseline) + &standing);
         }
+        rows.extend(self.written());
+        let mut row = |label: &str, text: String| rows.push((label.to_owned(), text));
         if let Some(whole) = self.whole_split() {
             let text = format!("{} {}", format::nats(whole), self.unit());
             row("whole", text + " over all of the held-out split (the above is a sample of it)");
@@ -312,7 +357,15 @@ pub fn worth(found: &AnswersRecord) -> String {
 
 /// `0.812 (train 0.970)`.
 fn figure(metric: &MetricRecord) -> String {
-    format!("{} (train {})", format::fixed(metric.valid, 4), format::fixed(metric.train, 4))
+    let of = |value| format::figure(&metric.name, value);
+    format!("{} (train {})", of(metric.valid), of(metric.train))
+}
+
+/// `bleu 31.20 (95%: 29.90 to 32.40)`.
+pub(crate) fn interval(figure: &heldout_record::FigureIntervalRecord) -> String {
+    let [value, low, high] =
+        [figure.value, figure.low, figure.high].map(|value| format::figure(&figure.name, value));
+    format!("{} {value} (95%: {low} to {high})", figure.name)
 }
 
 /// `1.532 ± 0.006`.

@@ -11,7 +11,7 @@ use heldout_data::ngram::{Appended, NgramCounts, NgramModel, ORDER_MOST};
 use heldout_data::{Batch, EvaluationWindows, Prepared, Progress, TokenStore, prepare};
 use heldout_record::{
     AnswerBaselineRecord, BaselineRecord, Event, LabelBaselineRecord, OrderRecord, RunDir,
-    read_metrics,
+    TextBaselineRecord, read_metrics,
 };
 use serde::Serialize;
 
@@ -63,6 +63,8 @@ pub enum Baseline {
     Labels(Box<LabelBaselineRecord>),
     /// A rule that counts words.
     Answers(Box<AnswerBaselineRecord>),
+    /// Copies of the source, and its beginning.
+    Texts(Box<TextBaselineRecord>),
     /// With the reason.
     Skipped(String),
     /// Nobody wants it, or the run was asked to stop.
@@ -104,6 +106,7 @@ impl Baseline {
             Baseline::Made(record) => recorder.event(Event::Baseline(*record)),
             Baseline::Labels(record) => recorder.event(Event::LabelBaseline(*record)),
             Baseline::Answers(record) => recorder.event(Event::AnswerBaseline(*record)),
+            Baseline::Texts(record) => recorder.event(Event::TextBaseline(*record)),
             Baseline::Skipped(reason) => recorder.notice(None, reason),
             Baseline::Absent => Ok(()),
         }

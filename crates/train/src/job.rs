@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use heldout_data::answers::{AnswerFields, AnswerSpec, PreparedAnswers, prepare_answers};
 use heldout_data::labelled::{self, FieldNames, LabelledSpec, SpecialTokens};
+use heldout_data::pairs::{self, PairSpec, SideNames};
 use heldout_data::tokenizer::TokenizerKind;
 use heldout_data::{
     Boundary, DuplicatePolicy, PrepareSpec, Progress, Shuffle, TokenizerSpec, ValidationSpec,
@@ -21,13 +22,15 @@ use heldout_regularize::{
 use crate::error::TrainError;
 use crate::horizon::{Cadence, Horizon};
 use crate::memory;
-use crate::recipe::defaults::{CorpusFacts, ExampleFacts, Machine, NativeBf16, TokenFacts};
+use crate::recipe::defaults::{
+    CorpusFacts, ExampleFacts, Machine, NativeBf16, PairCounts, TokenFacts,
+};
 use crate::recipe::{
     self, DataRecipe, Draft, Known, Part, Recipe, RecipeError, ResolvedRecipe, TaskKind,
 };
 use crate::session;
 use crate::task::{
-    Answering, Classification, Corpus, LanguageModel, MaskedModel, Task, mean_length,
+    Answering, Classification, Corpus, LanguageModel, MaskedModel, Seq2Seq, Task, mean_length,
 };
 use crate::teachers::{self, Teacher};
 
@@ -81,6 +84,12 @@ pub fn prepare_job(
             let spec = answer_spec(&data_recipe, seed(&draft), longest)?;
             Corpus::Answers(Box::new(prepare_answers(&spec)?))
         }
+        TaskKind::Seq2Seq => {
+            from.as_ref().map(ModelConfig::require_seq2seq).transpose()?;
+            let longest = recipe::longest_side(&draft, from.as_ref());
+            let spec = pair_spec(&data_recipe, seed(&draft), longest)?;
+            Corpus::Pairs(Box::new(pairs::prepare_pairs(&spec)?))
+        }
     };
     let tokens = token_facts(&data);
     let from = from.as_ref();
@@ -124,7 +133,7 @@ fn token_facts(data: &Corpus) -> TokenFacts {
         Corpus::Masked(data) => {
             Some(tokens_train as f64 / data.facts.documents_train.max(1) as f64 + FRAME)
         }
-        Corpus::Text(_) | Corpus::Labelled(_) | Corpus::Answers(_) => None,
+        Corpus::Text(_) | Corpus::Labelled(_) | Corpus::Answers(_) | Corpus::Pairs(_) => None,
     };
     TokenFacts {
         passage,
@@ -133,6 +142,7 @@ fn token_facts(data: &Corpus) -> TokenFacts {
         vocabulary: data.tokenizer().vocabulary_size(),
         bytes_per_token: data.bytes_per_token(),
         examples: example_facts(data),
+        pairs: pair_counts(data),
     }
 }
 
@@ -171,6 +181,20 @@ fn require_encoder(config: &ModelConfig, note: &str) -> Result<(), TrainError> {
     }
     let message = "the model to start from is a causal one: it has not read what follows a token";
     Err(RecipeError::general(message).note(note).into())
+}
+
+fn pair_counts(data: &Corpus) -> Option<PairCounts> {
+    let Corpus::Pairs(data) = data else { return None };
+    let (facts, encoder) = (&data.facts, &data.encoder);
+    let padding = encoder.pad();
+    Some(PairCounts {
+        train: facts.train.pairs,
+        validation: facts.validation.pairs,
+        length_mean: facts.train.source.lengths.mean + facts.train.target.lengths.mean,
+        longest: facts.max_length as usize,
+        end: encoder.tokenizer().eos().unwrap_or(padding),
+        padding,
+    })
 }
 
 /// The size of the training inputs on disk. Names that are no file count for nothing here; reading
@@ -251,6 +275,22 @@ pub fn answer_spec(data: &DataRecipe, seed: u64, longest: usize) -> Result<Answe
         tokenizer: tokenizer_spec(data)?,
         max_length: longest,
         stride: data.stride.unwrap_or(longest),
+        limit: data.limit,
+        duplicates: duplicates(data),
+        seed,
+    })
+}
+
+/// The same for pairs of texts, of which either side counts `longest` tokens at most.
+pub fn pair_spec(data: &DataRecipe, seed: u64, longest: usize) -> Result<PairSpec, TrainError> {
+    let (source, target) = (data.source.clone(), data.target.clone());
+    Ok(PairSpec {
+        train: data.train.clone(),
+        validation: part(&data.validation),
+        test: data.test.as_ref().map(part),
+        fields: SideNames { source, target },
+        tokenizer: tokenizer_spec(data)?,
+        max_length: longest,
         limit: data.limit,
         duplicates: duplicates(data),
         seed,
@@ -352,6 +392,13 @@ fn compose(
     let (config, layout) = (&model.config, model.layout());
     let facts = Facts { config, layout, tied_by_model, length, beginning };
     techniques.check(&facts).map_err(placed)?;
+    if matches!(data, Corpus::Pairs(_)) && techniques.plan.loss.teaching.is_some() {
+        let (technique, knob) = ("distillation".to_owned(), "teacher".to_owned());
+        let reason = "teachers are not heard with the task \"seq2seq\"".into();
+        let remedy = "take distillation out of the recipe".into();
+        let error = heldout_regularize::SettingError::Unusable { technique, knob, reason, remedy };
+        return Err(placed(error));
+    }
     for teacher in techniques.plan.teachers() {
         let checked = teachers::check(
             teacher,
@@ -404,6 +451,10 @@ fn length(recipe: &ResolvedRecipe, data: &Corpus) -> Length {
             let windows = (data.facts.train.windows as f64).max(1.0);
             (windows, tokens_train / windows)
         }
+        Corpus::Pairs(data) => {
+            let pairs = (data.facts.train.pairs as f64).max(1.0);
+            (pairs, tokens_train / pairs)
+        }
     };
     let batch = recipe.batch.size.map_or(windows, |size| (size as f64).min(windows));
     let (steps_per_epoch, step_tokens) = (windows / batch, (batch * length) as u64);
@@ -454,6 +505,7 @@ impl Setup {
             Corpus::Masked(data) => Arc::new(MaskedModel::new(data, &recipe, shuffle, rows)?),
             Corpus::Labelled(data) => Arc::new(Classification::new(data, &recipe, shuffle, rows)?),
             Corpus::Answers(data) => Arc::new(Answering::new(data, &recipe, shuffle, rows)?),
+            Corpus::Pairs(data) => Arc::new(Seq2Seq::new(data, &recipe, &model, shuffle, rows)?),
         };
         let (steps_per_epoch, step_tokens) = (task.steps_per_epoch(), task.step_tokens() as u64);
         let horizon = Horizon::new(recipe.schedule.horizon, steps_per_epoch, step_tokens);

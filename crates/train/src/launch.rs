@@ -25,7 +25,7 @@ use crate::recorder::Recorder;
 use crate::run::Run;
 use crate::session;
 use crate::state::{Best, Ending, State};
-use crate::task::Sample;
+use crate::task::{Corpus, Sample};
 use crate::teachers;
 
 /// How a run ended and what it reached.
@@ -126,7 +126,8 @@ fn missing_baseline(
     control: &Control,
 ) -> Result<Baseline, TrainError> {
     let is_made = |event: &Event| {
-        matches!(event, Event::Baseline(_) | Event::LabelBaseline(_) | Event::AnswerBaseline(_))
+        use Event::{AnswerBaseline, Baseline, LabelBaseline, TextBaseline};
+        matches!(event, Baseline(_) | LabelBaseline(_) | AnswerBaseline(_) | TextBaseline(_))
     };
     if step > 0 || heldout_record::read_metrics(&run.metrics())?.iter().any(is_made) {
         return Ok(Baseline::Absent);
@@ -315,6 +316,8 @@ impl Run<'_> {
             heldout_model::Family::Gpt2 => "gpt2",
             heldout_model::Family::Llama => "llama",
             heldout_model::Family::Bert => config.encoder.variant.name(),
+            heldout_model::Family::Bart => "bart",
+            heldout_model::Family::Marian => "marian",
         };
         let started = Started {
             run: self.folder.name(),
@@ -482,8 +485,7 @@ impl Run<'_> {
     /// What the task tells of the result.
     fn write_afterwards(&mut self, result: Option<&Checkpoint>) -> Result<(), TrainError> {
         // A language model's is its loss; its weights need not be read again.
-        let (Some(result), false) = (result, self.setup.model.config.head.is_language_model())
-        else {
+        let (Some(result), false) = (result, matches!(self.setup.data, Corpus::Text(_))) else {
             return Ok(());
         };
         let weights = checkpointing::read_model(&result.folder, &self.setup.model)?;

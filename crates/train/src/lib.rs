@@ -39,7 +39,9 @@ pub mod study;
 mod task;
 mod teachers;
 mod trainer;
+mod translate;
 mod validation;
+mod writing;
 
 pub use advise::{Advice, Choice, Figures, Regime, advise};
 pub use answering::{AnswerEvaluation, Answered, Answerer, BesideAnswers, evaluate_answers};
@@ -65,6 +67,9 @@ pub use launch::{Outcome, resume, train};
 pub use spans::{Reply, Silence, SpanRule};
 pub use state::{Best, Weights};
 pub use task::{Corpus, CorpusFacts, Predictions};
+pub use translate::{
+    TextEvaluation, Translation, Translator, WritingOptions, evaluate_texts, evaluate_texts_of,
+};
 
 #[cfg(test)]
 mod golden_tests;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use heldout_data::answers::AnswerFields;
 use heldout_data::labelled::FieldNames;
+use heldout_data::pairs::SideNames;
 use heldout_kernels::Device;
 use heldout_model::Head;
 use heldout_record::RunDir;
@@ -21,7 +22,7 @@ use heldout_train::{
 };
 use serde::Serialize;
 
-use super::{evaluate_answers, evaluate_labels};
+use super::{evaluate_answers, evaluate_labels, evaluate_texts};
 use crate::console::{Console, Output};
 use crate::device_options::DeviceOptions;
 use crate::facts;
@@ -30,6 +31,7 @@ use crate::interrupt::Interrupts;
 use crate::live::Live;
 use crate::outcome::print_table;
 use crate::places;
+use crate::writing_arguments::WritingArguments;
 
 /// Options of `heldout evaluate`.
 #[derive(Args)]
@@ -60,6 +62,11 @@ pub struct Options {
     /// Of a classifier: the field of a second text
     #[arg(long, requires = "data")]
     pub pair: Option<String>,
+    /// Of a model that translates or summarises: the target's field (--field is the source's)
+    #[arg(long, requires = "data", value_name = "FIELD")]
+    pub target: Option<String>,
+    #[command(flatten)]
+    pub writing: WritingArguments,
     /// What ends a document of DATA
     #[arg(long, requires = "data", default_value = "auto", value_name = "KIND",
           value_parser = ["auto", "blank-line", "record", "contiguous"])]
@@ -144,9 +151,22 @@ fn run_masked(options: &Options, console: &Console) -> Result<i32, Failure> {
     Ok(DONE)
 }
 
+fn run_texts(options: &Options, device: Arc<Device>, console: &Console) -> Result<i32, Failure> {
+    let fields = SideNames { source: options.field.clone(), target: options.target.clone() };
+    let which = match options.data.as_slice() {
+        [] => Ok(options.split.split()),
+        files => Err((files, &fields)),
+    };
+    evaluate_texts::run(&options.run, which, &options.writing.options(), device, console)
+}
+
 /// Scores, and prints the figures.
 pub fn run(options: Options, console: &Console) -> Result<i32, Failure> {
     let config = read_config(&options.run)?;
+    if config.is_seq2seq() {
+        let device = options.device.device(&options.run)?;
+        return run_texts(&options, device, console);
+    }
     if config.head == Head::Span {
         return run_answers(&options, console);
     }

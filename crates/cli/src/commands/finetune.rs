@@ -14,6 +14,7 @@ use crate::failure::Failure;
 Examples:
   heldout finetune path/to/gpt2 my-text.txt
   heldout finetune path/to/gpt2 reviews.jsonl --task classify --validation dev.jsonl
+  heldout finetune path/to/bart dialogues.jsonl --task seq2seq
   heldout finetune runs/mine reviews.jsonl --task classify --set data.limit=500
   heldout finetune path/to/bert squad.json --task qa --validation dev.json
 

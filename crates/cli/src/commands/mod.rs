@@ -7,6 +7,7 @@ pub mod diagnose;
 pub mod evaluate;
 mod evaluate_answers;
 mod evaluate_labels;
+mod evaluate_texts;
 pub mod explain;
 pub mod finetune;
 pub mod generate;

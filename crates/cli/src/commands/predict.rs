@@ -1,4 +1,5 @@
-//! `heldout predict RUN DATA`: labels for texts, or answers to questions, record by record.
+//! `heldout predict RUN DATA`: labels, translations or summaries for texts, or answers to questions,
+//! record by record.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -6,14 +7,16 @@ use std::path::PathBuf;
 use clap::Args;
 use heldout_data::answers::AnswerFields;
 use heldout_data::labelled::FieldNames;
+use heldout_data::pairs::{for_each_line, for_each_source};
 use heldout_model::Head;
 use heldout_train::session::read_config;
-use heldout_train::{Answered, Answerer, Classifier, Prediction, Silence};
+use heldout_train::{Answered, Answerer, Classifier, Prediction, Silence, Translation, Translator};
 use serde_json::{Map, Value, json};
 
 use crate::console::Console;
 use crate::device_options::DeviceOptions;
 use crate::failure::{DONE, Failure};
+use crate::writing_arguments::WritingArguments;
 
 /// Options of `heldout predict`.
 #[derive(Args)]
@@ -22,18 +25,22 @@ Examples:
   heldout predict runs/reviews new.jsonl > labelled.jsonl
   heldout predict runs/reviews new.csv --text body
   heldout predict runs/squad questions.jsonl > answered.jsonl
+  heldout predict runs/multi30k captions.de > translated.jsonl
+  cat dialogues.jsonl | heldout predict runs/dialogues - --beams 1
 
 Each record comes back as one line of JSON with two fields more: \"prediction\", the likeliest
-label, and \"probabilities\". A file of plain text counts as one text a line.
+label, and \"probabilities\"; a model that translates or summarises writes its text as
+\"prediction\". A file of plain text counts as one text a line; - reads standard input then.
 
 A model that answers questions reads records with \"question\" and \"context\", or SQuAD's JSON; it
 adds \"answer\" (empty where there is none), \"start\" (its character in the context; null where
 there is none) and \"score\" (its share of the probability of the best answers).")]
 pub struct Options {
-    /// The folder of a run, a checkpoint, or a classifier in Hugging Face layout
+    /// The folder of a run, a checkpoint, or a model in Hugging Face layout
     #[arg(value_name = "RUN", value_hint = clap::ValueHint::DirPath)]
     pub run: PathBuf,
-    /// Texts to label: files, folders or globs (.jsonl .json .csv .tsv .txt)
+    /// Texts to label, translate or summarise: files, folders or globs (.jsonl .json .csv .tsv
+    /// .txt)
     #[arg(value_name = "DATA", required = true)]
     pub data: Vec<String>,
     /// The text's field
@@ -57,11 +64,20 @@ pub struct Options {
           allow_hyphen_values = true)]
     pub no_answer: Option<f64>,
     #[command(flatten)]
+    pub writing: WritingArguments,
+    #[command(flatten)]
     pub device: DeviceOptions,
 }
 
-/// Labels, and prints records.
+/// Labels or writes, and prints records.
 pub fn run(options: Options, console: &Console) -> Result<i32, Failure> {
+    if read_config(&options.run)?.is_seq2seq() {
+        return write(&options, console);
+    }
+    if options.writing.is_given() {
+        return Err(Failure::bad_input("this model gives labels and writes no text")
+            .next("leave out --beams, --length-penalty, --no-repeat-ngram and --max-length"));
+    }
     let device = options.device.device(&options.run)?;
     if read_config(&options.run)?.head == Head::Span {
         return answer(&options, Answerer::open(&options.run, device)?, console);
@@ -103,6 +119,44 @@ fn answer(options: &Options, mut model: Answerer, console: &Console) -> Result<i
             ControlFlow::Break(())
         }
     })?;
+    match failure {
+        Some(error) => Err(error),
+        None => Ok(DONE),
+    }
+}
+
+/// Where sources come from when DATA is this.
+const STANDARD_INPUT: &str = "-";
+
+/// Translates or summarises.
+fn write(options: &Options, console: &Console) -> Result<i32, Failure> {
+    if options.pair.is_some() {
+        return Err(Failure::bad_input("a model that writes texts reads one, not a pair of them")
+            .next("leave out --pair; --text names the source's field"));
+    }
+    let mut translator = Translator::open(&options.run, options.device.device(&options.run)?)?;
+    let (field, mut failure) = (options.text.as_deref(), None);
+    let mut tell = |translation: Translation| {
+        let Translation { mut record, text } = translation;
+        record.insert("prediction".into(), text.into());
+        match console.out(&Value::Object(record).to_string()) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                failure = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    };
+    let search = options.writing.options();
+    if options.data == [STANDARD_INPUT] {
+        let mut lines = std::io::stdin().lock();
+        let read = &mut |visit: &mut dyn FnMut(_) -> _| for_each_line(&mut lines, field, visit);
+        translator.write_all(&search, read, &mut tell)?;
+    } else {
+        let read =
+            &mut |visit: &mut dyn FnMut(_) -> _| for_each_source(&options.data, field, visit);
+        translator.write_all(&search, read, &mut tell)?;
+    }
     match failure {
         Some(error) => Err(error),
         None => Ok(DONE),

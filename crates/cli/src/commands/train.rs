@@ -26,6 +26,8 @@ Examples:
   heldout train reviews.jsonl --set data.field=body --validation 5%
   heldout train reviews.jsonl --task classify --validation dev.jsonl
   heldout train squad.json --task qa --validation dev.json
+  heldout train --source train.de --target train.en --validation-pair dev.de dev.en
+  heldout train dialogues.jsonl --task seq2seq
   heldout train --recipe recipe.toml --set regularize.dropout=0.2
 
 The result is always the best held-out weights, in RUN/model (Hugging Face layout).
@@ -67,6 +69,7 @@ pub fn run(options: Options, console: &Console) -> Result<i32, Failure> {
         live.phase(match job.data {
             Corpus::Text(_) => "counting n-grams for a baseline ...",
             Corpus::Masked(_) => "counting tokens for a baseline ...",
+            Corpus::Pairs(_) => "scoring copies of the sources for a baseline ...",
             Corpus::Labelled(_) => "training a bag of words for a baseline ...",
             Corpus::Answers(_) => "counting words for a baseline ...",
         });

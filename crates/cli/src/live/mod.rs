@@ -142,7 +142,8 @@ impl Observer for LaneObserver {
             | Event::Notice(_)
             | Event::Baseline(_)
             | Event::LabelBaseline(_)
-            | Event::AnswerBaseline(_) => name.is_empty() || verbosity == Verbosity::Verbose,
+            | Event::AnswerBaseline(_)
+            | Event::TextBaseline(_) => name.is_empty() || verbosity == Verbosity::Verbose,
             _ => verbosity > Verbosity::Quiet,
         };
         let lines = match &mut self.plain {

@@ -109,6 +109,9 @@ impl PlainLines {
 
 /// `  accuracy 81.2% (train 97.0%)`.
 fn figure(metric: &MetricRecord) -> String {
+    if matches!(metric.name.as_str(), "bleu" | "chrf") {
+        return format!("  {} {:.1} (train {:.1})", metric.name, metric.valid, metric.train);
+    }
     let [valid, train] = [metric.valid, metric.train].map(|share| 100.0 * share);
     format!("  {} {valid:.1}% (train {train:.1}%)", metric.name)
 }
@@ -126,6 +129,9 @@ pub fn lasting(event: &Event, verbosity: Verbosity, limit: Option<f64>) -> Vec<S
         }
         Event::AnswerBaseline(baseline) => {
             vec![format!("baseline   {}", heldout_report::baseline::answers(baseline))]
+        }
+        Event::TextBaseline(baseline) => {
+            vec![format!("baseline   {}", heldout_report::baseline::texts(baseline))]
         }
         Event::Guard(guard) => {
             vec![format!("guard, step {}: {}; {}", guard.step, guard.cause, guard.action)]

@@ -102,6 +102,8 @@ pub struct LabelledBatches {
     examples: Arc<EncodedExamples>,
     plan: LabelledPlan,
     augmented: Option<Augmented>,
+    /// What else a row holds: among rows of alike length its length decides.
+    beside: Option<Arc<EncodedExamples>>,
     /// Length of the longest row that can come.
     longest: usize,
     /// The last epoch laid out and the last step augmented: accelerators only, made again whenever
@@ -195,7 +197,8 @@ impl LabelledBatches {
         let (layout, texts) = (Mutex::new(None), Mutex::new(None));
         let longest = (0..examples.len()).map(|i| examples.length(i)).max().unwrap_or(1);
         let examples = examples.clone();
-        Ok(LabelledBatches { examples, plan, augmented: None, longest, layout, texts })
+        let (augmented, beside) = (None, None);
+        Ok(LabelledBatches { examples, plan, augmented, beside, longest, layout, texts })
     }
 
     /// The same batches with every text augmented as it is taken: example i of epoch e is
@@ -212,6 +215,21 @@ impl LabelledBatches {
         }
         let longest = augmented.encoder.max_length();
         Ok(LabelledBatches { augmented: Some(augmented), longest, ..self })
+    }
+
+    /// The same batches with rows sorted by the lengths of `others`, too: example i stands beside
+    /// example i there, and both should be alike in length within a batch.
+    pub(crate) fn beside(self, others: Arc<EncodedExamples>) -> Self {
+        LabelledBatches { beside: Some(others), ..self }
+    }
+
+    /// What rows of a pool are sorted by.
+    fn size(&self, index: u32) -> (usize, usize) {
+        let (length, i) = (self.examples.length(index as usize), index as usize);
+        match &self.beside {
+            None => (length, 0),
+            Some(others) => (length.div_ceil(self.plan.multiple), others.length(i)),
+        }
     }
 
     /// Examples that no full batch holds.
@@ -341,7 +359,7 @@ impl LabelledBatches {
         let full = count - self.rest();
         if let Bucketing::Pools(batches) = self.plan.bucketing {
             for pool in shuffled[..full].chunks_mut(batch.saturating_mul(batches)) {
-                pool.sort_by_key(|i| self.examples.length(*i as usize));
+                pool.sort_by_key(|i| self.size(*i));
             }
         }
         let batches = self.steps_per_epoch() as usize;

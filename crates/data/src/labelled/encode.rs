@@ -17,6 +17,8 @@ pub enum SpecialTokens {
     /// As GPT-2: the end-of-text token closes the example (and stands between text and pair), so
     /// that a causal model has a last position that saw everything.
     Causal,
+    /// As Marian: `</s>` closes a source as well as a target, and `<pad>` fills up.
+    Pairs,
 }
 
 /// What an encoder's tokenizer has besides text, under the names of BERT.
@@ -28,6 +30,7 @@ impl SpecialTokens {
         let mut names = match self {
             SpecialTokens::Encoder => ENCODER_TOKENS.into(),
             SpecialTokens::Causal => vec![END_OF_TEXT],
+            SpecialTokens::Pairs => vec!["<pad>", "</s>"],
         };
         // The other kinds fall back on bytes: nothing is unknown to them.
         if kind == TokenizerKind::Char {
@@ -206,7 +209,7 @@ impl Encoder {
 fn fallback(tokenizer: &Tokenizer, specials: SpecialTokens) -> Frame {
     match specials {
         SpecialTokens::Encoder => Frame::of_encoder(tokenizer),
-        SpecialTokens::Causal => Frame::closed(tokenizer.eos()),
+        SpecialTokens::Causal | SpecialTokens::Pairs => Frame::closed(tokenizer.eos()),
     }
 }
 

@@ -14,8 +14,10 @@ pub struct Lengths {
 }
 
 impl Lengths {
-    /// Of lengths in ascending order.
+    /// Of so many examples.
     pub(crate) fn of(lengths: &[usize]) -> Lengths {
+        let mut lengths = lengths.to_vec();
+        lengths.sort_unstable();
         // The least length that at least this share of the examples does not exceed.
         let at = |share: f64| {
             let rank = (share * lengths.len() as f64).ceil() as usize;

@@ -146,7 +146,7 @@ fn infer_text(
         return Err(DataError::BadRecord {
             path,
             line,
-            words: format!("no field holds text; the record has {}", list(names)),
+            words: format!("no field holds text; the record has {}", quoted(names)),
             hint: "Name the field with the text (text = \"...\")",
         });
     };
@@ -163,6 +163,8 @@ pub(crate) enum Wanted {
     Text,
     Pair,
     Label,
+    Source,
+    Target,
 }
 
 /// The error for a record without a field.
@@ -177,13 +179,15 @@ pub(crate) fn missing(
         Wanted::Text => ("the text", "text"),
         Wanted::Pair => ("the second text", "pair"),
         Wanted::Label => ("the label", "label"),
+        Wanted::Source => ("the source", "source"),
+        Wanted::Target => ("the target", "target"),
     };
     let hint = match nearest(field, names.iter().copied()) {
         Some(near) => format!(". Did you mean {key} = \"{near}\"?"),
         None => format!(". Name the one that holds {holds} ({key} = \"...\"), or mend the record"),
     };
     let (path, field) = (path.to_path_buf(), field.to_string());
-    DataError::MissingField { path, line, field, found: list(names), hint }
+    DataError::MissingField { path, line, field, found: quoted(names), hint }
 }
 
 fn no_label(path: &Path, line: u64, names: &[&str]) -> DataError {
@@ -193,14 +197,14 @@ fn no_label(path: &Path, line: u64, names: &[&str]) -> DataError {
         words: format!(
             "no field has a usual name for a label ({}, ...); the record has {}",
             LABEL_NAMES[..6].join(", "),
-            list(names)
+            quoted(names)
         ),
         hint: "Name the field that holds the class (label = \"...\")",
     }
 }
 
 /// The names in quotes, the first dozen.
-fn list(names: &[&str]) -> String {
+pub(crate) fn quoted(names: &[&str]) -> String {
     if names.is_empty() {
         return "no fields".into();
     }

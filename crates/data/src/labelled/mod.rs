@@ -19,12 +19,16 @@ mod prepare;
 mod read;
 mod split;
 
+pub(crate) use batches::padded;
 pub use batches::{Augmented, Bucketing, LabelledBatch, LabelledBatches, LabelledPlan, LastBatch};
 pub use encode::{ENCODER_TOKENS, EncodedExamples, EncodedText, Encoder, SpecialTokens};
 pub use evaluation::LabelledEvaluation;
 pub use facts::{LabelledFacts, LabelledSplitFacts, Lengths};
+pub(crate) use fields::{Wanted, missing, quoted};
 pub use labels::{Labels, balanced_weights, class_counts, stratified};
+pub(crate) use leaks::{find as find_leaks, key};
 pub use prepare::{
     LabelledData, LabelledExample, LabelledSpec, PreparedLabelled, prepare_labelled, read_labelled,
 };
 pub use read::{FieldNames, Place, TextRecord, for_each_text};
+pub(crate) use split::{Share, by_share, share};

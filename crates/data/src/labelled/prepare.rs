@@ -431,9 +431,8 @@ fn describe(
     encoder: &Encoder,
     facts: &mut LabelledSplitFacts,
 ) {
-    let mut lengths = split.whole.clone();
-    lengths.sort_unstable();
-    facts.lengths = Lengths::of(&lengths);
+    let lengths = &split.whole;
+    facts.lengths = Lengths::of(lengths);
     let cut = lengths.iter().filter(|length| **length > encoder.max_length()).count();
     facts.truncated = cut as f64 / lengths.len().max(1) as f64;
     facts.padding = padding;

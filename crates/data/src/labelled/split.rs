@@ -27,7 +27,7 @@ fn quotas(counts: &[u64], share: f64) -> Vec<u64> {
 /// Indices of the examples that go to each held-out split, ascending: `shares` of all examples, one
 /// after another. Which ones is decided by a hash of seed and text, so that it does not depend on
 /// the order of the file and equal texts go the same way.
-fn by_share<const SPLITS: usize>(
+pub(crate) fn by_share<const SPLITS: usize>(
     keys: &[Key],
     labels: &[u32],
     classes: usize,
@@ -71,13 +71,13 @@ pub(crate) type Splits = [Vec<LabelledExample>; 3];
 
 /// The share at the end or spread over the classes, and how it was done.
 #[derive(Clone, Copy, PartialEq)]
-enum Share {
+pub(crate) enum Share {
     None,
     Spread(f64),
     End(f64),
 }
 
-fn share(spec: Option<&ValidationSpec>) -> Result<Share, DataError> {
+pub(crate) fn share(spec: Option<&ValidationSpec>) -> Result<Share, DataError> {
     let share = match spec {
         None | Some(ValidationSpec::Paths(_)) => return Ok(Share::None),
         Some(ValidationSpec::Share(share)) => Share::Spread(*share),

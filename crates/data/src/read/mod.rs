@@ -129,26 +129,43 @@ fn plain_lines(
     stream: &mut TextStream,
     each: &mut dyn FnMut(Map<String, Value>, u64) -> Result<(), DataError>,
 ) -> Result<(), DataError> {
-    let mut held = String::new();
-    let mut hand_on = |text: &str, line: u64| {
-        let text = text.trim_end_matches(['\n', '\r']);
+    lines(stream, &mut |text, line| {
         if text.trim().is_empty() {
             return Ok(());
         }
         each(Map::from_iter([(FIELD_DEFAULT.to_string(), text.into())]), line)
-    };
+    })
+}
+
+/// Hands every line of a file of plain text to `each`, empty ones too, without its end; lines count
+/// from 1.
+pub(crate) fn each_line(
+    input: &Input,
+    each: &mut dyn FnMut(&str, u64) -> Result<(), DataError>,
+) -> Result<(), DataError> {
+    lines(&mut TextStream::new(open(&input.path)?), each)
+}
+
+fn lines(
+    stream: &mut TextStream,
+    each: &mut dyn FnMut(&str, u64) -> Result<(), DataError>,
+) -> Result<(), DataError> {
+    let mut held = String::new();
     let mut line = 1;
     while let Some((_, piece)) = stream.next()? {
         for part in piece.split_inclusive('\n') {
             held.push_str(part);
             if part.ends_with('\n') {
-                hand_on(&held, line)?;
+                each(held.trim_end_matches(['\n', '\r']), line)?;
                 held.clear();
                 line += 1;
             }
         }
     }
-    hand_on(&held, line)
+    if held.is_empty() {
+        return Ok(());
+    }
+    each(held.trim_end_matches(['\n', '\r']), line)
 }
 
 /// A document, or one part of a document too long to hold.

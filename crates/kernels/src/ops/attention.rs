@@ -9,6 +9,8 @@
 //! the softmax is vertical: queries are lanes and nothing is summed across them. Tasks are
 //! (sequence, key/value head) pairs, whole.
 
+pub(crate) mod cross;
+
 use crate::device::Device;
 use crate::math::exp;
 use crate::math::fused::{Exponential, Fused, Separate};

@@ -5,6 +5,8 @@
 //! key/value head, so every sum has one order. Scores and their gradients lie transposed, as in
 //! the forward pass.
 
+pub(crate) mod cross;
+
 use crate::device::{Device, Isa};
 use crate::math::fused::{Exponential, Fused, Separate};
 use crate::ops::attention::{Block, KEYS, QUERIES, Reach, Sites, Strip, masked_exp, pair_rows};

@@ -1,5 +1,7 @@
 //! Attention over a cache of keys and values, for generation.
 
+mod select;
+
 use crate::device::Device;
 use crate::math::exp;
 use crate::ops::attention::{Attended, QUERIES, Strip, attend, strip_scratch};

@@ -29,6 +29,8 @@ pub(crate) struct Rows<'a> {
     pub ids: &'a [u32],
     /// `[N]`: where it is 0, noise over whole token vectors leaves the row alone; `None`: nowhere.
     pub marks: Option<&'a [u32]>,
+    /// An id whose vector takes no gradient.
+    pub fixed: Option<u32>,
 }
 
 impl Rows<'_> {
@@ -137,7 +139,8 @@ pub(crate) fn backward_tokens(
             isa,
             #[inline(always)]
             || {
-                for (row, &id) in rows.ids.iter().enumerate() {
+                let trained = |(_, id): &(usize, &u32)| rows.fixed != Some(**id);
+                for (row, &id) in rows.ids.iter().enumerate().filter(trained) {
                     let id = id as usize;
                     #[allow(unsafe_code)]
                     // SAFETY: every task writes its own columns only.
@@ -233,7 +236,7 @@ mod tests {
                             let noise = uniform.map(|amplitude| Uniform { amplitude, stream: 9 });
                             let uniform = UniformSite::new(noise, Some(NOISE), SEQ_LEN);
                             for marks in [None, tokens.map(|_| &marks[..])] {
-                                let rows = Rows { ids: &ids, marks };
+                                let rows = Rows { ids: &ids, marks, fixed: None };
                                 check(&device, rows, cols, Sites { output, uniform, tokens });
                             }
                         }
@@ -272,7 +275,16 @@ mod tests {
     fn an_unknown_token_is_refused() {
         let sites = Sites::default();
         let device = &devices()[0];
-        let rows = Rows { ids: &[7], marks: None };
+        let rows = Rows { ids: &[7], marks: None, fixed: None };
         forward(device, &mut [0.0; 2], &[0.0; 14], rows, None, 2, sites);
+    }
+
+    #[test]
+    fn a_fixed_vector_takes_no_gradient() {
+        let (ids, dy) = ([1, 0, 1, 2], [1.0; 8]);
+        let mut gradient = [0.0; 6];
+        let rows = Rows { ids: &ids, marks: None, fixed: Some(1) };
+        backward_tokens(&devices()[0], &mut gradient, &dy, rows, 2, None);
+        assert_eq!(gradient, [1.0, 1.0, 0.0, 0.0, 1.0, 1.0]);
     }
 }

@@ -4,6 +4,7 @@ use super::forward::{linear_map, reach_of};
 use super::node::{Node, Op};
 use super::{Pass, Tape, Var};
 use crate::gemm::Accumulate;
+use crate::ops::attention_backward::cross;
 use crate::ops::{
     attention_backward, embedding, head_norm, linear, norm, residual, rotary, rows, swiglu,
 };
@@ -61,6 +62,7 @@ impl Pass<'_> {
                 Op::HeadNorm { .. } => self.backward_head_norm(&node, dy),
                 Op::Rotary { .. } => self.backward_rotary(&node, dy),
                 Op::Attention { .. } => self.backward_attention(&node, dy),
+                Op::CrossAttention { .. } => self.backward_cross_attention(&node, dy),
                 Op::Residual { .. } => self.backward_residual(&node, dy),
                 Op::Dropout { .. } => self.backward_dropout(&node, dy),
                 Op::Rows { .. } => self.backward_rows(&node, dy),
@@ -85,7 +87,9 @@ impl Pass<'_> {
     }
 
     fn backward_embedding(&mut self, node: &Node, mut dy: Values) {
-        let Op::Embedding { tokens, ids, marks, positions, sites } = &node.op else { return };
+        let Op::Embedding { tokens, ids, marks, fixed, positions, sites } = &node.op else {
+            return;
+        };
         let (cols, seq_len) = (tokens.cols, self.seq_len);
         let device = &self.tape.device;
         let gradients = self.gradients.as_mut().expect("training");
@@ -97,7 +101,7 @@ impl Pass<'_> {
             embedding::backward_positions(device, table, first, dy.as_floats(), cols, seq_len);
         }
         let table = gradients.add(*tokens);
-        let rows = embedding::Rows { ids, marks: marks.as_deref() };
+        let rows = embedding::Rows { ids, marks: marks.as_deref(), fixed: *fixed };
         embedding::backward_tokens(device, table, dy.as_floats(), rows, cols, sites.tokens);
         dy.give(&mut self.tape.arena);
     }
@@ -209,6 +213,28 @@ impl Pass<'_> {
         arena.give(scratch);
         dy.give(arena);
         self.accumulate(node.x, dqkv);
+    }
+
+    fn backward_cross_attention(&mut self, node: &Node, dy: Values) {
+        let Op::CrossAttention { kv, shape, sites, lengths } = &node.op else { return };
+        let place = (*shape, &lengths[..]);
+        let Tape { device, arena, tensors, .. } = &mut *self.tape;
+        let [q, read, y] = [node.x, *kv, node.out].map(|v| tensors[v.0].value());
+        let mut dq = Values::take(arena, q.storage(), q.len());
+        let mut dkv = Values::take(arena, read.storage(), read.len());
+        let mut scratch = arena.take(cross::backward_scratch(device, *shape));
+        let (work, logsumexp) = (&mut scratch, &node.saved);
+        with_elements!(mut dq.view_mut(), dq => {
+            let [q, kv, y] = [q, read, y].map(|values| Element::read(values.view()));
+            let saved = cross::Saved { q, kv, y, logsumexp };
+            let gradients = (dq, Element::write(dkv.view_mut()));
+            let dy = Element::read(dy.view());
+            cross::backward(device, gradients, dy, saved, place, *sites, work);
+        });
+        arena.give(scratch);
+        dy.give(arena);
+        self.accumulate(node.x, dq);
+        self.accumulate(*kv, dkv);
     }
 
     fn backward_dropout(&mut self, node: &Node, mut dy: Values) {

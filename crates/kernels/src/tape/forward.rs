@@ -6,6 +6,7 @@ use crate::arena::Buffer;
 use crate::device::Device;
 use crate::math::Activation;
 use crate::ops::attention::Reach;
+use crate::ops::attention::cross;
 use crate::ops::attention_cached::{self, KvLayer};
 use crate::ops::class_loss::{self, ClassLoss};
 use crate::ops::cross_entropy::joint::{self, Joint};
@@ -59,6 +60,10 @@ impl Pass<'_> {
                 (Pinned::Yes, Pinned::No)
             }
             Op::Attention { .. } => (Pinned::Yes, Pinned::Yes),
+            Op::CrossAttention { kv, .. } => {
+                self.tape.tensors[kv.0].pinned = Pinned::Yes;
+                (Pinned::Yes, Pinned::Yes)
+            }
         };
         for (var, pinned) in [(node.x, x), (node.out, out)] {
             if pinned == Pinned::Yes {
@@ -167,6 +172,17 @@ impl Pass<'_> {
                 });
                 arena.give(scratch);
             }
+            Op::CrossAttention { kv, shape, sites, lengths } => {
+                node.saved = arena.take(rows * shape.heads);
+                let mut scratch = arena.take(cross::forward_scratch(device, *shape));
+                let (x, kv, lse) = (x().view(), tensors[kv.0].value().view(), &mut node.saved);
+                with_elements!(mut y, y => {
+                    let inputs = (Element::read(x), Element::read(kv));
+                    let place = (*shape, &lengths[..]);
+                    cross::forward(device, y, lse, inputs, place, *sites, &mut scratch);
+                });
+                arena.give(scratch);
+            }
             Op::Rows { rows } => rows::forward(values.as_floats_mut(), x().view(), rows, cols),
             Op::Rotary { .. } | Op::Residual { .. } | Op::Dropout { .. } => {
                 unreachable!("these take memory over")
@@ -178,12 +194,13 @@ impl Pass<'_> {
 
 /// y `[N, C]` of an embedding on the tape.
 fn embed(device: &Device, y: &mut [f32], parameters: &[f32], op: &Op, [cols, seq_len]: [usize; 2]) {
-    let Op::Embedding { tokens, ids, marks, positions, sites } = op else { return };
+    let Op::Embedding { tokens, ids, marks, fixed, positions, sites } = op else { return };
     let positions = positions.map(|(table, first)| {
         let table = table.of(parameters);
         embedding::Positions { table, first, seq_len }
     });
-    let (table, rows) = (tokens.of(parameters), embedding::Rows { ids, marks: marks.as_deref() });
+    let rows = embedding::Rows { ids, marks: marks.as_deref(), fixed: *fixed };
+    let table = tokens.of(parameters);
     embedding::forward(device, y, table, rows, positions, cols, *sites);
 }
 
@@ -231,11 +248,33 @@ pub(super) fn attention_cached(
     out
 }
 
+/// What is added to logits.
+#[derive(Clone, Copy)]
+pub(super) enum Bias {
+    None,
+    Trained(Weight),
+    /// Takes no gradient.
+    Fixed(Weight),
+}
+
+impl Bias {
+    fn weight(self) -> Option<Weight> {
+        match self {
+            Bias::None => None,
+            Bias::Trained(weight) | Bias::Fixed(weight) => Some(weight),
+        }
+    }
+
+    fn trained(self) -> Option<Weight> {
+        if let Bias::Trained(weight) = self { Some(weight) } else { None }
+    }
+}
+
 /// See [`Pass::cross_entropy`].
 pub(super) fn cross_entropy(
     pass: &mut Pass,
     x: Var,
-    (head, bias): (Weight, Option<Weight>),
+    (head, bias): (Weight, Bias),
     targets: &[u32],
     (spec, joint): (&LossSpec, &Joint),
 ) -> LossReport {
@@ -251,10 +290,10 @@ pub(super) fn cross_entropy(
     let x_values = wide.as_deref().unwrap_or_else(|| value.as_floats());
     let cols = head.cols;
     let of = |weight: Weight| weight.of(pass.parameters);
-    let inputs = Inputs { x: x_values, head: of(head), bias: bias.map(of), targets, cols };
+    let inputs = Inputs { x: x_values, head: of(head), bias: bias.weight().map(of), targets, cols };
     let gradients = match (&mut dx, &mut pass.gradients) {
         (Some(dx), Some(all)) => {
-            let (dhead, into, dbias) = all.write_or_add_biased(head, bias);
+            let (dhead, into, dbias) = all.write_or_add_biased(head, bias.trained());
             Some(Gradients { dx, dhead, into, dbias })
         }
         _ => None,

@@ -3,6 +3,7 @@
 use crate::arena::{Arena, Buffer};
 use crate::gemm::Accumulate;
 use crate::math::Activation;
+use crate::ops::attention::cross::CrossShape;
 use crate::ops::dropout::Site;
 use crate::ops::norm::Norm;
 use crate::ops::{HeadShape, attention, embedding};
@@ -78,6 +79,8 @@ pub(crate) enum Op {
         ids: Vec<u32>,
         /// Which of them noise over whole tokens acts on; `None` for all.
         marks: Option<Vec<u32>>,
+        /// The one whose vector is not trained.
+        fixed: Option<u32>,
         positions: Option<(Weight, usize)>,
         sites: embedding::Sites,
     },
@@ -113,6 +116,13 @@ pub(crate) enum Op {
         /// Of sequences that are attended whole; `None` where attention is causal.
         lengths: Option<Vec<u32>>,
     },
+    CrossAttention {
+        /// Keys and values; the queries are the first input.
+        kv: Var,
+        shape: CrossShape,
+        sites: attention::Sites,
+        lengths: Vec<u32>,
+    },
     Dropout {
         site: Site,
     },
@@ -137,6 +147,7 @@ impl Op {
             Op::HeadNorm { .. } => ("head_norm", "head_norm backward"),
             Op::Rotary { .. } => ("rotary", "rotary backward"),
             Op::Attention { .. } => ("attention", "attention backward"),
+            Op::CrossAttention { .. } => ("cross_attention", "cross_attention backward"),
             Op::Dropout { .. } => ("dropout", "dropout backward"),
             Op::Residual { .. } => ("residual", "residual backward"),
             Op::Rows { .. } => ("rows", "rows backward"),
@@ -150,10 +161,19 @@ impl Op {
                 arena.give_ids(ids);
                 marks.into_iter().for_each(|marks| arena.give_ids(marks));
             }
-            Op::Attention { lengths: Some(ids), .. } | Op::Rows { rows: ids } => {
-                arena.give_ids(ids);
-            }
+            Op::Attention { lengths: Some(ids), .. }
+            | Op::CrossAttention { lengths: ids, .. }
+            | Op::Rows { rows: ids } => arena.give_ids(ids),
             _ => {}
+        }
+    }
+
+    /// The input beside [`Node::x`].
+    pub fn second(&self) -> Option<Var> {
+        match self {
+            Op::Residual { branch, .. } => Some(*branch),
+            Op::CrossAttention { kv, .. } => Some(*kv),
+            _ => None,
         }
     }
 
@@ -177,6 +197,10 @@ impl Op {
                 };
                 4.0 * (shape.heads * shape.head_width) as f64 * pairs
             }
+            Op::CrossAttention { shape, lengths, .. } => {
+                let keys: f64 = lengths.iter().map(|&length| f64::from(length)).sum();
+                4.0 * (shape.heads * shape.head_width) as f64 * shape.queries as f64 * keys
+            }
             _ => 0.0,
         }
     }
@@ -186,7 +210,9 @@ impl Op {
     pub fn forward_work(&self, rows: usize, cols: usize, storage: Storages) -> Work {
         let (n, own) = (rows * cols, storage.value.bytes());
         match self {
-            Op::Linear { .. } | Op::Attention { .. } => Work::products(self.flops(rows)),
+            Op::Linear { .. } | Op::Attention { .. } | Op::CrossAttention { .. } => {
+                Work::products(self.flops(rows))
+            }
             // A vector of each table in, the sum out.
             Op::Embedding { positions, .. } => Work::moved(n * (2 + positions.iter().count())),
             // x in, y out.
@@ -218,7 +244,9 @@ impl Op {
         let (n, own) = (rows * cols, storage.gradient.bytes());
         match self {
             // Two products for one and scores anew, five where forward has two.
-            Op::Attention { .. } => Work::products(2.5 * self.flops(rows)),
+            Op::Attention { .. } | Op::CrossAttention { .. } => {
+                Work::products(2.5 * self.flops(rows))
+            }
             // dy in, the token table's rows in and out; dy again into the positions' rows; dropout
             // rewrites dy first.
             Op::Embedding { positions, sites, .. } => {

@@ -4,7 +4,7 @@
 //! Ops are plain data and noise is a function of its key, so that a second run gives the same
 //! bits, and gradients do not depend on the policy.
 
-use super::node::{Node, Op, Pinned, Replay, Var};
+use super::node::{Node, Pinned, Replay, Var};
 use super::{Pass, Tape};
 
 /// What becomes of the values that backward will read.
@@ -58,9 +58,7 @@ impl Pass<'_> {
             if is_read || wanted.contains(&node.out) {
                 node.replay = Replay::Yes;
                 wanted.push(node.x);
-                if let Op::Residual { branch, .. } = node.op {
-                    wanted.push(branch);
-                }
+                wanted.extend(node.op.second());
             }
             arena.give(std::mem::take(&mut node.saved));
             if let Some(value) = tensor.value.take() {

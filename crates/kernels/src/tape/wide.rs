@@ -1,7 +1,7 @@
 //! Ops of models whose residual stream begins anew after every branch (post-normalisation): norms
 //! and linear maps with f32 results, dropout by itself, and an output projection with a bias.
 
-use super::forward;
+use super::forward::{self, Bias};
 use super::node::{Op, Storages};
 use super::{Pass, Var};
 use crate::math::Activation;
@@ -67,6 +67,7 @@ impl Pass<'_> {
         assert_eq!(targets.len() * joint.copies(), rows, "biased_cross_entropy: rows per target");
         assert_eq!(head.cols, cols, "biased_cross_entropy: width of the head");
         assert!(bias.is_none_or(|bias| bias.len() == head.rows), "cross_entropy: length of bias");
+        let bias = bias.map_or(Bias::None, Bias::Trained);
         forward::cross_entropy(self, x, (head, bias), targets, (spec, joint))
     }
 }

@@ -3,8 +3,8 @@
 use heldout_base::nearest::nearest;
 use serde_json::{Map, Value, json};
 
-use super::{bert, labels};
-use crate::{Activation, Family, Head, ModelConfig, ModelError, QkNorm, Tied, Variant};
+use super::{bert, labels, seq2seq};
+use crate::{Activation, Family, Head, ModelConfig, ModelError, Norms, QkNorm, Tied, Variant};
 
 /// Ids of the tokens with a meaning beyond text; None where the tokenizer has none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -23,14 +23,15 @@ pub fn config_json(config: &ModelConfig, special: SpecialTokens) -> Value {
         Family::Gpt2 => gpt2_json(config),
         Family::Llama => llama_json(config),
         Family::Bert => bert::json(config, architecture(config)),
+        Family::Bart | Family::Marian => seq2seq::json(config),
     };
     let shared = json!({
         "tie_word_embeddings": config.tied == Tied::Yes,
         "initializer_range": exact(config.init_std),
         // Written even when absent: transformers would fill in ids of its own.
         "bos_token_id": special.bos,
-        "eos_token_id": special.eos,
-        "pad_token_id": bert::padding_id(config).or(special.pad),
+        "eos_token_id": seq2seq::end_id(config).or(special.eos),
+        "pad_token_id": padding_id(config).or(special.pad),
         "dtype": "float32",
         "torch_dtype": "float32",
         "use_cache": true,
@@ -42,6 +43,11 @@ pub fn config_json(config: &ModelConfig, special: SpecialTokens) -> Value {
         labels::write(&mut json, &labels::numbered(labels));
     }
     json
+}
+
+/// The id that padding has to have: positions count from it, or its vector is not trained.
+fn padding_id(config: &ModelConfig) -> Option<u32> {
+    bert::padding_id(config).or(config.is_seq2seq().then_some(config.decoder.padding))
 }
 
 /// The generation_config.json that goes with it: which tokens begin and end a text.
@@ -114,6 +120,7 @@ fn architecture(config: &ModelConfig) -> &'static str {
         (Family::Llama, QkNorm::No, Head::LanguageModel) => "LlamaForCausalLM",
         (Family::Llama, QkNorm::Yes, Head::LanguageModel) => "Qwen3ForCausalLM",
         (Family::Bert, _, head) => bert::architecture(config.encoder.variant, head),
+        (Family::Bart | Family::Marian, _, _) => seq2seq::architecture(config),
         (Family::Gpt2, _, _) => "GPT2ForSequenceClassification",
         (Family::Llama, QkNorm::No, _) => "LlamaForSequenceClassification",
         (Family::Llama, QkNorm::Yes, _) => "Qwen3ForSequenceClassification",
@@ -141,11 +148,15 @@ pub fn parse_config(json: &Value) -> Result<ModelConfig, ModelError> {
         "bert" => bert::parse(&reader, Variant::Bert)?,
         "roberta" => bert::parse(&reader, Variant::Roberta)?,
         "distilbert" => bert::parse(&reader, Variant::Distilbert)?,
+        "bart" => seq2seq::parse_bart(&reader, Norms::After)?,
+        "mbart" => seq2seq::parse_bart(&reader, Norms::Before)?,
+        "marian" => seq2seq::parse_marian(&reader)?,
         other => return Err(unknown_model_type(other)),
     };
     let head = match config.family {
         Family::Bert => bert::head(&reader)?,
         Family::Gpt2 | Family::Llama => reader.head()?,
+        Family::Bart | Family::Marian => seq2seq::head(&reader)?,
     };
     let config = ModelConfig { head, ..config };
     config.validate()?;
@@ -153,7 +164,8 @@ pub fn parse_config(json: &Value) -> Result<ModelConfig, ModelError> {
 }
 
 fn unknown_model_type(found: &str) -> ModelError {
-    let supported = ["gpt2", "llama", "qwen3", "bert", "roberta", "distilbert"];
+    let supported =
+        ["gpt2", "llama", "qwen3", "bert", "roberta", "distilbert", "bart", "mbart", "marian"];
     let meant = match nearest(found, supported) {
         Some(name) => format!("; did you mean {name:?}?"),
         None => String::new(),
@@ -248,11 +260,14 @@ impl Reader<'_> {
             Some("GPT2LMHeadModel" | "GPT2ForSequenceClassification") => Ok("gpt2".into()),
             Some("LlamaForCausalLM" | "LlamaForSequenceClassification") => Ok("llama".into()),
             Some("Qwen3ForCausalLM" | "Qwen3ForSequenceClassification") => Ok("qwen3".into()),
-            Some(other) => Ok(bert::model_type(other).unwrap_or(other).into()),
+            Some(other) => {
+                let found = bert::model_type(other).or(seq2seq::model_type(other));
+                Ok(found.unwrap_or(other).into())
+            }
             None => Err(ModelError::MissingKey {
                 key: "model_type",
-                meaning: "the architecture: \"gpt2\", \"llama\", \"qwen3\", \"bert\", \"roberta\" \
-                          or \"distilbert\"",
+                meaning: "the architecture: \"gpt2\", \"llama\", \"qwen3\", \"bert\", \"roberta\", \
+                          \"distilbert\", \"bart\", \"mbart\" or \"marian\"",
             }),
         }
     }

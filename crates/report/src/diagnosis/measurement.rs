@@ -340,6 +340,9 @@ fn held_out(chart: &Chart) -> (&'static str, u64) {
         Some(started) if started.is_masked() => {
             ("masked tokens", chart.last().map_or(0, |last| last.targets_valid))
         }
+        Some(started) if started.is_seq2seq() => {
+            ("target tokens", chart.last().map_or(0, |last| last.targets_valid))
+        }
         started => ("tokens", started.map_or(0, |started| started.tokens_valid)),
     }
 }

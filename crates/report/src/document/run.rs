@@ -4,16 +4,19 @@ use heldout_record::manifest::Manifest;
 use heldout_record::{
     AnswerBaselineRecord, AnswersRecord, BaselineRecord, ConfusionRecord, EvaluationRecord, Event,
     GuardRecord, LabelBaselineRecord, Notice, Receipt, RecipeLine, SampleRecord, Started,
-    StepRecord, Stopped, TimingRecord,
+    StepRecord, Stopped, TextBaselineRecord, TimingRecord, WritingRecord,
 };
 use serde::Serialize;
 
 use super::Source;
-use crate::baseline::{Standing, answers, answers_standing, labels, labels_standing, model};
+use crate::baseline::{
+    Standing, answers, answers_standing, labels, labels_standing, model, texts_apart,
+    texts_standing,
+};
 use crate::diagnosis::{Diagnosis, Evidence, diagnose_with};
 use crate::format;
 use crate::statistics::normal_interval;
-use crate::summary::{RunSummary, Verdict, perplexity, plus_minus, worth};
+use crate::summary::{RunSummary, Verdict, interval, perplexity, plus_minus, worth};
 
 /// Training steps are gathered into at most this many groups.
 const STEP_GROUPS: usize = 240;
@@ -53,6 +56,12 @@ pub struct RunPart {
     /// What a classifier's result takes for what.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub confusion: Option<ConfusionRecord>,
+    /// What a model that writes texts has to beat.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text_baseline: Option<TextBaselineRecord>,
+    /// What its result writes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub writing: Option<WritingRecord>,
     /// Of the weights that the run is judged by.
     pub evaluations: Vec<EvaluationRecord>,
     /// Neighbouring steps taken together.
@@ -121,6 +130,8 @@ impl RunPart {
             answer_baseline: summary.answer_baseline,
             answers: summary.answers,
             confusion,
+            text_baseline: summary.text_baseline,
+            writing: summary.writing,
             steps: grouped(&steps, STEP_GROUPS),
             recipe: source.papers.recipe.clone(),
             receipts: last_words(summary.receipts),
@@ -158,6 +169,11 @@ impl RunPart {
     /// Whether masked tokens were told.
     pub fn is_masked(&self) -> bool {
         self.started.as_ref().is_some_and(Started::is_masked)
+    }
+
+    /// Whether texts are written from texts.
+    pub fn is_seq2seq(&self) -> bool {
+        self.started.as_ref().is_some_and(Started::is_seq2seq)
     }
 
     /// A value of the recipe as it is written there.
@@ -211,6 +227,8 @@ fn lead(run: &RunPart) -> Vec<String> {
             perplexity(best.perplexity),
             format::fixed(found, 1),
         ));
+    } else if let (Some(best), true) = (&run.best, run.is_seq2seq()) {
+        lead.extend(lead_of_texts(run, best));
     } else if let Some(best) = &run.best {
         let bits = format::fixed(best.bits_per_byte, 3);
         lead.push(format!(
@@ -278,6 +296,34 @@ fn lead_of_labels(run: &RunPart, best: &EvaluationRecord) -> Vec<String> {
         let standing = answers_standing(best, baseline).unwrap_or_default();
         lead.push(format!("{}: {standing}.", capitalized(&answers(baseline))));
     }
+    lead
+}
+
+/// What a model that writes texts reaches, in sentences.
+fn lead_of_texts(run: &RunPart, best: &EvaluationRecord) -> Vec<String> {
+    let mut lead = vec![format!(
+        "Held-out loss {} nats per token of the targets at its best (step {}, epoch {:.1}): \
+         perplexity {}.",
+        plus_minus(best.loss_valid, best.loss_valid_se),
+        format::count(best.step),
+        best.epoch,
+        perplexity(best.perplexity),
+    )];
+    let Some(writing) = &run.writing else {
+        let sentence = run.text_baseline.as_ref().and_then(|b| texts_apart(best, b));
+        lead.extend(sentence.map(|sentence| format!("{}.", capitalized(&sentence))));
+        return lead;
+    };
+    let figures: Vec<String> = writing.figures.iter().map(interval).collect();
+    lead.push(format!(
+        "With {} beam(s) it writes {} held-out texts at {}.",
+        writing.beams,
+        format::count(writing.pairs),
+        figures.join(", "),
+    ));
+    let first = writing.figures.first().map_or("", |figure| figure.name.as_str());
+    let beside = writing.beside.iter();
+    lead.extend(beside.map(|b| format!("{}.", capitalized(&texts_standing(first, b)))));
     lead
 }
 

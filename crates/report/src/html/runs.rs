@@ -55,8 +55,11 @@ pub fn figures(run: &RunPart) -> Markup {
 
 /// A figure of the task, the training sample's beside it.
 fn metric(metric: &heldout_record::MetricRecord) -> (String, String, String) {
-    let train = format!("training sample {}", format::fixed(metric.train, 3));
-    (metric.name.clone(), format::fixed(metric.valid, 3), train)
+    let of = |value| match metric.name.as_str() {
+        "bleu" | "chrf" => format::fixed(value, 2),
+        _ => format::fixed(value, 3),
+    };
+    (metric.name.clone(), of(metric.valid), format!("training sample {}", of(metric.train)))
 }
 
 /// A page about one run.
@@ -75,6 +78,10 @@ pub fn one(run: &RunPart) -> Vec<Section> {
     }
     if let Some(found) = &run.answers {
         sections.insert(1, Section::new("answers", "Answers", super::answers::answers(found)));
+    }
+    if let Some(writing) = &run.writing {
+        let section = Section::new("writing", "What it writes", super::writing::written(writing));
+        sections.insert(1, section);
     }
     if !run.guards.is_empty() {
         sections.push(Section::new("guard", "Guard", parts::guards(run)));

@@ -35,6 +35,7 @@ pub(super) fn one(page: &mut Page, run: &RunPart) {
     let notices = run.notices.iter().filter(|notice| notice.step.is_none());
     page.list(notices.map(|notice| notice.text.clone()));
     guards(page, run);
+    written(page, run);
     samples(page, run);
     page.heading(2, "Time and environment");
     environment(page, run);
@@ -109,6 +110,31 @@ fn guards(page: &mut Page, run: &RunPart) {
         .map(|guard| vec![format::count(guard.step), guard.cause.clone(), guard.action.clone()])
         .collect();
     page.table(&[("step", Align::Right), ("noticed", Align::Left), ("done", Align::Left)], &rows);
+}
+
+/// What a model that writes texts wrote at its end, from the worst on.
+fn written(page: &mut Page, run: &RunPart) {
+    let Some(writing) = &run.writing else { return };
+    page.heading(2, "What it writes");
+    page.list(writing.signatures.iter().cloned());
+    let row = |kind: &str, one: &heldout_record::WrittenRecord| {
+        let (score, line) = (format::fixed(one.score, 2), format::count(one.line));
+        let texts = [&one.source, &one.reference, &one.written].map(Clone::clone);
+        [kind.to_owned(), line, score].into_iter().chain(texts).collect()
+    };
+    let worst = writing.worst.iter().map(|one| row("worst", one));
+    let rows: Vec<Vec<String>> =
+        worst.chain(writing.best.iter().map(|one| row("best", one))).collect();
+    let (left, right) = (Align::Left, Align::Right);
+    let head = [
+        ("", left),
+        ("line", right),
+        ("score", right),
+        ("source", left),
+        ("reference", left),
+        ("written", left),
+    ];
+    page.table(&head, &rows);
 }
 
 fn samples(page: &mut Page, run: &RunPart) {

@@ -25,18 +25,35 @@ pub struct TokenFacts {
     pub examples: Option<ExampleFacts>,
     /// Where texts are read passage by passage: tokens of a document on average.
     pub passage: Option<f64>,
+    /// Where the data are pairs of texts.
+    pub pairs: Option<PairCounts>,
 }
 
 impl TokenFacts {
-    /// Tokens of a sequence on average, of which the longest have `context`.
+    /// Tokens of a sequence on average, of which the longest have `context`; of a pair both sides.
     pub fn sequence_length(&self, context: usize) -> f64 {
         let context = context as f64;
-        match (&self.examples, self.passage) {
-            (Some(examples), _) => examples.length_mean,
-            (None, Some(passage)) => passage.clamp(1.0, context),
-            (None, None) => context,
+        match (&self.examples, &self.pairs, self.passage) {
+            (Some(examples), ..) => examples.length_mean,
+            (_, Some(pairs), _) => pairs.length_mean,
+            (_, _, Some(passage)) => passage.clamp(1.0, context),
+            (None, None, None) => context,
         }
     }
+}
+
+/// What is known about pairs of texts after they are tokenized.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PairCounts {
+    pub train: u64,
+    pub validation: u64,
+    /// Tokens of a training pair, both sides together.
+    pub length_mean: f64,
+    /// Tokens that either side may have.
+    pub longest: usize,
+    /// Ids that end a text and that fill a short one.
+    pub end: u32,
+    pub padding: u32,
 }
 
 /// What is known about labelled texts after they are tokenized.
@@ -147,6 +164,71 @@ pub fn batch_of_passages(tokens: f64, length: f64) -> (usize, String) {
     let wanted = (tokens / 2000.0).clamp(2048.0, 65536.0);
     let size = 1usize << ((wanted / length).log2().round().max(0.0) as u32);
     (size, format!("about {:.0} tokens an update, of which some are masked", size as f64 * length))
+}
+
+/// The longest source or target in tokens where nobody says otherwise.
+pub const LONGEST_SIDE: usize = 256;
+
+/// A tokenizer for both sides of pairs: parts of words, so that a rare one can be written, too.
+pub fn tokenizer_of_pairs(facts: &CorpusFacts) -> (&'static str, usize, String) {
+    let vocabulary = (facts.bytes as f64 / 500.0).max(1.0).log2().round() as u32;
+    let megabytes = facts.bytes as f64 / 1e6;
+    ("bpe", 1 << vocabulary.clamp(10, 15), format!("shared by both sides; {megabytes:.1} MB"))
+}
+
+/// An encoder-decoder's size, as many layers in both, with the reason.
+pub fn seq2seq_size(pairs: &PairCounts) -> (Size, String) {
+    let chosen = match pairs.train {
+        n if n < 5_000 => size(2, 4, 128),
+        n if n < 200_000 => size(3, 4, 256),
+        n if n < 2_000_000 => size(4, 6, 384),
+        _ => size(6, 8, 512),
+    };
+    (chosen, format!("suits {} pairs", pairs.train))
+}
+
+/// Passes over pairs, with the reason.
+pub fn epochs_of_pairs(pairs: &PairCounts, beginning: Beginning) -> (f64, String) {
+    match beginning {
+        Beginning::Pretrained if pairs.train < 5_000 => {
+            (10.0, "few pairs need more passes to move the model".into())
+        }
+        Beginning::Pretrained => (3.0, "usual for a model that knows the languages".into()),
+        Beginning::Scratch if pairs.train < 5_000 => {
+            (40.0, "few pairs; the best weights are kept".into())
+        }
+        Beginning::Scratch if pairs.train < 200_000 => {
+            (15.0, "words and grammar are learned from the pairs alone".into())
+        }
+        Beginning::Scratch => (5.0, "many pairs, each seen a few times".into()),
+    }
+}
+
+/// Pairs per update, with the reason.
+pub fn batch_of_pairs(pairs: &PairCounts, beginning: Beginning) -> (usize, String) {
+    match beginning {
+        _ if pairs.train < 5_000 => (16, "few pairs: more updates in an epoch".into()),
+        Beginning::Pretrained => (32, "usual in fine-tuning".into()),
+        Beginning::Scratch => {
+            // About two thousand tokens, both sides together.
+            let wanted = (2048.0 / pairs.length_mean.max(1.0)).log2().round().clamp(3.0, 7.0);
+            (1 << wanted as u32, "about 2,000 tokens an update".into())
+        }
+    }
+}
+
+/// The peak learning rate of an encoder-decoder that starts from nothing, with the reason.
+pub fn learning_rate_of_pairs(width: usize) -> (f64, String) {
+    let (rate, why) = learning_rate(width);
+    (rate / 2.0, format!("{why}; half of a language model's, since gradients pass both stacks"))
+}
+
+/// Dropout and decoupled decay for pairs, with the reason.
+pub fn regularization_of_pairs(beginning: Beginning) -> (f64, f64, String) {
+    match beginning {
+        Beginning::Scratch => (0.3, 0.1, "a few thousand pairs are learned by heart soon".into()),
+        Beginning::Pretrained => (0.1, 0.01, "as the model was trained".into()),
+    }
 }
 
 /// A classifier's size, with the reason.

@@ -43,6 +43,8 @@ pub struct DataDraft {
     pub field: Option<Set<String>>,
     pub mask_rate: Option<Set<f64>>,
     pub whole_word: Option<Set<bool>>,
+    pub source: Option<Set<String>>,
+    pub target: Option<Set<String>>,
     pub boundary: Option<Set<&'static str>>,
     pub tokenizer: Option<Set<String>>,
     pub vocabulary: Option<Set<u64>>,
@@ -102,6 +104,8 @@ pub struct EvaluateDraft {
     pub train_windows: Option<Set<u64>>,
     pub samples: Option<Set<u64>>,
     pub sample_tokens: Option<Set<u64>>,
+    pub written: Option<Set<u64>>,
+    pub metrics: Option<Set<&'static str>>,
     pub monitor: Option<Set<&'static str>>,
     pub baseline: Option<Set<&'static str>>,
 }
@@ -155,6 +159,8 @@ fn data(root: &Table) -> Result<DataDraft, RecipeError> {
         field: s.text("field")?,
         mask_rate: s.number("mask-rate")?,
         whole_word: s.flag("whole-word")?,
+        source: s.text("source")?,
+        target: s.text("target")?,
         boundary: s.choice("boundary")?,
         tokenizer: s.text("tokenizer")?,
         vocabulary: s.count("vocabulary")?,
@@ -182,15 +188,18 @@ impl DataDraft {
 /// Keys of `[data]` that not every task has an ear for.
 const OF_DATA: &[(&[&str], &[TaskKind])] = &[
     (&["text", "pair", "label"], &[TaskKind::Classification]),
-    (&["limit"], &[TaskKind::Classification, TaskKind::QuestionAnswering]),
+    (&["limit"], &[TaskKind::Classification, TaskKind::QuestionAnswering, TaskKind::Seq2Seq]),
     (&["field", "boundary"], &[TaskKind::LanguageModel, TaskKind::Masked]),
     (&["mask-rate", "whole-word"], &[TaskKind::Masked]),
     (&["question", "context", "answers", "stride"], &[TaskKind::QuestionAnswering]),
+    (&["source", "target"], &[TaskKind::Seq2Seq]),
 ];
 
 /// The same of `[evaluate]`.
-const OF_EVALUATE: &[(&[&str], &[TaskKind])] =
-    &[(&["samples", "sample-tokens"], &[TaskKind::LanguageModel])];
+const OF_EVALUATE: &[(&[&str], &[TaskKind])] = &[
+    (&["samples", "sample-tokens"], &[TaskKind::LanguageModel]),
+    (&["written", "metrics"], &[TaskKind::Seq2Seq]),
+];
 
 /// Refuses keys that only other tasks have an ear for; each group comes with its tasks.
 fn of_task(
@@ -234,21 +243,28 @@ fn model(root: &Table) -> Result<ModelDraft, RecipeError> {
         }
         return Ok(draft);
     }
-    let encoder = data(root)?.task() == TaskKind::QuestionAnswering;
+    let task = data(root)?.task();
+    let encoder = task == TaskKind::QuestionAnswering;
     if let (Some(Set { value, place }), true) = (&draft.family, encoder)
         && *value != "bert"
     {
         let message = format!("a {value} has not read what follows a token, and answers nothing");
         return Err(RecipeError::at(place, message).note("leave it out, or set it to \"bert\""));
     }
-    let family = draft.family.as_ref().map_or(if encoder { "bert" } else { "gpt2" }, |f| f.value);
+    let usual = match task {
+        TaskKind::Seq2Seq => "bart",
+        TaskKind::QuestionAnswering | TaskKind::Masked => "bert",
+        _ => "gpt2",
+    };
+    let family = draft.family.as_ref().map_or(usual, |f| f.value);
     let foreign: &[&str] = match family {
         "gpt2" | "bert" => &["kv-heads", "qk-norm", "rope-theta"],
+        "bart" | "marian" => &["kv-heads", "qk-norm", "rope-theta", "activation"],
         _ => &["activation"],
     };
     if let Some((name, place)) = foreign.iter().find_map(|n| s.place(n).map(|p| (n, p))) {
         let message = format!("`{name}` has no effect with family \"{family}\"");
-        let other = if family == "llama" { "gpt2" } else { "llama" };
+        let other = if *name == "activation" { "gpt2" } else { "llama" };
         return Err(
             RecipeError::at(place, message).note(format!("remove it, or set family = \"{other}\""))
         );
@@ -368,6 +384,8 @@ fn evaluate(root: &Table) -> Result<EvaluateDraft, RecipeError> {
         train_windows: s.count("train-windows")?,
         samples: s.count("samples")?,
         sample_tokens: s.count("sample-tokens")?,
+        written: s.count("written")?,
+        metrics: s.choice("metrics")?,
         monitor: s.choice("monitor")?,
         baseline: s.choice("baseline")?,
     };
@@ -379,6 +397,9 @@ fn evaluate(root: &Table) -> Result<EvaluateDraft, RecipeError> {
         TaskKind::Classification => ("a classifier", &["loss", "accuracy", "f1", "mcc"]),
         TaskKind::QuestionAnswering => {
             ("a model that answers questions", &["loss", "exact-match", "f1"])
+        }
+        TaskKind::Seq2Seq => {
+            ("a model that writes texts", &["loss", "bleu", "chrf", "rouge1", "rouge2", "rougeL"])
         }
     };
     if let Some(Set { value, place }) = &draft.monitor

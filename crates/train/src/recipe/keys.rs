@@ -90,8 +90,8 @@ macro_rules! keys {
 /// All keys with a fixed name.
 pub static KEYS: &[Key] = keys! {
     "data" "train" Takes::Texts("files, folders or globs"), "what to train on";
-    "data" "task" Takes::Choice(&["lm", "mlm", "classify", "qa"]),
-        "what is learned: the next token of a text, masked tokens, labels of texts, or answers";
+    "data" "task" Takes::Choice(&["lm", "mlm", "classify", "qa", "seq2seq"]),
+        "what is learned: the next token, masked tokens, labels, answers, or a text from a text";
     "data" "validation" Takes::Part,
         "held out to judge by: a share of the documents, the last part, or files";
     "data" "test" Takes::Part, "held out a second time, touched by nothing; left out by default";
@@ -105,10 +105,13 @@ pub static KEYS: &[Key] = keys! {
     "data" "stride" Takes::Count { min: 1, max: SIZE },
         "qa: tokens by which a window of a long context starts after the one before";
     "data" "limit" Takes::Count { min: 2, max: 1 << 40 },
-        "classify, qa: train on so many examples only; of labels every one at its share";
+        "classify, qa, seq2seq: train on so many examples only; of labels every one at its share";
     "data" "mask-rate" Takes::Number { above: 0.0, most: 0.9 },
         "mlm: share of tokens that are masked and to be told";
     "data" "whole-word" Takes::Flag, "mlm: the tokens of a word are masked together";
+    "data" "source" Takes::Text("a field's name"),
+        "seq2seq: the field to read in records (a dot leads into an object: translation.de)";
+    "data" "target" Takes::Text("a field's name"), "seq2seq: the field to write in records";
     "data" "boundary"
         Takes::Choice(&["auto", "blank-line", "record", "end-of-text", "file", "contiguous"]),
         "what ends a document";
@@ -122,8 +125,8 @@ pub static KEYS: &[Key] = keys! {
         "what happens to training documents that also stand in a held-out split";
     "data" "seed" Takes::Count { min: 0, max: i64::MAX as u64 },
         "chooses the documents that are held out; run.seed does where it is left out";
-    "model" "family" Takes::Choice(&["gpt2", "llama", "bert"]),
-        "the architecture; bert reads texts from both sides, for mlm, classify and qa";
+    "model" "family" Takes::Choice(&["gpt2", "llama", "bert", "bart", "marian"]),
+        "the architecture; bert reads both ways, bart and marian read a source and write a target";
     "model" "from" Takes::Text("a Hugging Face folder or a run"),
         "weights to start from instead of random ones; the sizes come with them";
     "model" "layers" Takes::Count { min: 1, max: 1000 }, "blocks";
@@ -163,7 +166,14 @@ pub static KEYS: &[Key] = keys! {
         "training windows scored beside them, always the same ones";
     "evaluate" "samples" Takes::Count { min: 0, max: 100 }, "texts generated at each evaluation";
     "evaluate" "sample-tokens" Takes::Count { min: 1, max: 100_000 }, "tokens of each such text";
-    "evaluate" "monitor" Takes::Choice(&["loss", "accuracy", "f1", "mcc", "exact-match"]),
+    "evaluate" "written" Takes::Count { min: 0, max: 1 << 32 },
+        "seq2seq: held-out texts written at each evaluation, one token at a time, and scored";
+    "evaluate" "metrics" Takes::Choice(&["auto", "translation", "summary"]),
+        "seq2seq: BLEU and chrF, or ROUGE; auto: ROUGE where targets are less than half as long";
+    "evaluate" "monitor" Takes::Choice(&[
+        "loss", "accuracy", "f1", "mcc", "exact-match", "bleu", "chrf", "rouge1", "rouge2",
+        "rougeL",
+    ]),
         "what the best weights are best in, on held-out data; early stopping watches it too";
     "evaluate" "baseline" Takes::Choice(&["auto", "n-gram", "none"]),
         "an n-gram model to beat, scored at the start; auto: unless it would take too long";

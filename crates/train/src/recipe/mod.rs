@@ -26,7 +26,7 @@ use std::sync::Arc;
 pub use amount::{Amount, Unit};
 pub use draft::Draft;
 pub use error::{Place, RecipeError, Source};
-pub use resolve::{Known, data, longest_example, resolve};
+pub use resolve::{Known, data, longest_example, longest_side, resolve};
 pub use resolved::*;
 pub use section::Set;
 pub use sizes::family_of_labels;

@@ -39,7 +39,7 @@ pub fn data(
     let task = choices.choose("data.task", &from.task, TaskKind::named, || {
         by_default(
             TaskKind::LanguageModel,
-            "the next token; \"mlm\" learns masked ones, \"classify\" labels",
+            "the next token; \"mlm\" learns masked ones, \"classify\" labels, \"seq2seq\" texts",
         )
     });
     let (tokenizer, vocabulary) = tokenizer(draft, &mut choices, corpus, task);
@@ -73,6 +73,8 @@ pub fn data(
             |on| on,
             || by_default(false, "every token by itself; true asks for \"##\" pieces"),
         ),
+        source: choices.keep("data.source", &from.source),
+        target: choices.keep("data.target", &from.target),
         boundary: choices.choose("data.boundary", &from.boundary, String::from, || {
             by_default("auto".into(), "records, blank lines, or one long text")
         }),
@@ -117,6 +119,10 @@ fn tokenizer(
         }
         TaskKind::Classification | TaskKind::QuestionAnswering => {
             let (kind, size, why) = defaults::tokenizer_of_labelled(corpus);
+            (kind, Some(size), why)
+        }
+        TaskKind::Seq2Seq => {
+            let (kind, size, why) = defaults::tokenizer_of_pairs(corpus);
             (kind, Some(size), why)
         }
     };
@@ -167,6 +173,13 @@ pub fn longest_example(draft: &Draft, from: Option<&ModelConfig>) -> usize {
     asked.unwrap_or(usual).min(most)
 }
 
+/// Tokens that either side of a pair may have: as [`longest_example`].
+pub fn longest_side(draft: &Draft, from: Option<&ModelConfig>) -> usize {
+    let asked = draft.model.context.as_ref().map(|c| c.value as usize);
+    let most = from.map_or(usize::MAX, |config| config.context);
+    asked.unwrap_or(defaults::LONGEST_SIDE).min(most)
+}
+
 /// Everything known when a recipe is filled in.
 pub struct Known<'a> {
     pub data: DataRecipe,
@@ -196,7 +209,8 @@ pub fn resolve(draft: &Draft, known: Known<'_>) -> Result<ResolvedRecipe, Recipe
     let (micro, memory) = micro_batch(draft, &mut choices, sizes, size, &tokens, &machine);
     // Labelled texts are short: their batches are small in tokens, not in what they teach.
     let batch_tokens = size.map(|s| (s as f64 * tokens.sequence_length(context)) as usize);
-    let batch_tokens = batch_tokens.filter(|_| tokens.examples.is_none());
+    let short = tokens.examples.is_some() || tokens.pairs.is_some();
+    let batch_tokens = batch_tokens.filter(|_| !short);
     let optimizer = optimizer(draft, &mut choices, batch_tokens);
     let schedule = schedule(draft, &mut choices, task, &config, horizon);
     let evaluate = evaluate(draft, &mut choices, &tokens, context, horizon, &plan);
@@ -345,6 +359,10 @@ fn schedule(
                 let (rate, why) = defaults::learning_rate_pretrained(config.parameter_count());
                 return by_default(rate, &why);
             }
+            if matches!(card.name, "adam" | "adamw") && task == TaskKind::Seq2Seq {
+                let (rate, why) = defaults::learning_rate_of_pairs(config.width);
+                return by_default(rate, &why);
+            }
             if matches!(card.name, "adam" | "adamw") {
                 let (rate, why) = defaults::learning_rate(config.width);
                 return by_default(rate, &why);
@@ -417,9 +435,10 @@ fn evaluate(
         _ => EVALUATIONS,
     };
     let length = (tokens.sequence_length(context).round() as usize).max(1);
-    let windows = match &tokens.examples {
-        Some(examples) => examples.validation,
-        None => tokens.tokens_validation.div_ceil(length as u64),
+    let windows = match (&tokens.examples, &tokens.pairs) {
+        (Some(examples), _) => examples.validation,
+        (_, Some(pairs)) => pairs.validation,
+        (None, None) => tokens.tokens_validation.div_ceil(length as u64),
     };
     let to_size = |n: Option<u64>| n.map(|n| n as usize).filter(|n| (*n as u64) < windows);
     let scored = choices.choose("evaluate.windows", &from.windows, to_size, || {
@@ -432,9 +451,10 @@ fn evaluate(
             some => by_default(some, "a fixed sample; the result is scored on the whole split"),
         }
     });
-    let trained = match &tokens.examples {
-        Some(examples) => examples.train,
-        None => (tokens.tokens_train / length as u64).max(1),
+    let trained = match (&tokens.examples, &tokens.pairs) {
+        (Some(examples), _) => examples.train,
+        (_, Some(pairs)) => pairs.train,
+        (None, None) => (tokens.tokens_train / length as u64).max(1),
     };
     let short = tokens.examples.is_some() || tokens.passage.is_some();
     let as_many_most = if short { 500 } else { 256 };
@@ -462,9 +482,10 @@ fn told(draft: &Draft, choices: &mut Choices, tokens: &TokenFacts) -> EvaluateRe
             "evaluate.samples",
             &from.samples,
             |n| n as usize,
-            || match (tokens.examples, tokens.passage) {
+            || match (&tokens.examples, &tokens.pairs) {
                 (Some(_), _) => by_default(0, "a classifier writes no text"),
-                (_, Some(_)) => by_default(0, "an encoder writes no text"),
+                (_, Some(_)) => by_default(0, "evaluate.written says how many texts are written"),
+                _ if tokens.passage.is_some() => by_default(0, "an encoder writes no text"),
                 (None, None) => by_default(1, "to see what it has learned"),
             },
         ),
@@ -474,6 +495,21 @@ fn told(draft: &Draft, choices: &mut Choices, tokens: &TokenFacts) -> EvaluateRe
             |n| n as usize,
             || by_default(64, "some lines"),
         ),
+        written: match tokens.pairs {
+            None => 0,
+            Some(_) => choices.choose(
+                "evaluate.written",
+                &from.written,
+                |n| n as usize,
+                || by_default(WRITTEN, "a fixed sample; the result is scored on the whole split"),
+            ),
+        },
+        scored_as: match tokens.pairs {
+            None => ScoredAs::Auto,
+            Some(_) => choices.choose("evaluate.metrics", &from.metrics, ScoredAs::named, || {
+                by_default(ScoredAs::Auto, "ROUGE where targets are less than half as long")
+            }),
+        },
         monitor: choices.choose("evaluate.monitor", &from.monitor, Metric::named, || match tokens
             .examples
         {
@@ -489,6 +525,9 @@ fn told(draft: &Draft, choices: &mut Choices, tokens: &TokenFacts) -> EvaluateRe
         ),
     }
 }
+
+/// Texts written at an evaluation where nobody says otherwise.
+const WRITTEN: usize = 100;
 
 /// The nearest number with one significant digit of 1, 2, 2.5 or 5.
 fn nice(n: u64) -> u64 {
@@ -511,11 +550,19 @@ fn regularize(
 ) -> Vec<TechniqueRecipe> {
     let (dropout, decay, why) = match (&tokens.examples, from) {
         (None, _) if tokens.passage.is_some() => defaults::regularization_of_masked(),
+        (None, from) if tokens.pairs.is_some() => defaults::regularization_of_pairs(match from {
+            Some(_) => Beginning::Pretrained,
+            None => Beginning::Scratch,
+        }),
         (None, _) => defaults::regularization(extent.epochs),
         (Some(_), None) => defaults::regularization_of_labelled(Beginning::Scratch),
         (Some(_), Some(_)) => defaults::regularization_of_labelled(Beginning::Pretrained),
     };
-    let has_output = from.is_none() && tokens.examples.is_none() && tokens.passage.is_none();
+    // An encoder-decoder shares its embedding by itself.
+    let has_output = from.is_none()
+        && tokens.examples.is_none()
+        && tokens.passage.is_none()
+        && tokens.pairs.is_none();
     let evaluations = match evaluate.every {
         Amount::Steps(n) => extent.updates / n as f64,
         Amount::Epochs(n) => extent.epochs / n,
@@ -526,13 +573,18 @@ fn regularize(
     let stops = evaluations > 8.0 && tokens.examples.is_none();
     let number = |on: bool, value: f64| on.then_some(Some(KnobValue::Number(value)));
     // (technique, main knob where it is to be set, why); `None` leaves the technique out.
-    let sound: [(&str, Option<Option<KnobValue>>, &str); 7] = [
+    let sound: [(&str, Option<Option<KnobValue>>, &str); 8] = [
         ("weight-tying", has_output.then_some(None), "saves parameters and regularizes"),
         ("dropout", number(dropout > 0.0, dropout), &why),
         ("weight-decay", number(true, decay), &why),
         ("gradient-clipping", number(true, 1.0), "keeps a wild batch from undoing progress"),
         ("explosion-guard", Some(None), "no broken number may reach the weights"),
         ("early-stopping", stops.then_some(None), "the best weights are kept anyway"),
+        (
+            "label-smoothing",
+            number(tokens.pairs.is_some(), 0.1),
+            "there is more than one right way to say it",
+        ),
         ("shuffle", Some(None), "windows re-drawn every epoch are the cheapest gain"),
     ];
     let mut techniques = Vec::new();

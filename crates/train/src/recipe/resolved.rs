@@ -81,6 +81,8 @@ pub enum TaskKind {
     Classification,
     /// The answer to a question in a context.
     QuestionAnswering,
+    /// A text from a text: a translation, a summary.
+    Seq2Seq,
 }
 
 impl TaskKind {
@@ -91,6 +93,7 @@ impl TaskKind {
             TaskKind::Masked => "mlm",
             TaskKind::Classification => "classify",
             TaskKind::QuestionAnswering => "qa",
+            TaskKind::Seq2Seq => "seq2seq",
         }
     }
 
@@ -100,6 +103,7 @@ impl TaskKind {
             "mlm" => TaskKind::Masked,
             "classify" => TaskKind::Classification,
             "qa" => TaskKind::QuestionAnswering,
+            "seq2seq" => TaskKind::Seq2Seq,
             _ => TaskKind::LanguageModel,
         }
     }
@@ -118,6 +122,16 @@ pub enum Metric {
     Mcc,
     /// Share of answers that are a right one, as SQuAD compares them.
     ExactMatch,
+    /// Corpus BLEU of texts that were written, 0 to 100.
+    Bleu,
+    /// Character n-gram F of texts that were written, 0 to 100.
+    Chrf,
+    /// Words in common with a reference, 0 to 1.
+    Rouge1,
+    /// Pairs of words in common.
+    Rouge2,
+    /// The longest common subsequence of words.
+    RougeL,
 }
 
 impl Metric {
@@ -129,12 +143,27 @@ impl Metric {
             Metric::F1 => "f1",
             Metric::Mcc => "mcc",
             Metric::ExactMatch => "exact-match",
+            Metric::Bleu => "bleu",
+            Metric::Chrf => "chrf",
+            Metric::Rouge1 => "rouge1",
+            Metric::Rouge2 => "rouge2",
+            Metric::RougeL => "rougeL",
         }
     }
 
     /// The figure of that word.
     pub fn named(word: &str) -> Metric {
-        let all = [Metric::Accuracy, Metric::F1, Metric::Mcc, Metric::ExactMatch];
+        let all = [
+            Metric::Accuracy,
+            Metric::F1,
+            Metric::Mcc,
+            Metric::ExactMatch,
+            Metric::Bleu,
+            Metric::Chrf,
+            Metric::Rouge1,
+            Metric::Rouge2,
+            Metric::RougeL,
+        ];
         all.into_iter().find(|metric| metric.word() == word).unwrap_or(Metric::Loss)
     }
 }
@@ -162,6 +191,9 @@ pub struct DataRecipe {
     pub mask_rate: f64,
     /// Whether the tokens of a word are masked together.
     pub whole_word: bool,
+    /// Fields of both sides of a pair; inferred where nobody named them.
+    pub source: Option<String>,
+    pub target: Option<String>,
     /// `auto`, `blank-line`, `record` or `contiguous`.
     pub boundary: String,
     /// `char`, `byte`, `bpe`, `unigram`, `wordpiece`, or a path.
@@ -223,9 +255,40 @@ pub struct EvaluateRecipe {
     pub train_windows: usize,
     pub samples: usize,
     pub sample_tokens: usize,
+    /// Texts that a seq2seq model writes at each evaluation, to be scored.
+    pub written: usize,
+    pub scored_as: ScoredAs,
     /// What the best weights are best in.
     pub monitor: Metric,
     pub baseline: BaselineChoice,
+}
+
+/// Which figures say how good written texts are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScoredAs {
+    /// By the lengths of the training pairs.
+    Auto,
+    /// BLEU and chrF.
+    Translation,
+    /// ROUGE-1, ROUGE-2 and ROUGE-L.
+    Summary,
+}
+
+impl ScoredAs {
+    /// The word in a recipe.
+    pub fn word(self) -> &'static str {
+        match self {
+            ScoredAs::Auto => "auto",
+            ScoredAs::Translation => "translation",
+            ScoredAs::Summary => "summary",
+        }
+    }
+
+    /// The choice of that word.
+    pub fn named(word: &str) -> ScoredAs {
+        let all = [ScoredAs::Translation, ScoredAs::Summary];
+        all.into_iter().find(|choice| choice.word() == word).unwrap_or(ScoredAs::Auto)
+    }
 }
 
 /// Whether a run begins with an n-gram model to beat.

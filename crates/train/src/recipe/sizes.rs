@@ -1,7 +1,7 @@
 //! The sizes of a run: the model, how long it trains, and how much at a time.
 
 use heldout_kernels::{Activations, Precision};
-use heldout_model::{Activation, Family, Head, ModelConfig, QkNorm, Variant};
+use heldout_model::{Activation, Decoder, Family, Head, ModelConfig, QkNorm, Variant};
 
 use super::amount::Amount;
 use super::choices::{Because, Choices, by_default};
@@ -49,12 +49,16 @@ pub fn model(
             let variant = Variant::Bert;
             ModelConfig::bert(variant, tokens.vocabulary, context, layers, heads, width)
         }
+        "bart" => ModelConfig::bart(tokens.vocabulary, context, layers, heads, width),
+        "marian" => ModelConfig::marian(tokens.vocabulary, context, layers, heads, width),
         _ => ModelConfig::gpt2(tokens.vocabulary, context, layers, heads, width),
     };
+    fits_task(draft, tokens, &mut config)?;
     let usual = USUAL;
     let (hidden, epsilon, std) = (config.hidden, config.norm_epsilon, config.init_std);
     config.hidden =
         choices.choose("model.hidden", &model.hidden, |h| h as usize, || by_default(hidden, usual));
+    config.decoder.hidden = if config.is_seq2seq() { config.hidden } else { 0 };
     config.norm_epsilon = choices.choose(
         "model.norm-epsilon",
         &model.norm_epsilon,
@@ -89,6 +93,9 @@ fn family(
             TaskKind::QuestionAnswering => {
                 by_default("bert", "an answer is found by reading both ways")
             }
+            TaskKind::Seq2Seq => {
+                by_default("bart", "reads a source and writes a target; marian does, too")
+            }
         },
     );
     let problem = match (task, family) {
@@ -118,15 +125,46 @@ pub fn family_of_labels(draft: &Draft) -> Family {
 /// The family of a classifier where nobody says otherwise.
 const CLASSIFIER: &str = "gpt2";
 
+/// Pairs want an encoder-decoder, with the ids of their own vocabulary; nothing else does.
+fn fits_task(
+    draft: &Draft,
+    tokens: &TokenFacts,
+    config: &mut ModelConfig,
+) -> Result<(), RecipeError> {
+    if let (Some(pairs), true) = (&tokens.pairs, config.is_seq2seq()) {
+        // The token that ends texts is one that training knows well: targets begin with it.
+        let (start, end, padding) = (pairs.end, pairs.end, pairs.padding);
+        let forced_last = None;
+        config.decoder = Decoder { start, end, padding, forced_last, ..config.decoder };
+    }
+    if tokens.pairs.is_some() == config.is_seq2seq() {
+        return Ok(());
+    }
+    let place = &draft.model.family.as_ref().expect("the default fits the task").place;
+    let (message, note) = match tokens.pairs {
+        Some(_) => (
+            "this family does not read one text to write another",
+            "allowed with the task \"seq2seq\": \"bart\", \"marian\"",
+        ),
+        None => (
+            "this family reads a source to write a target",
+            "set data.task = \"seq2seq\", or take \"gpt2\" or \"llama\"",
+        ),
+    };
+    Err(RecipeError::at(place, message).note(note))
+}
+
 /// What the task asks of the model's end.
 fn head_of(tokens: &TokenFacts) -> Head {
     tokens.examples.map_or(Head::LanguageModel, |examples| examples.head)
 }
 
 fn context_of(tokens: &TokenFacts) -> (usize, String) {
-    match &tokens.examples {
-        Some(examples) => (examples.longest, "longer texts are cut; shorter ones cost less".into()),
-        None => defaults::context(tokens),
+    let cut = "longer texts are cut; shorter ones cost less";
+    match (&tokens.examples, &tokens.pairs) {
+        (Some(examples), _) => (examples.longest, cut.into()),
+        (_, Some(pairs)) => (pairs.longest, cut.into()),
+        (None, None) => defaults::context(tokens),
     }
 }
 
@@ -147,7 +185,7 @@ fn of_family(config: &mut ModelConfig, draft: &Draft, choices: &mut Choices) {
             |on| if on { QkNorm::Yes } else { QkNorm::No },
             || by_default(norm, usual),
         );
-    } else {
+    } else if !config.is_seq2seq() {
         let activation = config.activation;
         config.activation = choices.choose(
             "model.activation",
@@ -210,9 +248,10 @@ fn imported(
 
 fn size(draft: &Draft, choices: &mut Choices, tokens: &TokenFacts, flops: f64) -> Size {
     let model = &draft.model;
-    let (size, why) = match &tokens.examples {
-        Some(examples) => defaults::classifier_size(examples),
-        None => defaults::model_size(tokens, flops),
+    let (size, why) = match (&tokens.examples, &tokens.pairs) {
+        (Some(examples), _) => defaults::classifier_size(examples),
+        (_, Some(pairs)) => defaults::seq2seq_size(pairs),
+        (None, None) => defaults::model_size(tokens, flops),
     };
     let chosen = |value: usize| Because(value, OriginSource::Data, why.clone());
     let layers =
@@ -258,9 +297,10 @@ pub fn horizon(
         |h| h,
         || {
             let parameters = config.parameter_count() as f64;
-            let (epochs, why) = match &tokens.examples {
-                Some(examples) => defaults::epochs_of_examples(examples, beginning(draft)),
-                None => defaults::epochs(tokens, parameters, flops),
+            let (epochs, why) = match (&tokens.examples, &tokens.pairs) {
+                (Some(examples), _) => defaults::epochs_of_examples(examples, beginning(draft)),
+                (_, Some(pairs)) => defaults::epochs_of_pairs(pairs, beginning(draft)),
+                (None, None) => defaults::epochs(tokens, parameters, flops),
             };
             let pretrained = tokens.passage.is_some() && draft.model.from.is_some();
             let (epochs, why) = match pretrained {
@@ -303,9 +343,12 @@ pub fn batch_size(
         &draft.batch.size,
         |s| s.map(|n| n as usize),
         || {
-            let (size, why) = match (&tokens.examples, tokens.passage) {
+            let (size, why) = match (&tokens.examples, &tokens.pairs) {
                 (Some(examples), _) => defaults::batch_of_examples(examples, beginning(draft)),
-                (_, Some(_)) => defaults::batch_of_passages(seen, tokens.sequence_length(context)),
+                (_, Some(pairs)) => defaults::batch_of_pairs(pairs, beginning(draft)),
+                _ if tokens.passage.is_some() => {
+                    defaults::batch_of_passages(seen, tokens.sequence_length(context))
+                }
                 (None, None) => defaults::batch_size(seen, context),
             };
             let most = sequences_of(tokens, context);
@@ -320,9 +363,10 @@ pub fn batch_size(
 
 /// Sequences of an epoch.
 fn sequences_of(tokens: &TokenFacts, context: usize) -> usize {
-    match &tokens.examples {
-        Some(examples) => (examples.train as usize).max(1),
-        None => (tokens.tokens_train as f64 / tokens.sequence_length(context)).max(1.0) as usize,
+    match (&tokens.examples, &tokens.pairs) {
+        (Some(examples), _) => (examples.train as usize).max(1),
+        (_, Some(pairs)) => (pairs.train as usize).max(1),
+        _ => (tokens.tokens_train as f64 / tokens.sequence_length(context)).max(1.0) as usize,
     }
 }
 

@@ -253,6 +253,7 @@ fn resolved_on(
 
 fn shakespeare() -> TokenFacts {
     TokenFacts {
+        pairs: None,
         tokens_train: 1_003_854,
         tokens_validation: 111_540,
         vocabulary: 65,

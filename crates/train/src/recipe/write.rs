@@ -121,6 +121,7 @@ fn data(page: &mut Page<'_>) {
         }
         TaskKind::Classification => labelled(page),
         TaskKind::QuestionAnswering => answered(page),
+        TaskKind::Seq2Seq => pairs(page),
     }
     page.text("tokenizer", &data.tokenizer);
     if let Some(vocabulary) = data.vocabulary {
@@ -161,6 +162,18 @@ fn answered(page: &mut Page<'_>) {
     }
 }
 
+fn pairs(page: &mut Page<'_>) {
+    let data = &page.recipe.data;
+    for (key, field) in [("source", &data.source), ("target", &data.target)] {
+        if let Some(field) = field {
+            page.text(key, field);
+        }
+    }
+    if let Some(limit) = data.limit {
+        page.count("limit", limit);
+    }
+}
+
 fn model(page: &mut Page<'_>) {
     let model = &page.recipe.model;
     let config = &model.config;
@@ -174,6 +187,8 @@ fn model(page: &mut Page<'_>) {
         Family::Gpt2 => "gpt2",
         Family::Llama => "llama",
         Family::Bert => "bert",
+        Family::Bart => "bart",
+        Family::Marian => "marian",
     };
     page.text("family", family);
     page.count("layers", config.layers);
@@ -187,7 +202,7 @@ fn model(page: &mut Page<'_>) {
     if config.family == Family::Llama {
         page.key("qk-norm", if config.qk_norm == QkNorm::Yes { "true" } else { "false" });
         page.key("rope-theta", f32_text(config.rope_theta));
-    } else {
+    } else if !config.is_seq2seq() {
         let erf = config.activation == Activation::GeluErf;
         page.text("activation", if erf { "gelu-erf" } else { "gelu-tanh" });
     }
@@ -212,6 +227,10 @@ fn evaluate_and_run(page: &mut Page<'_>) {
     }
     if evaluate.samples > 0 {
         page.count("sample-tokens", evaluate.sample_tokens);
+    }
+    if page.recipe.data.task == TaskKind::Seq2Seq {
+        page.count("written", evaluate.written);
+        page.text("metrics", evaluate.scored_as.word());
     }
     page.text("monitor", evaluate.monitor.word());
     page.text("baseline", evaluate.baseline.word());

@@ -2,6 +2,7 @@
 
 use heldout_data::answers::{AnswerFacts, EncodedQuestions, PreparedAnswers};
 use heldout_data::labelled::{LabelledFacts, LabelledSplitFacts, PreparedLabelled};
+use heldout_data::pairs::{PairFacts, PairSplitFacts, PreparedPairs};
 use heldout_data::tokenizer::Tokenizer;
 use heldout_data::{DataFacts, Example, InputFact, Prepared};
 use heldout_record::DataRecord;
@@ -20,6 +21,8 @@ pub enum Corpus {
     Labelled(Box<PreparedLabelled>),
     /// Questions with answers in a context.
     Answers(Box<PreparedAnswers>),
+    /// Texts to be written from texts.
+    Pairs(Box<PreparedPairs>),
 }
 
 /// Everything that was found in the data, for a reader.
@@ -29,6 +32,7 @@ pub enum CorpusFacts<'a> {
     Text(&'a DataFacts),
     Labelled(&'a LabelledFacts),
     Answers(&'a AnswerFacts),
+    Pairs(&'a PairFacts),
 }
 
 impl Corpus {
@@ -42,6 +46,7 @@ impl Corpus {
             Corpus::Masked(_) => Err(TrainError::Task { what, task: "mlm" }),
             Corpus::Labelled(_) => Err(TrainError::Task { what, task: "classify" }),
             Corpus::Answers(_) => Err(TrainError::Task { what, task: "qa" }),
+            Corpus::Pairs(_) => Err(TrainError::Task { what, task: "seq2seq" }),
         }
     }
 
@@ -51,6 +56,7 @@ impl Corpus {
             Corpus::Text(data) | Corpus::Masked(data) => CorpusFacts::Text(&data.facts),
             Corpus::Labelled(data) => CorpusFacts::Labelled(&data.facts),
             Corpus::Answers(data) => CorpusFacts::Answers(&data.facts),
+            Corpus::Pairs(data) => CorpusFacts::Pairs(&data.facts),
         }
     }
 
@@ -60,13 +66,14 @@ impl Corpus {
             Corpus::Text(data) | Corpus::Masked(data) => &data.tokenizer,
             Corpus::Labelled(data) => data.encoder.tokenizer(),
             Corpus::Answers(data) => data.encoder.encoder().tokenizer(),
+            Corpus::Pairs(data) => data.encoder.tokenizer(),
         }
     }
 
     /// The names of labels, in the order of their numbers; none of running text.
     pub fn labels(&self) -> &[String] {
         match self {
-            Corpus::Text(_) | Corpus::Masked(_) | Corpus::Answers(_) => &[],
+            Corpus::Text(_) | Corpus::Masked(_) | Corpus::Answers(_) | Corpus::Pairs(_) => &[],
             Corpus::Labelled(data) => &data.data.labels.names,
         }
     }
@@ -75,7 +82,7 @@ impl Corpus {
     pub fn bytes_per_token(&self) -> f64 {
         match self {
             Corpus::Text(data) => data.facts.bytes_per_token_validation,
-            Corpus::Masked(_) | Corpus::Labelled(_) | Corpus::Answers(_) => 0.0,
+            Corpus::Masked(_) | Corpus::Labelled(_) | Corpus::Answers(_) | Corpus::Pairs(_) => 0.0,
         }
     }
 
@@ -87,6 +94,9 @@ impl Corpus {
             }
             Corpus::Labelled(data) => (tokens(&data.facts.train), tokens(&data.facts.validation)),
             Corpus::Answers(data) => (windows(&data.train), windows(&data.validation)),
+            Corpus::Pairs(data) => {
+                (pair_tokens(&data.facts.train), pair_tokens(&data.facts.validation))
+            }
         }
     }
 }
@@ -100,6 +110,12 @@ fn tokens(split: &LabelledSplitFacts) -> u64 {
     (split.lengths.mean * split.examples as f64).round() as u64
 }
 
+/// Of both sides.
+fn pair_tokens(split: &PairSplitFacts) -> u64 {
+    let mean = split.source.lengths.mean + split.target.lengths.mean;
+    (mean * split.pairs as f64).round() as u64
+}
+
 impl CorpusFacts<'_> {
     /// The hash of all inputs together.
     pub fn content_hash(&self) -> &str {
@@ -107,6 +123,7 @@ impl CorpusFacts<'_> {
             CorpusFacts::Text(facts) => &facts.content_hash,
             CorpusFacts::Labelled(facts) => &facts.content_hash,
             CorpusFacts::Answers(facts) => &facts.content_hash,
+            CorpusFacts::Pairs(facts) => &facts.content_hash,
         }
     }
 
@@ -116,6 +133,7 @@ impl CorpusFacts<'_> {
             CorpusFacts::Text(facts) => &facts.inputs,
             CorpusFacts::Labelled(facts) => &facts.inputs,
             CorpusFacts::Answers(facts) => &facts.inputs,
+            CorpusFacts::Pairs(facts) => &facts.inputs,
         }
     }
 
@@ -125,6 +143,7 @@ impl CorpusFacts<'_> {
             CorpusFacts::Text(facts) => [facts.boundary.clone(), facts.split.clone()],
             CorpusFacts::Labelled(facts) => [facts.inferred.join("; "), facts.split.clone()],
             CorpusFacts::Answers(facts) => [String::new(), facts.split.clone()],
+            CorpusFacts::Pairs(facts) => [facts.inferred.join("; "), facts.split.clone()],
         }
     }
 
@@ -134,6 +153,7 @@ impl CorpusFacts<'_> {
             CorpusFacts::Text(facts) => &facts.notices,
             CorpusFacts::Labelled(facts) => &facts.notices,
             CorpusFacts::Answers(facts) => &facts.notices,
+            CorpusFacts::Pairs(facts) => &facts.notices,
         }
     }
 
@@ -143,6 +163,7 @@ impl CorpusFacts<'_> {
             CorpusFacts::Text(facts) => record_of_text(facts),
             CorpusFacts::Labelled(facts) => record_of_labelled(facts),
             CorpusFacts::Answers(facts) => record_of_answers(facts),
+            CorpusFacts::Pairs(facts) => record_of_pairs(facts),
         }
     }
 }
@@ -198,6 +219,22 @@ fn record_of_answers(facts: &AnswerFacts) -> DataRecord {
         duplicates_removed: facts.duplicates_removed,
         leaked_documents: facts.leaks,
         leaked_removed: if leaks { 0 } else { facts.leaks },
+        example: example.map(words).unwrap_or_default(),
+        ..DataRecord::default()
+    }
+}
+
+fn record_of_pairs(facts: &PairFacts) -> DataRecord {
+    let leaks = facts.leaks > facts.leaks_removed;
+    let example = facts.examples.iter().find(|_| leaks);
+    DataRecord {
+        documents_train: facts.train.pairs,
+        documents_valid: facts.validation.pairs,
+        exact_duplicates: facts.duplicates,
+        duplicates_removed: facts.duplicates_removed,
+        leaked_documents: facts.leaks,
+        leaked_removed: facts.leaks_removed,
+        unknown_valid: facts.validation.source.unknown + facts.validation.target.unknown,
         example: example.map(words).unwrap_or_default(),
         ..DataRecord::default()
     }

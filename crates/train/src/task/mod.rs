@@ -9,6 +9,7 @@ mod classification;
 mod corpus;
 mod language;
 mod masked;
+mod seq2seq;
 
 use std::ops::Range;
 
@@ -31,6 +32,7 @@ pub use classification::{Classification, Predictions, SCORES, predictions, short
 pub use corpus::{Corpus, CorpusFacts};
 pub use language::{LanguageModel, held_out_windows};
 pub use masked::{FIXED_SEED, MaskedModel, judged, masking};
+pub use seq2seq::{BEAMS, Seq2Seq, Written, beam, score_pairs, source_batches, write_texts};
 
 /// A step's batch: B sequences of T tokens, one after the other, and what they should give.
 #[derive(Clone, Debug, PartialEq)]
