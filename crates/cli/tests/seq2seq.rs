@@ -43,21 +43,22 @@ validation = ["dev.x", "dev.y"]
 tokenizer = "bpe"
 vocabulary = 280
 [model]
-layers = 1
+layers = 2
 heads = 2
-width = 64
+width = 48
 context = 16
 [optimizer]
-learning-rate = 0.003
+learning-rate = 0.002
 [schedule]
-horizon = "600 steps"
+horizon = "240 steps"
 [batch]
 size = 32
 [regularize]
 dropout = false
+label-smoothing = false
 early-stopping = false
 [evaluate]
-every = "300 steps"
+every = "120 steps"
 written = 30
 monitor = "bleu"
 [run]
@@ -123,7 +124,7 @@ fn a_killed_run_goes_on_to_the_same_bits() {
     write_sides(&scratch);
     scratch.write(
         "recipe.toml",
-        RECIPE.replace("600 steps", "60 steps").replace("300 steps", "20 steps"),
+        RECIPE.replace("240 steps", "60 steps").replace("120 steps", "20 steps"),
     );
     let more =
         ["--set", "regularize.dropout=0.1", "--set", "run.checkpoint=\"10 steps\"", "--quiet"];

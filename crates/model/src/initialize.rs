@@ -37,6 +37,12 @@ impl Model {
                 }
             }
         }
+        if self.config.is_seq2seq() {
+            // As in PyTorch, where the vector of padding is trained as an output alone.
+            let width = self.config.width;
+            let row = self.bart().words.offset + self.config.decoder.padding as usize * width;
+            weights[row..row + width].fill(0.0);
+        }
         weights
     }
 }

@@ -11,7 +11,8 @@ use common::{golden_path, largest_difference, lively_weights, random_ids, read_j
 use heldout_kernels::PassKind;
 use heldout_model::huggingface::{self, Orientation, SpecialTokens};
 use heldout_model::{
-    Activation, Head, Model, ModelConfig, NoiseRates, QkNorm, Sequences, Tied, Variant,
+    Activation, Beam, EarlyStopping, Head, Model, ModelConfig, NoiseRates, Norms, QkNorm, Scaled,
+    Sequences, Tied, Variant,
 };
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
@@ -243,6 +244,68 @@ fn transformers_opens_our_exports_and_computes_the_same_logits() {
     }
 }
 
+/// Every class of encoder-decoders; source and target of random lengths.
+#[test]
+fn transformers_opens_our_encoder_decoders_and_writes_the_same() {
+    let Some(python) = python() else { return };
+    let scratch = tempfile::tempdir().unwrap();
+    let bart = ModelConfig::bart(61, 16, 2, 4, 32);
+    let mut mbart = ModelConfig { activation: Activation::GeluTanh, ..bart.clone() };
+    (mbart.decoder.norms, mbart.decoder.scaled) = (Norms::Before, Scaled::Yes);
+    (mbart.decoder.layers, mbart.decoder.heads, mbart.decoder.hidden) = (3, 2, 40);
+    let marian = ModelConfig::marian(61, 16, 2, 4, 32);
+    let classes =
+        ["BartForConditionalGeneration", "MBartForConditionalGeneration", "MarianMTModel"];
+    let (mut script, mut expected) = (check_export(&python), Vec::new());
+    for (index, (class, config)) in classes.into_iter().zip([bart, mbart, marian]).enumerate() {
+        let folder = scratch.path().join(index.to_string());
+        let model = Model::new(config).unwrap();
+        let mut weights = lively_weights(&model, 60 + index as u64);
+        let offset = model.layout().get("final_logits_bias").unwrap();
+        weights[offset.range()].iter_mut().enumerate().for_each(|(i, w)| *w = (i % 5) as f32 / 9.0);
+        let [mut ids, target] = [70, 80].map(|seed| {
+            let ids = random_ids(2 * LENGTH, 50, seed + index as u64);
+            ids.into_iter().map(|id| id + 3).collect::<Vec<u32>>()
+        });
+        ids[LENGTH + 5..].fill(model.config.decoder.padding);
+        let (lengths, whole) = ([LENGTH as u32, 5], [LENGTH as u32; 2]);
+        let sequences =
+            |ids, lengths| Sequences { ids, lengths, segments: None, batch: 2, seq_len: LENGTH };
+        let source = sequences(&ids, &lengths);
+        export(&model, &weights, &ids, &folder);
+        write_inputs(&folder, &source);
+        let rows: Vec<&[u32]> = target.chunks(LENGTH).collect();
+        std::fs::write(
+            folder.join("decoder_input_ids.json"),
+            serde_json::to_string(&rows).unwrap(),
+        )
+        .unwrap();
+        let mut tape = tape();
+        let mut pass = tape.pass(&weights, PassKind::Evaluate);
+        let logits = model.seq_logits(&mut pass, source, sequences(&target, &whole));
+        let logits = pass.value(logits).to_vec();
+        drop(pass);
+        let beam = Beam {
+            beams: 3,
+            length_penalty: 1.0,
+            no_repeat_ngram: 0,
+            max_length: model.config.context,
+            early_stopping: EarlyStopping::No,
+            suppressed: vec![model.config.decoder.padding],
+        };
+        let found = model.beam_search(&mut tape, &weights, source, &beam).unwrap();
+        let found: Vec<Vec<u32>> = found.into_iter().map(|found| found.tokens).collect();
+        expected.push((class, weights.len() - offset.len(), logits, found));
+        script.arg(folder);
+    }
+    let output = script.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for (index, (class, parameters, logits, found)) in expected.into_iter().enumerate() {
+        let answer = compare(&scratch.path().join(index.to_string()), class, parameters, &logits);
+        assert_eq!(answer["generated"], serde_json::to_value(found).unwrap(), "{class}");
+    }
+}
+
 /// What a run's exporter writes, in a few lines.
 fn export(model: &Model, weights: &[f32], ids: &[u32], folder: &Path) {
     std::fs::create_dir(folder).unwrap();
@@ -250,7 +313,7 @@ fn export(model: &Model, weights: &[f32], ids: &[u32], folder: &Path) {
     let ids: Vec<&[u32]> = ids.chunks(LENGTH).collect();
     let files = [
         ("config.json", huggingface::config_json(&model.config, special)),
-        ("generation_config.json", huggingface::generation_config_json(special)),
+        ("generation_config.json", huggingface::generation_config_json(&model.config, special)),
         ("ids.json", serde_json::to_value(ids).unwrap()),
     ];
     for (name, json) in files {

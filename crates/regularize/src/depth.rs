@@ -6,20 +6,36 @@ use heldout_kernels::{Layout, Parameter};
 use heldout_model::extra::is_adapter;
 
 /// The block that a parameter belongs to, from 0 at the bottom: the number in its name, as in
-/// `transformer.h.3.ln_1.weight` and `model.layers.3.mlp.up_proj.weight`.
-pub fn block_of(parameter: &Parameter) -> Option<usize> {
+/// `transformer.h.3.ln_1.weight` and `model.layers.3.mlp.up_proj.weight`. A decoder's blocks lie on
+/// top of its encoder's.
+pub fn block_of(parameter: &Parameter, layout: &Layout) -> Option<usize> {
+    let number = number_of(parameter)?;
+    let is_decoder = parameter.name.contains(DECODER);
+    Some(if is_decoder { number + count(layout, |name| !name.contains(DECODER)) } else { number })
+}
+
+/// In the names of a decoder's parameters where there is an encoder, too.
+const DECODER: &str = ".decoder.layers.";
+
+fn number_of(parameter: &Parameter) -> Option<usize> {
     parameter.name.split('.').find_map(|part| part.parse().ok())
+}
+
+/// Blocks among the parameters whose names are `wanted`.
+fn count(layout: &Layout, wanted: impl Fn(&str) -> bool) -> usize {
+    let wanted = layout.parameters.iter().filter(|parameter| wanted(&parameter.name));
+    wanted.filter_map(number_of).map(|block| block + 1).max().unwrap_or(0)
 }
 
 /// Blocks of the model.
 pub fn blocks(layout: &Layout) -> usize {
-    layout.parameters.iter().filter_map(block_of).map(|block| block + 1).max().unwrap_or(0)
+    count(layout, |name| !name.contains(DECODER)) + count(layout, |name| name.contains(DECODER))
 }
 
 /// Steps down from the top: 0 for the head and the last norm, 1 for the top block, and one more
 /// than there are blocks for the embeddings (also for one that is the output projection as well).
 pub fn depth(parameter: &Parameter, layout: &Layout) -> usize {
-    match block_of(parameter) {
+    match block_of(parameter, layout) {
         Some(block) => blocks(layout) - block,
         None => match Part::of(parameter, layout) {
             Part::Embedding | Part::TiedEmbedding | Part::PositionEmbedding => blocks(layout) + 1,
@@ -74,6 +90,16 @@ mod tests {
                 assert_eq!(depth(parameter, model.layout()), *expected, "{name}");
             }
         };
+        check(
+            ModelConfig::bart(17, 16, 3, 2, 16),
+            &[
+                ("model.shared.weight", 7),
+                ("model.encoder.layers.0.fc1.weight", 6),
+                ("model.encoder.layers.2.fc1.weight", 4),
+                ("model.decoder.layers.0.encoder_attn.k_proj.weight", 3),
+                ("model.decoder.layers.2.fc2.weight", 1),
+            ],
+        );
         check(
             ModelConfig { tied: Tied::Yes, ..ModelConfig::gpt2(17, 16, 3, 2, 16) },
             &[

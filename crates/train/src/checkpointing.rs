@@ -98,7 +98,7 @@ fn write_texts(staging: &mut Staging, setup: &Setup) -> Result<(), RecordError> 
     let mut config = config_json(&model.config, special);
     setup.task.describe(&mut config);
     let config = json(&config);
-    let generation = json(&generation_config_json(special));
+    let generation = json(&generation_config_json(&model.config, special));
     let tokenizer_config = tokenizer.config_json(model.config.context);
     let texts = [
         ("config.json", config.as_str()),

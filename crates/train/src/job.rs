@@ -378,9 +378,11 @@ fn compose(
         .filter_map(|t| t.settings.as_ref().map(|settings| (t.card.name, settings)));
     let techniques = assemble(chosen).map_err(placed)?;
     let imported = recipe.model.from.is_some();
-    let tied_by_model = if imported { recipe.model.config.tied } else { Tied::No };
+    // An encoder-decoder has one token table for everything, as it comes.
+    let as_it_comes = imported || recipe.model.config.is_seq2seq();
+    let tied_by_model = if as_it_comes { recipe.model.config.tied } else { Tied::No };
     // An encoder's projection onto tokens is its token table, whatever the plan.
-    if !imported && recipe.model.config.family != Family::Bert {
+    if !as_it_comes && recipe.model.config.family != Family::Bert {
         recipe.model.config.tied = techniques.plan.tied();
     }
     if let Corpus::Masked(_) = data {

@@ -51,7 +51,10 @@ fn padding_id(config: &ModelConfig) -> Option<u32> {
 }
 
 /// The generation_config.json that goes with it: which tokens begin and end a text.
-pub fn generation_config_json(special: SpecialTokens) -> Value {
+pub fn generation_config_json(config: &ModelConfig, special: SpecialTokens) -> Value {
+    if config.is_seq2seq() {
+        return seq2seq::generation_json(config, special);
+    }
     json!({
         "bos_token_id": special.bos,
         "eos_token_id": special.eos,

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::config::{Reader, brief, exact};
+use super::config::{Reader, SpecialTokens, brief, exact};
 use crate::{Activation, Decoder, Family, Head, ModelConfig, ModelError, Norms, Scaled, Tied};
 
 /// The class of transformers that computes the model.
@@ -69,6 +69,22 @@ pub(super) fn json(config: &ModelConfig) -> Value {
     json
 }
 
+/// Which tokens begin and end a target, and that padding is never one of it.
+pub(super) fn generation_json(config: &ModelConfig, special: SpecialTokens) -> Value {
+    let Decoder { start, end, padding, forced_first, forced_last, .. } = config.decoder;
+    json!({
+        "bos_token_id": special.bos,
+        "eos_token_id": end,
+        "pad_token_id": padding,
+        "decoder_start_token_id": start,
+        "forced_bos_token_id": forced_first,
+        "forced_eos_token_id": forced_last,
+        // Marian's targets start with padding, which may so come again.
+        "bad_words_ids": [[padding]],
+        "max_length": config.context,
+    })
+}
+
 /// BART, or mBART where norms stand in front.
 pub(super) fn parse_bart(reader: &Reader, norms: Norms) -> Result<ModelConfig, ModelError> {
     let before = norms == Norms::Before;
@@ -94,19 +110,15 @@ pub(super) fn parse_bart(reader: &Reader, norms: Norms) -> Result<ModelConfig, M
 }
 
 pub(super) fn parse_marian(reader: &Reader) -> Result<ModelConfig, ModelError> {
-    let reason = "source and target share one token table here";
-    reader.require("share_encoder_decoder_embeddings", json!(true), reason)?;
+    let reason_shared = "source and target share one token table here";
+    reader.require("share_encoder_decoder_embeddings", json!(true), reason_shared)?;
     reader.require("normalize_before", json!(false), "Marian's norms stand behind each branch")?;
     let reason = "Marian's embedding is not normalised here";
     reader.require("normalize_embedding", json!(false), reason)?;
     let reason = "positions are sinusoids here";
     reader.require("static_position_embeddings", json!(true), reason)?;
     let base = ModelConfig { family: Family::Marian, ..parse(reader)? };
-    if let Some(size) = reader.get("decoder_vocab_size") {
-        let reason = "source and target share one token table here";
-        reader.require("decoder_vocab_size", json!(base.vocabulary), reason)?;
-        debug_assert!(size.is_number());
-    }
+    reader.require("decoder_vocab_size", json!(base.vocabulary), reason_shared)?;
     let padding = id(reader, "pad_token_id")?.unwrap_or(58100);
     let decoder = Decoder {
         padding,

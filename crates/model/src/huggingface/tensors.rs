@@ -112,11 +112,21 @@ fn is_above_body(name: &str) -> bool {
     is_of_head(name) || starts.iter().any(|start| name.starts_with(start))
 }
 
+/// What an encoder-decoder adds to its logits: a buffer in PyTorch.
+const OFFSET: &str = "final_logits_bias";
+/// The token table of an encoder-decoder.
+const SHARED: &str = "model.shared.weight";
+
 /// What a tensor may be called in a file: as transformers writes it, without the model's name in
 /// front, with it, and with the names that norms had in the first checkpoints of BERT.
 fn names(model: &Model, name: &str) -> Vec<String> {
     let mut names = vec![name.to_string()];
     names.extend(without_prefix(name).map(String::from));
+    if name == SHARED {
+        names.extend(
+            ["model.encoder.embed_tokens.weight", "encoder.embed_tokens.weight"].map(String::from),
+        );
+    }
     if model.is_encoder() {
         let variant = model.config.encoder.variant.name();
         names.push(format!("{variant}.{name}"));
@@ -140,6 +150,9 @@ fn import_into(
     for plan in plans {
         let found = names(model, &plan.name).iter().find_map(|name| read(name));
         let Some((shape, values)) = found else {
+            if plan.name == OFFSET {
+                continue; // files without it mean zeros
+            }
             return Err(missing(model, &plan));
         };
         if shape != plan.shape || values.len() != shape.iter().product::<usize>() {
@@ -193,7 +206,13 @@ fn is_harmless(model: &Model, name: &str) -> bool {
     // A tied head's copy, or the head that another one replaces.
     let is_unused = model.config.tied == Tied::Yes || model.config.head != Head::LanguageModel;
     let is_encoders = name.ends_with("embeddings.position_ids") || is_above_body(name);
-    is_buffer || (name == "lm_head.weight" && is_unused) || (model.is_encoder() && is_encoders)
+    // Other names of the one token table, and positions that are computed.
+    let is_seq2seqs = name.ends_with("embed_tokens.weight")
+        || (model.config.family == Family::Marian && name.ends_with("embed_positions.weight"));
+    is_buffer
+        || (name == "lm_head.weight" && is_unused)
+        || (model.is_encoder() && is_encoders)
+        || (model.config.is_seq2seq() && is_seq2seqs)
 }
 
 fn without_prefix(name: &str) -> Option<&str> {

@@ -65,8 +65,17 @@ pub fn model(
         |e| e as f32,
         || by_default(epsilon, usual),
     );
-    config.init_std =
-        choices.choose("model.init-std", &model.init_std, |s| s as f32, || by_default(std, usual));
+    let seq2seq = config.is_seq2seq();
+    config.init_std = choices.choose(
+        "model.init-std",
+        &model.init_std,
+        |s| s as f32,
+        || match seq2seq {
+            // A decoder finds what to read in its source several times sooner than from 0.02.
+            true => by_default(init_of_pairs(width), "1/√width"),
+            false => by_default(std, usual),
+        },
+    );
     of_family(&mut config, draft, choices);
     config.head = head_of(tokens);
     config.validate().map_err(|error| invalid_model(draft, error.to_string()))?;
@@ -124,6 +133,13 @@ pub fn family_of_labels(draft: &Draft) -> Family {
 
 /// The family of a classifier where nobody says otherwise.
 const CLASSIFIER: &str = "gpt2";
+
+/// 1/√C with two significant digits, as which it is read back from a recipe.
+fn init_of_pairs(width: usize) -> f32 {
+    let std = 1.0 / (width as f64).sqrt();
+    let scale = 10f64.powi(1 - std.log10().floor() as i32);
+    ((std * scale).round() / scale) as f32
+}
 
 /// Pairs want an encoder-decoder, with the ids of their own vocabulary; nothing else does.
 fn fits_task(
