@@ -210,7 +210,9 @@ impl RunSummary {
             let unit = self.unit();
             let loss = |loss, error| format!("{} {unit}", plus_minus(loss, error));
             for metric in &best.metrics {
-                row(&metric.name, figure(metric));
+                // The column of names has room for ten letters.
+                let name = if metric.name == "exact-match" { "exact" } else { &metric.name };
+                row(name, figure(metric));
             }
             if let Some(found) = &self.answers {
                 row("result", worth(found));
