@@ -1,5 +1,6 @@
 //! A run on disk: manifest, events, metrics, checkpoints; the only crate that knows these formats.
 
+mod answers;
 pub mod checkpoint;
 mod checksums;
 mod error;
@@ -17,14 +18,16 @@ pub mod study;
 mod tensorboard;
 pub mod weights;
 
+pub use answers::{
+    AnswerBaselineRecord, AnswerFigures, AnswersRecord, IntervalRecord, WrongAnswerRecord,
+};
 pub use checkpoint::Checkpoint;
 pub use error::RecordError;
 pub use events::{
-    AnswerBaselineRecord, AnswerFigures, AnswersRecord, BaselineRecord, CheckpointRecord,
-    ConfusionRecord, DataRecord, EvaluationRecord, Event, GuardRecord, IntervalRecord,
-    LabelBaselineRecord, MetricRecord, Notice, OpRecord, OrderRecord, ProfileRecord, Receipt,
-    SampleRecord, SimpleRecord, Started, StepRecord, StopReason, Stopped, TimingRecord,
-    WrongAnswerRecord, WrongRecord,
+    BaselineRecord, CheckpointRecord, ConfusionRecord, DataRecord, EvaluationRecord, Event,
+    GuardRecord, LabelBaselineRecord, MetricRecord, Notice, OpRecord, OrderRecord, ProfileRecord,
+    Receipt, SampleRecord, SimpleRecord, Started, StepRecord, StopReason, Stopped, TimingRecord,
+    WrongRecord,
 };
 pub use examination::Examination;
 pub use manifest::Manifest;

@@ -176,7 +176,9 @@ fn over_a_stop_and_on_any_number_of_threads_the_bits_are_the_same() {
     recipe.set(&from).expect("a setting");
     let job = prepare_job(&recipe, &cache(), &mut |_| {}).unwrap_or_else(|e| panic!("{e}"));
     let tuned = run_job("tuned", job);
-    let is_fresh = |event: &Event| matches!(event, Event::Notice(notice) if notice.text.contains("starts at random"));
+    let fresh = "starts at random";
+    let is_fresh =
+        |event: &Event| matches!(event, Event::Notice(notice) if notice.text.contains(fresh));
     assert!(!tuned.events.iter().any(is_fresh));
 }
 

@@ -2,8 +2,8 @@
 //! answers, to windows of token ids for a model that marks where an answer begins and ends.
 //!
 //! The way of a data set: [`prepare_answers`] reads the records ([`read_answers`] is that half
-//! alone), splits them by paragraph so that no paragraph is in two splits, looks for paragraphs that
-//! are all the same, trains or loads a tokenizer, and cuts every context into windows that overlap
+//! alone), splits them by paragraph so that none is in two splits, looks for paragraphs that are in
+//! held-out data all the same, trains or loads a tokenizer, and cuts every context into windows that overlap
 //! ([`QuestionEncoder`]). Batches are [`crate::labelled`]'s: a window is an example there, and
 //! [`EncodedQuestions`] knows its span and where its tokens come from.
 

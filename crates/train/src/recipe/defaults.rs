@@ -97,7 +97,8 @@ pub fn tokenizer(facts: &CorpusFacts) -> (&'static str, Option<usize>, String) {
 /// The longest labelled text in tokens where nobody says otherwise.
 pub const LONGEST_EXAMPLE: usize = 256;
 
-/// The longest question with its context in tokens where nobody says otherwise (Devlin et al. 2019).
+/// The longest question with its context, in tokens, where nobody says otherwise (Devlin et al.
+/// 2019).
 pub const LONGEST_CONTEXT: usize = 384;
 
 /// A tokenizer for labelled texts, of which there are seldom many: words and their parts, since
