@@ -107,3 +107,23 @@ pub fn answers(
         f1: Mean { values: scores.iter().map(|s| s.f1).collect() },
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn saying_nothing_is_right_where_there_is_no_answer() {
+        let of = |said: &str, right: &[&str]| {
+            let right: Vec<String> = right.iter().map(|r| r.to_string()).collect();
+            let found = score_or_none(said, &right);
+            (found.exact_match, found.f1)
+        };
+        assert_eq!(of("", &[]), (1.0, 1.0));
+        assert_eq!(of("Ulm", &[]), (0.0, 0.0));
+        assert_eq!(of("the", &[]), (1.0, 1.0), "an article is nothing");
+        assert_eq!(of("", &["Ulm"]), (0.0, 0.0));
+        assert_eq!(of("in Ulm", &["The!", "Ulm"]), (0.0, 2.0 / 3.0));
+        assert_eq!(of("", &["The!"]), (1.0, 1.0), "what is nothing counts for no answer");
+    }
+}

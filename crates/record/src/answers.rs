@@ -1,4 +1,4 @@
-//! What the record says of models that answer questions: what they have to beat, and the result.
+//! What a run that answers questions tells about itself: what it has to beat, what it reaches.
 
 use crate::number;
 use serde::{Deserialize, Serialize};

@@ -90,7 +90,7 @@ pub fn assemble<'a>(
 }
 
 impl Assembled {
-    /// The ends of an answer are told by a loss of their own, which has no other targets.
+    /// The ends of an answer have a loss of their own, which knows no other targets.
     fn refuse_for_spans(&self) -> Result<(), SettingError> {
         let Loss { smoothing, z_loss, confidence, teaching, .. } = &self.plan.loss;
         let owners = [

@@ -149,6 +149,20 @@ impl RunSummary {
         (whole != self.best()?.loss_valid).then_some(whole)
     }
 
+    /// What simple methods of the task reach, and whether the network beats them.
+    fn simple_methods(&self) -> Option<String> {
+        let (words, standing) = match (&self.label_baseline, &self.answer_baseline) {
+            (Some(beaten), _) => {
+                (labels(beaten), self.best().and_then(|best| labels_standing(best, beaten)))
+            }
+            (None, Some(beaten)) => {
+                (answers(beaten), self.best().and_then(|best| answers_standing(best, beaten)))
+            }
+            (None, None) => return None,
+        };
+        Some(words + &standing.map(|s| format!("; {s}")).unwrap_or_default())
+    }
+
     /// How the best evaluation stands against the n-gram model, over the same windows.
     pub fn standing(&self) -> Option<Standing> {
         let (best, baseline) = (self.best()?, self.baseline.as_ref()?);
@@ -253,7 +267,9 @@ impl RunSummary {
             let unit = self.unit();
             let loss = |loss, error| format!("{} {unit}", plus_minus(loss, error));
             for metric in &best.metrics {
-                row(&metric.name, figure(metric));
+                // The column of names has room for ten letters.
+                let name = if metric.name == "exact-match" { "exact" } else { &metric.name };
+                row(name, figure(metric));
             }
             if let Some(found) = &self.answers {
                 row("result", worth(found));
@@ -274,15 +290,8 @@ impl RunSummary {
             let standing = self.standing().map(|s| format!("; {}", s.sentence()));
             row("baseline", format!("{}: {loss}{}", model(baseline), standing.unwrap_or_default()));
         }
-        if let Some(baseline) = &self.label_baseline {
-            let standing = self.best().and_then(|best| labels_standing(best, baseline));
-            let standing = standing.map(|s| format!("; {s}")).unwrap_or_default();
-            row("baseline", labels(baseline) + &standing);
-        }
-        if let Some(baseline) = &self.answer_baseline {
-            let standing = self.best().and_then(|best| answers_standing(best, baseline));
-            let standing = standing.map(|s| format!("; {s}")).unwrap_or_default();
-            row("baseline", answers(baseline) + &standing);
+        if let Some(beaten) = self.simple_methods() {
+            row("baseline", beaten);
         }
         rows.extend(self.written());
         let mut row = |label: &str, text: String| rows.push((label.to_owned(), text));

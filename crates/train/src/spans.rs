@@ -123,10 +123,13 @@ fn best_spans(logits: &[f32], context: Range<usize>, longest: usize) -> Vec<(f64
 fn reply(context: &str, windows: &[Found], rule: SpanRule) -> Reply {
     let mut best: Vec<(f64, Range<usize>)> = Vec::new();
     for (score, bytes) in windows.iter().flat_map(|window| &window.best) {
-        // A span that several windows have counts once, with its best score.
-        match best.iter_mut().find(|(_, other)| other == bytes) {
+        let bytes = piece(context, bytes);
+        // White space is no answer. A span that several windows have, or that only differs in
+        // white space, counts once, with its best score.
+        match best.iter_mut().find(|(_, other)| *other == bytes) {
+            _ if bytes.is_empty() => {}
             Some(known) => known.0 = known.0.max(*score),
-            None => best.push((*score, bytes.clone())),
+            None => best.push((*score, bytes)),
         }
     }
     best.sort_by(|a, b| b.0.total_cmp(&a.0));
@@ -140,7 +143,7 @@ fn reply(context: &str, windows: &[Found], rule: SpanRule) -> Reply {
     let mass = |score: f64| (score - top).exp();
     let sum: f64 = best.iter().map(|(score, _)| mass(*score)).sum::<f64>()
         + if may_be_silent { mass(silence) } else { 0.0 };
-    let text = |bytes: &Range<usize>| piece(context, bytes).to_string();
+    let text = |bytes: &Range<usize>| context[bytes.clone()].to_string();
     let others = best.iter().map(|(score, bytes)| (text(bytes), mass(*score) / sum)).collect();
     let is_silent = match rule.silence {
         Silence::Never => best.is_empty(),
@@ -149,20 +152,20 @@ fn reply(context: &str, windows: &[Found], rule: SpanRule) -> Reply {
     let said = Reply { silence: above, loss, others, ..Reply::default() };
     match best.first() {
         Some((score, bytes)) if !is_silent => {
-            let text = piece(context, bytes);
-            let start = text.as_ptr() as usize - context.as_ptr() as usize;
-            Reply { text: text.to_string(), start, score: mass(*score) / sum, ..said }
+            Reply { text: text(bytes), start: bytes.start, score: mass(*score) / sum, ..said }
         }
         _ => Reply { score: mass(silence) / sum, ..said },
     }
 }
 
 /// These bytes of the context, whole characters, without white space around them.
-fn piece<'a>(context: &'a str, bytes: &Range<usize>) -> &'a str {
+fn piece(context: &str, bytes: &Range<usize>) -> Range<usize> {
     // Tokens of bytes may begin or end within a character.
     let start = (0..=bytes.start).rev().find(|at| context.is_char_boundary(*at)).unwrap_or(0);
     let end = (bytes.end..=context.len()).find(|at| context.is_char_boundary(*at));
-    context[start..end.unwrap_or(context.len())].trim()
+    let whole = &context[start..end.unwrap_or(context.len())];
+    let start = start + whole.len() - whole.trim_start().len();
+    start..start + whole.trim().len()
 }
 
 #[cfg(test)]
@@ -189,8 +192,10 @@ mod tests {
     #[test]
     fn windows_are_merged_by_score_and_silence_needs_all_of_them() {
         let context = "It rains in Ulm, often.";
-        let windows =
-            [found(&[(1.0, 3..8), (0.0, 0..2)], 7.0), found(&[(4.0, 12..15), (2.0, 3..8)], 3.0)];
+        let windows = [
+            found(&[(1.0, 3..8), (0.0, 0..2)], 7.0),
+            found(&[(4.0, 12..15), (2.0, 2..8), (9.0, 2..3)], 3.0),
+        ];
         let rule = SpanRule { longest: 30, silence: Silence::Never };
         let said = reply(context, &windows, rule);
         assert_eq!((said.text.as_str(), said.start, said.others.len()), ("Ulm", 12, 3));
@@ -209,7 +214,8 @@ mod tests {
 
     #[test]
     fn pieces_are_whole_characters() {
-        assert_eq!(piece("a 中 b", &(2..3)), "中");
-        assert_eq!(piece("a 中 b", &(1..6)), "中");
+        assert_eq!(piece("a 中 b", &(2..3)), 2..5);
+        assert_eq!(piece("a 中 b", &(1..6)), 2..5);
+        assert!(piece("a 中 b", &(5..6)).is_empty());
     }
 }

@@ -107,9 +107,7 @@ pub(crate) fn hold_out(
     for (question, split) in all.into_iter().zip(of) {
         splits[split].push(question);
     }
-    let sentence = match words.is_empty() {
-        true => "nothing is held out".to_string(),
-        false => format!("{}; no paragraph is in two splits", words.join("; ")),
-    };
-    Ok((splits, sentence))
+    let is_shared = split.iter().any(|split| *split > 0);
+    let promise = if is_shared { "; all questions about a paragraph are on one side" } else { "" };
+    Ok((splits, words.join("; ") + promise))
 }

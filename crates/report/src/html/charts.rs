@@ -116,17 +116,21 @@ fn evaluations(run: &RunPart) -> Markup {
             cell(plus_minus(e.loss_valid, e.loss_valid_se)),
             cell(plus_minus(e.loss_train, e.loss_train_se)),
             cell(plus_minus(e.gap, e.gap_se)),
-            cell(crate::summary::perplexity(e.perplexity)),
+            match e.metrics.first() {
+                Some(metric) => cell(format::fixed(metric.valid, 4)),
+                None => cell(crate::summary::perplexity(e.perplexity)),
+            },
         ]
     });
     let number = Column::Number;
+    let own = run.best.as_ref().and_then(|best| best.metrics.first());
     let head = [
         ("step", number),
         ("epoch", number),
         ("held-out", number),
         ("training sample", number),
         ("gap", number),
-        ("perplexity", number),
+        (own.map_or("perplexity", |metric| metric.name.as_str()), number),
     ];
     let caption = match every {
         1 => "Every evaluation".to_owned(),
