@@ -331,7 +331,10 @@ fn schedule(
                 return by_default(rate, &why);
             }
             if matches!(card.name, "adam" | "adamw") {
-                let (rate, why) = defaults::learning_rate(config.width);
+                let (rate, why) = match task {
+                    TaskKind::Classification => defaults::learning_rate_of_labelled(config.width),
+                    _ => defaults::learning_rate(config.width),
+                };
                 return by_default(rate, &why);
             }
             match card.knobs[0].default {
@@ -511,9 +514,14 @@ fn regularize(
     let stops = evaluations > 8.0 && tokens.examples.is_none();
     let number = |on: bool, value: f64| on.then_some(Some(KnobValue::Number(value)));
     // (technique, main knob where it is to be set, why); `None` leaves the technique out.
-    let sound: [(&str, Option<Option<KnobValue>>, &str); 7] = [
+    let from_labels = tokens.examples.is_some() && from.is_none();
+    let (dropped, smoothing) =
+        (defaults::TOKENS_DROPPED_OF_LABELLED, defaults::SMOOTHING_OF_LABELLED);
+    let sound: [(&str, Option<Option<KnobValue>>, &str); 9] = [
         ("weight-tying", has_output.then_some(None), "saves parameters and regularizes"),
         ("dropout", number(dropout > 0.0, dropout), &why),
+        ("token-dropout", number(from_labels, dropped), "no label may hang on one word"),
+        ("label-smoothing", number(from_labels, smoothing), "labels are not that sure"),
         ("weight-decay", number(true, decay), &why),
         ("gradient-clipping", number(true, 1.0), "keeps a wild batch from undoing progress"),
         ("explosion-guard", Some(None), "no broken number may reach the weights"),
