@@ -223,8 +223,8 @@ fn model(root: &Table) -> Result<ModelDraft, RecipeError> {
     }
     let family = draft.family.as_ref().map_or("gpt2", |f| f.value);
     let foreign: &[&str] = match family {
-        "gpt2" => &["kv-heads", "qk-norm", "rope-theta"],
-        _ => &["activation"],
+        "llama" => &["activation"],
+        _ => &["kv-heads", "qk-norm", "rope-theta"],
     };
     if let Some((name, place)) = foreign.iter().find_map(|n| s.place(n).map(|p| (n, p))) {
         let message = format!("`{name}` has no effect with family \"{family}\"");
