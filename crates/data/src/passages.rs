@@ -55,8 +55,8 @@ const MULTIPLE: usize = 8;
 const POOL: usize = 32;
 /// Masks are drawn again where nothing of a passage was to be told, at most so often.
 const DRAWS_MOST: u64 = 64;
-/// Draws of one epoch lie this far apart.
-const DRAW: u64 = 1 << 42;
+/// Draws of one epoch lie this far apart; all of them fit the 48 bits of a generator's step.
+const DRAW: u64 = 1 << 40;
 /// The epoch whose masks evaluations see; no run comes so far.
 const FIXED: u64 = DRAW - 1;
 

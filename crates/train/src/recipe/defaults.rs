@@ -135,9 +135,9 @@ pub const LONGEST_CONTEXT: usize = 384;
 /// A tokenizer for labelled texts, of which there are seldom many: words and their parts, since
 /// labels hang on words.
 pub fn tokenizer_of_labelled(facts: &CorpusFacts) -> (&'static str, usize, String) {
-    let vocabulary = (facts.bytes as f64 / 250.0).max(1.0).log2().round() as u32;
+    let vocabulary = (facts.bytes as f64 / 50.0).max(1.0).log2().round() as u32;
     let megabytes = facts.bytes as f64 / 1e6;
-    ("bpe", 1 << vocabulary.clamp(10, 15), format!("labels hang on words; {megabytes:.1} MB"))
+    ("bpe", 1 << vocabulary.clamp(11, 15), format!("labels hang on words; {megabytes:.1} MB"))
 }
 
 /// Passes over unlabelled text at most, for a model that knows the language.
@@ -148,9 +148,11 @@ pub const MASK_RATE: f64 = 0.15;
 
 /// A tokenizer for masked text: words and their parts, since what surrounds a letter gives it away.
 pub fn tokenizer_of_masked(facts: &CorpusFacts) -> (&'static str, usize, String) {
-    let (_, vocabulary, _) = tokenizer_of_labelled(facts);
+    // Each token must be told often enough to be learned.
+    let vocabulary = (facts.bytes as f64 / 250.0).max(1.0).log2().round() as u32;
     let megabytes = facts.bytes as f64 / 1e6;
-    ("wordpiece", vocabulary, format!("parts of words are marked as such; {megabytes:.1} MB"))
+    let why = format!("parts of words are marked as such; {megabytes:.1} MB");
+    ("wordpiece", 1 << vocabulary.clamp(10, 15), why)
 }
 
 /// Dropout and decoupled decay for masked text, with the reason.
@@ -234,12 +236,13 @@ pub fn regularization_of_pairs(beginning: Beginning) -> (f64, f64, String) {
 /// A classifier's size, with the reason.
 pub fn classifier_size(examples: &ExampleFacts) -> (Size, String) {
     let chosen = match examples.train {
-        n if n < 2_000 => size(1, 2, 64),
-        n if n < 100_000 => size(2, 4, 128),
+        n if n < 2_000 => size(1, 4, 256),
+        n if n < 100_000 => size(1, 6, 384),
         n if n < 1_000_000 => size(4, 4, 256),
         _ => size(6, 6, 384),
     };
-    (chosen, format!("{} labelled examples teach few parameters", examples.train))
+    let why = format!("wide and shallow: {} labelled examples teach words", examples.train);
+    (chosen, why)
 }
 
 /// Whether training starts from weights that know the language.
@@ -257,7 +260,7 @@ pub fn epochs_of_examples(examples: &ExampleFacts, beginning: Beginning) -> (f64
         }
         Beginning::Pretrained => (3.0, "usual for a model that knows the language".into()),
         Beginning::Scratch if examples.train < 100_000 => {
-            (15.0, "words are learned from the labels alone; the best weights are kept".into())
+            (6.0, "words are learned from the labels alone, and soon by heart".into())
         }
         Beginning::Scratch => (5.0, "many examples, each seen a few times".into()),
     }
@@ -286,9 +289,21 @@ pub fn learning_rate_pretrained(parameters: usize) -> (f64, String) {
 /// Dropout and decoupled decay for labelled texts, with the reason.
 pub fn regularization_of_labelled(beginning: Beginning) -> (f64, f64, String) {
     match beginning {
-        Beginning::Scratch => (0.4, 0.1, "a few thousand labels are learned by heart soon".into()),
+        Beginning::Scratch => (0.3, 0.1, "a few thousand labels are learned by heart soon".into()),
         Beginning::Pretrained => (0.1, 0.01, "as the model was trained".into()),
     }
+}
+
+/// Share of tokens dropped, and of the target spread over the other labels, for a classifier that
+/// starts from nothing.
+pub const TOKENS_DROPPED_OF_LABELLED: f64 = 0.1;
+pub const SMOOTHING_OF_LABELLED: f64 = 0.1;
+
+/// The peak learning rate of a classifier that starts from nothing, with the reason.
+pub fn learning_rate_of_labelled(width: usize) -> (f64, String) {
+    let (rate, _) = learning_rate(width);
+    let why = "seldom words should not be learned by heart before common ones are understood";
+    (0.4 * rate, why.into())
 }
 
 /// Positions, with the reason.

@@ -138,8 +138,7 @@ pub static KEYS: &[Key] = keys! {
         "channels within the feed-forward part";
     "model" "context" Takes::Count { min: 2, max: SIZE },
         "positions the model sees, and the length of a training window";
-    "model" "activation" Takes::Choice(&["gelu-tanh", "gelu-erf"]),
-        "gpt2's and bert's nonlinearity";
+    "model" "activation" Takes::Choice(&["gelu-tanh", "gelu-erf"]), "nonlinearity of gpt2 and bert";
     "model" "qk-norm" Takes::Flag, "llama with normalized queries and keys";
     "model" "norm-epsilon" Takes::Number { above: 0.0, most: 0.1 },
         "added to the variance in a norm";

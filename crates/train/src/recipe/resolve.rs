@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use heldout_base::card::Default_;
 use heldout_base::schedule::{Schedule, Shape, Span};
 use heldout_kernels::{Activations, Isa};
-use heldout_model::ModelConfig;
+use heldout_model::{Head, ModelConfig};
 use heldout_optim::KnobValue as OptimizerValue;
 use heldout_regularize::{CATALOGUE, Settings, Value as KnobValue};
 
@@ -364,7 +364,10 @@ fn schedule(
                 return by_default(rate, &why);
             }
             if matches!(card.name, "adam" | "adamw") {
-                let (rate, why) = defaults::learning_rate(config.width);
+                let (rate, why) = match task {
+                    TaskKind::Classification => defaults::learning_rate_of_labelled(config.width),
+                    _ => defaults::learning_rate(config.width),
+                };
                 return by_default(rate, &why);
             }
             match card.knobs[0].default {
@@ -573,18 +576,22 @@ fn regularize(
     let stops = evaluations > 8.0 && tokens.examples.is_none();
     let number = |on: bool, value: f64| on.then_some(Some(KnobValue::Number(value)));
     // (technique, main knob where it is to be set, why); `None` leaves the technique out.
-    let sound: [(&str, Option<Option<KnobValue>>, &str); 8] = [
+    let labels = |e: &defaults::ExampleFacts| matches!(e.head, Head::Classification { .. });
+    let from_labels = tokens.examples.as_ref().is_some_and(labels) && from.is_none();
+    let dropped = defaults::TOKENS_DROPPED_OF_LABELLED;
+    let (smoothing, why_smooth) = match tokens.pairs {
+        Some(_) => (Some(Some(KnobValue::Number(0.1))), "there is more than one right way"),
+        None => (number(from_labels, defaults::SMOOTHING_OF_LABELLED), "labels are not that sure"),
+    };
+    let sound: [(&str, Option<Option<KnobValue>>, &str); 9] = [
         ("weight-tying", has_output.then_some(None), "saves parameters and regularizes"),
         ("dropout", number(dropout > 0.0, dropout), &why),
+        ("token-dropout", number(from_labels, dropped), "no label may hang on one word"),
+        ("label-smoothing", smoothing, why_smooth),
         ("weight-decay", number(true, decay), &why),
         ("gradient-clipping", number(true, 1.0), "keeps a wild batch from undoing progress"),
         ("explosion-guard", Some(None), "no broken number may reach the weights"),
         ("early-stopping", stops.then_some(None), "the best weights are kept anyway"),
-        (
-            "label-smoothing",
-            number(tokens.pairs.is_some(), 0.1),
-            "there is more than one right way to say it",
-        ),
         ("shuffle", Some(None), "windows re-drawn every epoch are the cheapest gain"),
     ];
     let mut techniques = Vec::new();
