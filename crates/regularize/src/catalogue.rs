@@ -1,6 +1,7 @@
 //! The registry: one constant slice in reading order, and the way from settings to a plan.
 
 use crate::error::SettingError;
+use crate::labelled::check_task;
 use crate::plan::Plan;
 use crate::settings::Settings;
 use crate::technique::{Entry, Facts, Technique};
@@ -15,12 +16,17 @@ pub static CATALOGUE: &[Entry] = &[
     mixout::ENTRY,
     multi_token_prediction::ENTRY,
     shuffle::ENTRY,
+    eda::ENTRY,
+    text_masking::ENTRY,
+    sentence_order::ENTRY,
     dropout::ENTRY,
     head_dropout::ENTRY,
     token_dropout::ENTRY,
     neftune::ENTRY,
     layer_drop::ENTRY,
     label_smoothing::ENTRY,
+    class_weights::ENTRY,
+    focal_loss::ENTRY,
     confidence_penalty::ENTRY,
     z_loss::ENTRY,
     distillation::ENTRY,
@@ -91,6 +97,7 @@ impl Assembled {
     /// Refuses settings that cannot have an effect on this model, or beside what else is on.
     pub fn check(&self, facts: &Facts) -> Result<(), SettingError> {
         self.techniques.iter().try_for_each(|technique| {
+            check_task(&**technique, facts)?;
             technique.check(facts)?;
             technique.check_beside(&self.plan)
         })

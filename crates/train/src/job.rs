@@ -6,8 +6,7 @@ use std::sync::Arc;
 use heldout_data::labelled::{self, FieldNames, LabelledSpec, SpecialTokens};
 use heldout_data::tokenizer::TokenizerKind;
 use heldout_data::{
-    Boundary, DuplicatePolicy, PrepareSpec, Progress, Shuffle, TokenizerSpec, ValidationSpec,
-    prepare,
+    Boundary, DuplicatePolicy, PrepareSpec, Progress, TokenizerSpec, ValidationSpec, prepare,
 };
 use heldout_kernels::{Activations, Device, Precision};
 use heldout_model::{Family, Model, ModelConfig, Tied};
@@ -275,6 +274,9 @@ fn compose(
     let (config, layout) = (&model.config, model.layout());
     let facts = Facts { config, layout, tied_by_model, length, beginning };
     techniques.check(&facts).map_err(placed)?;
+    if let Corpus::Labelled(data) = data {
+        Classification::check(data, &techniques.plan, recipe.run.seed).map_err(placed)?;
+    }
     for teacher in techniques.plan.teachers() {
         let checked = teachers::check(
             teacher,
@@ -345,11 +347,10 @@ impl Setup {
         let teachers = plan.teachers().iter().map(|name| Teacher::open(name));
         let teachers = teachers.collect::<Result<_, _>>()?;
         let optimizer = optimizer_spec(&recipe)?;
-        let shuffle = if plan.order.is_some() { Shuffle::Yes } else { Shuffle::No };
         let rows = evaluation_rows(&recipe);
         let task: Arc<dyn Task> = match &data {
             Corpus::Text(data) => Arc::new(LanguageModel::new(data, &recipe, &plan, rows)?),
-            Corpus::Labelled(data) => Arc::new(Classification::new(data, &recipe, shuffle, rows)?),
+            Corpus::Labelled(data) => Arc::new(Classification::new(data, &recipe, &plan, rows)?),
         };
         let (steps_per_epoch, step_tokens) = (task.steps_per_epoch(), task.step_tokens() as u64);
         let horizon = Horizon::new(recipe.schedule.horizon, steps_per_epoch, step_tokens);

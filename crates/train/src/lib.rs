@@ -5,6 +5,7 @@
 //! with it. [`Observer`] sees every event as it is recorded; [`Control`] asks a run to stop.
 
 mod advise;
+mod augmentation;
 mod bag;
 mod baseline;
 mod checkpointing;
@@ -38,6 +39,7 @@ mod trainer;
 mod validation;
 
 pub use advise::{Advice, Choice, Figures, Regime, advise};
+pub use augmentation::{ChangedText, preview};
 pub use baseline::{BaselineEvaluation, Reference};
 pub use classify::{
     BesideLabels, ClassEvaluation, Classifier, Estimate, LabelEvaluation, Mistake, Prediction,

@@ -15,6 +15,7 @@ mod fields;
 mod frame;
 mod labels;
 mod leaks;
+mod lines;
 mod prepare;
 mod read;
 mod split;
@@ -24,6 +25,7 @@ pub use encode::{EncodedExamples, EncodedText, Encoder, SpecialTokens};
 pub use evaluation::LabelledEvaluation;
 pub use facts::{LabelledFacts, LabelledSplitFacts, Lengths};
 pub use labels::{Labels, balanced_weights, class_counts, stratified};
+pub use lines::LineReader;
 pub use prepare::{
     LabelledData, LabelledExample, LabelledSpec, PreparedLabelled, prepare_labelled, read_labelled,
 };
