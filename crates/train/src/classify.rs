@@ -153,6 +153,21 @@ pub fn evaluate_labels(
     Ok(evaluation)
 }
 
+/// Mean loss of a run's classifier on one of its splits, nats per text, with its standard error.
+///
+/// # Errors
+/// As [`evaluate_labels`].
+pub fn split_loss(
+    path: &Path,
+    split: Split,
+    device: Arc<Device>,
+) -> Result<(f64, f64), TrainError> {
+    let own = own_data(&RunDir::open(path)?)?;
+    let mut classifier = Classifier::open(path, device)?;
+    let score = classifier.predictions(own.split(split, path)?)?.score();
+    Ok((score.loss, score.se))
+}
+
 /// A run's labelled texts, and the seed of the run.
 struct Own {
     data: LabelledData,
