@@ -8,7 +8,7 @@ use heldout_record::weights::WeightFile;
 use std::fs;
 use std::path::Path;
 
-/// A zip archive of stored entries, as `torch.save` lays them out; checksums are looked at by nobody.
+/// A zip archive of stored entries, as `torch.save` lays them out; nobody looks at checksums.
 fn archive(entries: &[(&str, &[u8])]) -> Vec<u8> {
     let (mut out, mut directory) = (Vec::new(), Vec::new());
     for (name, bytes) in entries {
@@ -33,7 +33,8 @@ fn archive(entries: &[(&str, &[u8])]) -> Vec<u8> {
 fn pickle(offset: u8, shape: &[u8], strides: &[u8]) -> Vec<u8> {
     let mut out = b"\x80\x02}(X\x01\x00\x00\x00w".to_vec();
     out.extend(b"ctorch._utils\n_rebuild_tensor_v2\n(");
-    out.extend(b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x04tQ");
+    out.extend(b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000");
+    out.extend(b"X\x03\x00\x00\x00cpuK\x04tQ");
     out.extend([b'K', offset]);
     for list in [shape, strides] {
         out.push(b'(');
@@ -168,7 +169,8 @@ torch.save(state, os.path.join(folder, "pytorch_model.bin"))
 expected = {n: t.detach().float().flatten().tolist() for n, t in state.items()}
 os.mkdir(os.path.join(folder, "module"))
 module = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.LayerNorm(2))
-torch.save({"epoch": 3, "state_dict": module.state_dict()}, os.path.join(folder, "module", "pytorch_model.bin"))
+inner = {"epoch": 3, "state_dict": module.state_dict()}
+torch.save(inner, os.path.join(folder, "module", "pytorch_model.bin"))
 shards = os.path.join(folder, "shards")
 os.mkdir(shards)
 names = ["pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"]

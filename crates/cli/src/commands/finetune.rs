@@ -24,8 +24,8 @@ folder, org/name or org/name@revision, comes from the Hugging Face hub into its 
 HF_HUB_OFFLINE=1 takes what the cache has. A head
 that the model lacks for the task starts at random, and the run says so.")]
 pub struct Options {
-    /// The model to start from: a run, a checkpoint, a folder in Hugging Face layout, or org/name on
-    /// the hub
+    /// The model to start from: a run, a checkpoint, a folder in Hugging Face layout, or org/name
+    /// on the hub
     #[arg(value_name = "MODEL", value_hint = clap::ValueHint::DirPath)]
     pub model: PathBuf,
     #[command(flatten)]

@@ -29,7 +29,8 @@ pub struct Options {
     /// The folder of a run, a checkpoint, or a classifier in Hugging Face layout
     #[arg(value_name = "RUN", value_hint = clap::ValueHint::DirPath)]
     pub run: PathBuf,
-    /// Texts to label: files, folders or globs (.jsonl .json .csv .tsv .txt), or - for standard input
+    /// Texts to label: files, folders or globs (.jsonl .json .csv .tsv .txt), or - for standard
+    /// input
     #[arg(value_name = "DATA", required = true)]
     pub data: Vec<String>,
     /// The text's field

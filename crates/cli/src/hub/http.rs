@@ -1,5 +1,5 @@
-//! Requests to the hub: redirects followed one by one, since the hub says in the first answer what a
-//! file is and where its bytes lie, and the token must not follow to another host.
+//! Requests to the hub: redirects followed one by one, since the hub says in the first answer what
+//! a file is and where its bytes lie, and the token must not follow to another host.
 
 use std::time::Duration;
 

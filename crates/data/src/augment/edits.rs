@@ -179,8 +179,8 @@ pub(crate) fn mask(
 /// 2020, section 3.3.4).
 const SPAN_MOST: usize = 5;
 
-/// Spans of words, `rate` · words long in all but for overlaps, become `mask`; one word stays in any
-/// case.
+/// Spans of words, `rate` · words long in all but for overlaps, become `mask`; one word stays in
+/// any case.
 pub(crate) fn spans(
     text: &str,
     rate: f64,

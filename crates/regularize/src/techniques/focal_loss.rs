@@ -1,5 +1,5 @@
-//! Focal loss (Lin et al. 2017, equation 4): (1 − p)^γ·(−log p), so that examples of which the model
-//! is sure already count less. The α of equation 5 is the technique `class-weights`.
+//! Focal loss (Lin et al. 2017, equation 4): (1 − p)^γ·(−log p), so that examples of which the
+//! model is sure already count less. The α of equation 5 is the technique `class-weights`.
 
 use crate::error::{Conflict, NotLive, SettingError};
 use crate::labelled::Learns;

@@ -1,5 +1,5 @@
-//! Weights that `torch.save` wrote (PyTorch 1.6 and later): a zip archive of stored entries, of which
-//! `data.pkl` is a pickle that says where in the others each tensor lies.
+//! Weights that `torch.save` wrote (PyTorch 1.6 and later): a zip archive of stored entries, of
+//! which `data.pkl` is a pickle that says where in the others each tensor lies.
 //!
 //! Pickles are programs. This one is not run: [`pickle`] knows a handful of names that stand for
 //! tensors and dictionaries, and refuses every other by name before anything is made of it.

@@ -1,9 +1,9 @@
 //! Reads the pickle of a `torch.save` file without running it.
 //!
 //! A pickle is a program for a stack machine (CPython's Lib/pickletools.py documents every
-//! instruction). What makes it dangerous is that it may import any object and call it. Here an import
-//! gives one of a few names ([`Known`]), a call one of three results, and there is nothing else to be
-//! called: whatever the bytes are, they become a description of tensors or a sentence.
+//! instruction). What makes it dangerous is that it may import any object and call it. Here an
+//! import gives one of a few names ([`Known`]), a call one of three results, and there is nothing
+//! else to be called: whatever the bytes are, they become a description of tensors or a sentence.
 
 use std::collections::BTreeMap;
 
@@ -118,8 +118,8 @@ fn known(module: &str, name: &str) -> Result<Known, String> {
         ("torch", "ByteStorage") => storage("U8", 1),
         ("torch", "BoolStorage") => storage("BOOL", 1),
         _ => Err(format!(
-            "the pickle wants to import {module}.{name}, which is not part of a file of weights and \
-             could run anything: refused"
+            "the pickle wants to import {module}.{name}, which is not part of a file of weights \
+             and could run anything: refused"
         )),
     }
 }

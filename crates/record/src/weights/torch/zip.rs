@@ -1,5 +1,5 @@
-//! The directory of a zip archive whose entries are stored as they are (PKWARE's APPNOTE.TXT 6.3.10,
-//! sections 4.3 to 4.5), with its extension to 64 bits.
+//! The directory of a zip archive whose entries are stored as they are (PKWARE's APPNOTE.TXT
+//! 6.3.10, sections 4.3 to 4.5), with its extension to 64 bits.
 
 use super::{Entries, Source, read_at};
 
