@@ -26,7 +26,7 @@ struct Asked {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     None,
-    /// Every answer stops after so many bytes of a file; what is asked for again goes on.
+    /// Every answer stops after so many bytes of a large file; what is asked for again goes on.
     Truncate(usize),
     /// One byte of large files is another.
     Damage,
@@ -135,7 +135,7 @@ fn answer(
     let status = if first > 0 { "206 Partial Content" } else { "200 OK" };
     let rest = &bytes[first..];
     let sent = match fault {
-        Fault::Truncate(most) => &rest[..rest.len().min(most)],
+        Fault::Truncate(most) if is_large(name) => &rest[..rest.len().min(most)],
         _ => rest,
     };
     let body: &[u8] = if request.method == "HEAD" { b"" } else { sent };
