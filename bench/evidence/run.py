@@ -61,8 +61,12 @@ def make_corpus(corpus, corpora, folder):
     """Writes the parts of the corpus that a run sees: text, held-out text, and an untouched test.
 
     `field` takes that field of JSON lines, one paragraph a record. `train`, `held` and `test` are
-    [start, count] in bytes; without `held` the recipe says what of the text is held out.
+    [start, count] in bytes; without `held` the recipe says what of the text is held out. With
+    `labels = true` these are files of labelled records, read as they are.
     """
+    if corpus.get("labels"):
+        files = {part: corpora / corpus[part] for part in ("train", "held", "test") if part in corpus}
+        return {part: file.resolve() for part, file in files.items()}
     whole = (corpora / corpus["source"]).read_bytes()
     if "field" in corpus:
         records = [json.loads(line)[corpus["field"]] for line in whole.decode().splitlines()]
@@ -104,7 +108,8 @@ def run_one(study, arm, seed, options):
         line["seconds_wall"] = round(time.time() - began, 1)
         line["evaluations"] = evaluations(run)
         if "test" in parts:
-            line["test"] = evaluate(options.binary, run, parts["test"], settings)
+            score = evaluate_labels if corpus.get("labels") else evaluate
+            line["test"] = score(options.binary, run, parts["test"], settings)
         if options.keep:
             kept = options.keep / study["name"] / f"{arm}-{seed}"
             shutil.copytree(run / "model", kept, dirs_exist_ok=True)
@@ -135,6 +140,17 @@ def evaluate(binary, run, text, settings):
         raise SystemExit(done.stderr[-2000:])
     out = json.loads(done.stdout)
     return {key: out[key] for key in ("loss", "loss_se", "accuracy", "tokens")}
+
+
+def evaluate_labels(binary, run, file, _settings):
+    """Loss and figures on labelled texts that neither training nor any selection has touched."""
+    command = ["nice", "-n", "19", binary, "evaluate", str(run), str(file), "--threads", "1"]
+    done = subprocess.run(command + ["--json", "--quiet"], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise SystemExit(done.stderr[-2000:])
+    out = json.loads(done.stdout)
+    figures = {figure["name"]: round(figure["value"], 6) for figure in out["metrics"]}
+    return {"loss": out["loss"], "loss_se": out["loss_se"], "examples": out["examples"], **figures}
 
 
 def summary(out):

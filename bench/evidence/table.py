@@ -61,6 +61,8 @@ def value_of(line, of):
         return line["test"]["loss"]
     if of == "accuracy":
         return line["test"]["accuracy"]
+    if of == "points":
+        return 100 * line["test"]["accuracy"]
     if of == "gap":
         return line["last"]["gap"]
     if of in ("raw", "ema", "swa"):
@@ -84,6 +86,8 @@ def arms_table(arms, order):
     columns = ["best", "last", "gap"]
     if any("test" in line for lines in arms.values() for line in lines.values()):
         columns.append("test")
+    if any("f1" in line.get("test", {}) for lines in arms.values() for line in lines.values()):
+        return labels_table(arms, order)
     print("| arm | seeds | best held-out | at step | held-out at the end | gap at the end | test |")
     print("|---|---|---|---|---|---|---|")
     for arm in order:
@@ -94,6 +98,19 @@ def arms_table(arms, order):
         step = sum(line["best"]["step"] for line in lines) / len(lines)
         test = mean_text([value_of(line, "test") for line in lines]) if "test" in columns else "–"
         print(f"| {arm} | {len(lines)} | {cells[0]} | {step:.0f} | {cells[1]} | {cells[2]} | {test} |")
+
+
+def labels_table(arms, order):
+    """Arms of classifiers: what counts is what they get right."""
+    print("| arm | seeds | test accuracy, % | test loss, nats | best at step | gap at the end |")
+    print("|---|---|---|---|---|---|")
+    for arm in order:
+        lines = list(arms.get(arm, {}).values())
+        if lines:
+            mean, half = interval([value_of(line, "points") for line in lines])
+            step = sum(line["best"]["step"] for line in lines) / len(lines)
+            loss, gap = (mean_text([value_of(line, of) for line in lines]) for of in ("test", "gap"))
+            print(f"| {arm} | {len(lines)} | {mean:.2f} ± {half:.2f} | {loss} | {step:.0f} | {gap} |")
 
 
 def mean_text(values):

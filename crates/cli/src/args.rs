@@ -3,8 +3,8 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    ablate, advise, completions, diagnose, evaluate, explain, finetune, generate, list, lr_find,
-    plan, predict, quickstart, report, resume, train, trial, validate,
+    ablate, advise, completions, data, diagnose, evaluate, explain, finetune, generate, list,
+    lr_find, plan, predict, quickstart, report, resume, train, trial, validate,
 };
 
 const EXIT_CODES: &str = "\
@@ -79,6 +79,8 @@ pub enum Command {
     Explain(explain::Options),
     /// Look at data and propose a recipe, with reasons
     Advise(advise::Options),
+    /// Look at data as training would see it: `heldout data preview` shows augmented texts
+    Data(Box<data::Options>),
     /// Find a learning rate: a range test over several seeds, with an interval
     LrFind(lr_find::Options),
     /// Find out what each technique is worth: replicated paired comparisons with a verdict

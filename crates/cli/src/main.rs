@@ -9,6 +9,7 @@ mod device_options;
 mod diagnosis;
 mod facts;
 mod failure;
+mod hub;
 mod interrupt;
 mod live;
 mod outcome;

@@ -4,7 +4,7 @@ mod common;
 
 use common::{Scratch, ran};
 
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 18] = [
     "quickstart",
     "train",
     "finetune",
@@ -12,6 +12,7 @@ const COMMANDS: [&str; 17] = [
     "evaluate",
     "generate",
     "predict",
+    "data",
     "plan",
     "validate",
     "list",

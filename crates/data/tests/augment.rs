@@ -224,3 +224,22 @@ fn a_preview_shows_what_training_sees() {
     assert!((5..=25).contains(&changed), "{changed}");
     println!("{}", serde_json::to_string_pretty(&previews[..4]).unwrap());
 }
+
+#[test]
+fn spans_become_one_mask_each() {
+    let text: String = (0..30).map(|n| format!("w{n} ")).collect();
+    let spans = augmenter(Edit::Span, 0.2);
+    let (mut hidden, mut masks) = (0, 0);
+    for index in 0..400 {
+        let changed = spans.apply(&text, 0, index);
+        assert!(!changed.contains("[MASK] [MASK]"), "{changed}");
+        let own = changed.matches("[MASK]").count();
+        hidden += 30 - (count(&changed) - own);
+        masks += own;
+    }
+    // Six words of thirty, less where spans overlap or reach past the end.
+    let mean = f64::from(hidden as u32) / 400.0;
+    assert!((4.3..6.0).contains(&mean), "{mean}");
+    let length = f64::from(hidden as u32) / f64::from(masks as u32);
+    assert!((2.5..3.6).contains(&length), "{length}");
+}

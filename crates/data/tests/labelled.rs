@@ -401,7 +401,7 @@ fn augmented_batches_change_with_the_epoch_and_never_with_the_call() {
     let augmented = Augmented {
         examples: Arc::new(data.data.train.clone()),
         encoder: data.encoder.clone(),
-        augmenter,
+        augmenters: vec![augmenter],
     };
     let plan = LabelledPlan::new(8, 3, data.encoder.pad());
     let make = || {
@@ -420,7 +420,7 @@ fn augmented_batches_change_with_the_epoch_and_never_with_the_call() {
         })
     };
     let first = text_of(&one, 0, 7).unwrap();
-    assert_eq!(first, augmented.augmenter.apply(&data.data.train[7].text, 0, 7));
+    assert_eq!(first, augmented.augmenters[0].apply(&data.data.train[7].text, 0, 7));
     assert_ne!(first, text_of(&one, 1, 7).unwrap());
     assert_eq!(one.batch_at(3).unwrap(), other.batch_at(3).unwrap());
     let (head, tail) = (other.batch_rows(3, 0..3).unwrap(), other.batch_rows(3, 3..8).unwrap());

@@ -1,6 +1,7 @@
 //! The registry: one constant slice in reading order, and the way from settings to a plan.
 
 use crate::error::SettingError;
+use crate::labelled::check_task;
 use crate::plan::{Loss, Plan};
 use crate::settings::{Settings, no_effect};
 use crate::technique::{Entry, Facts, Technique};
@@ -17,12 +18,17 @@ pub static CATALOGUE: &[Entry] = &[
     reinit::ENTRY,
     multi_token_prediction::ENTRY,
     shuffle::ENTRY,
+    eda::ENTRY,
+    text_masking::ENTRY,
+    sentence_order::ENTRY,
     dropout::ENTRY,
     head_dropout::ENTRY,
     token_dropout::ENTRY,
     neftune::ENTRY,
     layer_drop::ENTRY,
     label_smoothing::ENTRY,
+    class_weights::ENTRY,
+    focal_loss::ENTRY,
     confidence_penalty::ENTRY,
     z_loss::ENTRY,
     distillation::ENTRY,
@@ -113,6 +119,7 @@ impl Assembled {
             self.refuse_for_spans()?;
         }
         self.techniques.iter().try_for_each(|technique| {
+            check_task(&**technique, facts)?;
             technique.check(facts)?;
             technique.check_beside(&self.plan)
         })

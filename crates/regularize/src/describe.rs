@@ -45,6 +45,9 @@ impl Plan {
         if let Some(order) = &self.order {
             lines.push(line("data", "windows drawn anew in every epoch", &order.owner));
         }
+        for (what, owner) in self.describe_augment() {
+            lines.push(line("data", &what, &owner));
+        }
         self.describe_noise(&mut lines);
         self.describe_loss(&mut lines);
         self.describe_passes(&mut lines);
@@ -113,6 +116,9 @@ impl Plan {
             };
             let what = format!("mass ε = {} moved to {whom}", smoothing.amount.describe());
             lines.push(line("loss", &what, owner));
+        }
+        for (what, owner) in self.describe_weighing() {
+            lines.push(line("loss", &what, &owner));
         }
         if let Some(Owned { owner, value }) = &self.loss.z_loss {
             let what = format!("+ λ·(log Z)², λ = {}", value.describe());

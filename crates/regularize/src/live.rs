@@ -97,6 +97,12 @@ pub struct Live {
     pub distance_from_start: Option<f64>,
     /// By the trainer: the order of the first windows. Needed by `shuffle`.
     pub order: Option<OrderMeasure>,
+    /// By the trainer: changes of training texts, by owner.
+    pub augmented: BTreeMap<String, AugmentMeasure>,
+    /// By the trainer: how much classes count.
+    pub class_weights: Option<ClassWeightsMeasure>,
+    /// The focus on hard examples.
+    pub focus: Option<FocusMeasure>,
     /// By the trainer, at the end of the run: share of exact zeros where l1 acts.
     pub sparsity: Option<f64>,
 }
@@ -445,6 +451,42 @@ pub struct OrderMeasure {
     pub windows: u64,
     /// Those that are not where they would be without shuffling.
     pub moved: u64,
+}
+
+/// Changes of the first training texts in an epoch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AugmentMeasure {
+    /// Texts looked at.
+    pub texts: u64,
+    /// Those that are not as they were.
+    pub changed: u64,
+    /// How many by each edit.
+    pub edits: Vec<(String, u64)>,
+    /// One of them, shortened.
+    pub before: String,
+    /// What became of it, shortened.
+    pub after: String,
+}
+
+/// How much classes count.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClassWeightsMeasure {
+    /// By how much a lone example of each class counts in the loss: its label, the factor asked
+    /// for, and the factor found.
+    pub classes: Vec<(String, f64, f64)>,
+}
+
+/// The focal loss of an example whose class has a known probability.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FocusMeasure {
+    /// γ at the step where the schedule is highest.
+    pub gamma: f64,
+    /// That probability, of the likeliest of two classes.
+    pub sure: f64,
+    /// Share of the plain loss that is left, as the loss computed it.
+    pub found: f64,
+    /// (1 − p)^γ.
+    pub expected: f64,
 }
 
 /// The measurement, or that it is missing.

@@ -6,6 +6,7 @@
 use crate::effective::Effective;
 use crate::error::Conflict;
 pub use crate::guide::TokenGuide;
+pub use crate::labelled::{Augment, ClassWeights, Labelled};
 use crate::on::{On, Part};
 use heldout_base::schedule::Schedule;
 use heldout_optim::ascent::Metric;
@@ -33,6 +34,9 @@ pub struct Plan {
     pub ahead: Option<Owned<Ahead>>,
     /// The order in which windows are read; absent = as they stand in the data.
     pub order: Option<Owned<Order>>,
+    /// What only labelled texts have.
+    #[serde(default)]
+    pub labelled: Labelled,
     /// Noise inside the forward pass.
     pub noise: Noise,
     /// Targets and penalties.
@@ -593,7 +597,12 @@ pub(crate) fn own<T>(
 }
 
 /// Adds to a slot that composes; each owner once.
-fn add<T>(slot: &str, list: &mut Vec<Owned<T>>, owner: &str, value: T) -> Result<(), Conflict> {
+pub(crate) fn add<T>(
+    slot: &str,
+    list: &mut Vec<Owned<T>>,
+    owner: &str,
+    value: T,
+) -> Result<(), Conflict> {
     if list.iter().any(|earlier| earlier.owner == owner) {
         return Err(conflict(slot.to_owned(), owner, owner));
     }

@@ -58,6 +58,7 @@ pub fn measure(probe: &mut Probe) -> Live {
         smoothing: probe_loss::smoothing(probe),
         z_loss: probe_loss::z_loss(probe),
         confidence: probe_loss::confidence(probe),
+        focus: probe_loss::focus(probe),
         neftune,
         trained,
         adapted,

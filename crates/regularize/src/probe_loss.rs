@@ -5,10 +5,12 @@
 //! have the logit 1 and all others 0, then objective − nll = [t ∈ S] − q(S), where q is the target
 //! distribution and t the right class.
 
-use crate::live::{ConfidenceMeasure, SmoothingMeasure, ZLossMeasure};
+use crate::live::{ConfidenceMeasure, FocusMeasure, SmoothingMeasure, ZLossMeasure};
 use crate::plan::SmoothingTo;
 use crate::probe::{Probe, loudest};
-use heldout_kernels::{EmbeddingNoise, LossReport, LossSpec, PassKind, Smoothing, Tape, Weight};
+use heldout_kernels::{
+    ClassLoss, EmbeddingNoise, LossReport, LossSpec, PassKind, Smoothing, Tape, Weight,
+};
 
 pub(crate) fn smoothing(probe: &Probe) -> Option<SmoothingMeasure> {
     let smoothing = &probe.plan.loss.smoothing.as_ref()?.value;
@@ -54,6 +56,27 @@ pub(crate) fn confidence(probe: &Probe) -> Option<ConfidenceMeasure> {
     let entropy = z.ln() - e / z;
     let found = excess(probe, 0..1, &plain);
     Some(ConfidenceMeasure { strength, found, expected: -strength * entropy })
+}
+
+/// An example of two classes whose right one has the logit ln 3: p = ¾.
+pub(crate) fn focus(probe: &Probe) -> Option<FocusMeasure> {
+    let schedule = &probe.plan.labelled.focus.as_ref()?.value;
+    let at = loudest(schedule, probe.horizon);
+    let gamma = probe.plan.focus_at(at);
+    let logits = Weight { offset: 0, rows: 1, cols: 2 };
+    let mut tape = Tape::new(probe.device.clone());
+    let parameters = [3f32.ln(), 0.0];
+    let mut pass = tape.pass(&parameters, PassKind::Evaluate);
+    let x = pass.embedding(logits, &[0], None, 1, EmbeddingNoise::default());
+    let loss = ClassLoss { focus: gamma, ..ClassLoss::plain(1.0) };
+    let LossReport { objective_sum, nll_sum, .. } = pass.class_loss(x, &[0], &loss);
+    let expected = 0.25_f64.powf(f64::from(gamma));
+    Some(FocusMeasure {
+        gamma: f64::from(gamma),
+        sure: 0.75,
+        found: objective_sum / nll_sum,
+        expected,
+    })
 }
 
 /// Objective less negative log-likelihood, nats, for the right class 0 and logits of 1 in `raised`.

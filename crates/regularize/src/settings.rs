@@ -197,6 +197,19 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// One or several of the knob's words, each once, in the knob's order.
+    pub fn words(&self, name: &str) -> Result<Vec<&'static str>, SettingError> {
+        let knob = self.knob(name);
+        let given = self.texts(name)?;
+        if given.is_empty() {
+            return Err(self.no_effect(name, "the list is empty", "name some, or leave it out"));
+        }
+        if let Some(found) = given.iter().find(|word| !knob.choices.contains(&word.as_str())) {
+            return Err(self.unknown_word(name, found, knob.choices));
+        }
+        Ok(knob.choices.iter().copied().filter(|c| given.iter().any(|g| g == c)).collect())
+    }
+
     /// A value that names something which cannot be used, with the way out.
     pub fn unusable(&self, knob: &str, reason: String, remedy: &str) -> SettingError {
         unusable(self.card, knob, reason, remedy)

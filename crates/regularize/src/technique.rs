@@ -1,6 +1,7 @@
 //! What a technique is: a card, a contribution to the plan, a check against the model, a receipt.
 
 use crate::error::{Conflict, NotLive, SettingError};
+use crate::labelled::Learns;
 use crate::live::{Live, Receipt};
 use crate::plan::Plan;
 use crate::settings::{Settings, Value};
@@ -24,6 +25,11 @@ pub trait Technique {
     /// Whether the settings can have an effect beside what else is in the plan.
     fn check_beside(&self, _plan: &Plan) -> Result<(), SettingError> {
         Ok(())
+    }
+
+    /// Which runs it is for.
+    fn learns(&self) -> Learns {
+        Learns::Anything
     }
 
     /// A technique without which this one's example does nothing: the conformance suites switch it

@@ -1,12 +1,15 @@
 //! One file per technique, and the few helpers that several share.
 
 pub mod checkpoint_averaging;
+pub mod class_weights;
 pub mod confidence_penalty;
 pub mod distillation;
 pub mod dropout;
 pub mod early_stopping;
+pub mod eda;
 pub mod ema;
 pub mod explosion_guard;
+pub mod focal_loss;
 pub mod freeze;
 pub mod gradient_clipping;
 pub mod gradient_noise;
@@ -24,15 +27,17 @@ pub mod neftune;
 pub mod r_drop;
 pub mod reinit;
 pub mod sam;
+pub mod sentence_order;
 pub mod shuffle;
 pub mod swa;
+pub mod text_masking;
 pub mod token_dropout;
 pub mod weight_decay;
 pub mod weight_tying;
 pub mod z_loss;
 
 use crate::error::{NotLive, SettingError};
-use crate::live::{AverageMeasure, Live, Receipt, SiteMeasure, not_live, required};
+use crate::live::{AugmentMeasure, AverageMeasure, Live, Receipt, SiteMeasure, not_live, required};
 use crate::on::On;
 use crate::plan::Site;
 use crate::settings::{ON_REMEDY, no_effect};
@@ -183,4 +188,32 @@ fn average_receipt(card: &Card, live: &Live) -> Result<Receipt, NotLive> {
         figures.push(("distance", *distance));
     }
     Ok(Receipt::new(card, parts.join("; "), figures))
+}
+
+/// Share of the texts that a technique changes.
+const SHARE: Knob = fixed(
+    "share",
+    "share of the texts",
+    "How many texts of an epoch are changed; the others stay as they are.",
+    0.5,
+    (1e-3, 1.0),
+);
+
+/// The receipt of a change of texts: some of the first epoch's must have changed.
+fn augment_receipt(card: &Card, live: &Live) -> Result<Receipt, NotLive> {
+    let measure = required(card, live.augmented.get(card.name))?;
+    let AugmentMeasure { texts, changed, edits, before, after } = measure;
+    if *changed == 0 {
+        let finding = format!("none of the first {texts} training texts changes in an epoch");
+        return Err(not_live(card, finding));
+    }
+    let by: Vec<String> = edits.iter().map(|(edit, count)| format!("{edit} {count}")).collect();
+    let statement = format!(
+        "changes {changed} of the first {texts} training texts in an epoch ({}), such as \
+         {before:?} → {after:?}",
+        by.join(", ")
+    );
+    let mut figures = vec![("texts", *texts as f64), ("changed", *changed as f64)];
+    figures.extend(edits.iter().map(|(edit, count)| (edit.as_str(), *count as f64)));
+    Ok(Receipt::new(card, statement, figures))
 }

@@ -6,12 +6,12 @@ mod support;
 use heldout_base::card::{Default_, Kind, Schedulable};
 use heldout_base::schedule::{Schedule, Shape, Span};
 use heldout_kernels::{Device, Precision};
-use heldout_model::Tied;
-use heldout_regularize::live::{OrderMeasure, RedrawnMeasure};
+use heldout_model::{Head, Model, ModelConfig, Tied};
+use heldout_regularize::live::{AugmentMeasure, ClassWeightsMeasure, OrderMeasure, RedrawnMeasure};
 use heldout_regularize::plan::{DecayMethod, Site};
 use heldout_regularize::{
-    Assembled, At, Bound, CATALOGUE, Entry, Facts, Length, Live, Plan, SettingError, Settings,
-    Value, assemble, find,
+    Assembled, At, Bound, CATALOGUE, Entry, Facts, Learns, Length, Live, Plan, SettingError,
+    Settings, Value, assemble, find,
 };
 use support::{facts, live, models, only};
 
@@ -265,6 +265,25 @@ fn dropout_sites_follow_their_knobs() {
     assert_eq!(sites(mixed), [(Embedding, 0.3), (AttentionOutput, 0.3), (FeedForwardOutput, 0.1)]);
 }
 
+fn classifier() -> Model {
+    let head = Head::Classification { labels: 3 };
+    Model::new(ModelConfig { head, ..ModelConfig::gpt2(17, 16, 2, 2, 16) }).expect("valid")
+}
+
+/// What the trainer measures of labelled texts.
+fn measure_labels(live: &mut Live, name: &str) {
+    let augmented = AugmentMeasure {
+        texts: 8,
+        changed: 3,
+        edits: vec![("swap".to_owned(), 3)],
+        before: "a b".to_owned(),
+        after: "b a".to_owned(),
+    };
+    live.augmented.insert(name.to_owned(), augmented);
+    let classes = vec![("rare".to_owned(), 3.0, 3.0), ("usual".to_owned(), 0.5, 0.5)];
+    live.class_weights = Some(ClassWeightsMeasure { classes });
+}
+
 #[test]
 fn every_technique_proves_that_it_is_live() {
     for model in models() {
@@ -276,11 +295,19 @@ fn every_technique_proves_that_it_is_live() {
             if must_be_tied && model.config.tied == Tied::No {
                 continue;
             }
-            assembled.check(&facts(&model)).expect("the example fits the model");
+            let labels = Learns::Labels == own.learns();
+            let fitting = if labels {
+                classifier()
+            } else {
+                Model::new(model.config.clone()).expect("valid")
+            };
+            assembled.check(&facts(&fitting)).expect("the example fits the model");
+            assert_eq!(assembled.check(&facts(&model)).is_err(), labels, "{}", entry.name());
             for precision in [Precision::F32, Precision::Bf16] {
                 let mut live = live(&model, &assembled.plan, precision);
                 live.order = Some(OrderMeasure { windows: 8, moved: 7 });
                 live.redrawn = Some(RedrawnMeasure { parameters: 9, tensors: 2, distance: 1.4 });
+                measure_labels(&mut live, entry.name());
                 let receipt = own.receipt(&live);
                 let receipt = receipt.unwrap_or_else(|error| panic!("{error}"));
                 println!("{}: {}", receipt.technique, receipt.statement);

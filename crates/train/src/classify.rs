@@ -1,12 +1,14 @@
 //! A trained classifier in use: scored on labelled texts beside simple methods, and put to work.
 
+use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 
 use heldout_data::labelled::{
-    EncodedExamples, Encoder, FieldNames, LabelledData, LabelledEvaluation, LabelledExample, Place,
-    SpecialTokens, TextRecord, for_each_text, read_labelled,
+    EncodedExamples, Encoder, FieldNames, LabelledData, LabelledEvaluation, LabelledExample,
+    LineReader, Place, SpecialTokens, TextRecord, for_each_text, read_labelled,
 };
 use heldout_data::{DataError, IGNORE};
 use heldout_kernels::Device;
@@ -149,6 +151,21 @@ pub fn evaluate_labels(
         Err(error) => evaluation.baselines_missing = Some(error.to_string()),
     }
     Ok(evaluation)
+}
+
+/// Mean loss of a run's classifier on one of its splits, nats per text, with its standard error.
+///
+/// # Errors
+/// As [`evaluate_labels`].
+pub fn split_loss(
+    path: &Path,
+    split: Split,
+    device: Arc<Device>,
+) -> Result<(f64, f64), TrainError> {
+    let own = own_data(&RunDir::open(path)?)?;
+    let mut classifier = Classifier::open(path, device)?;
+    let score = classifier.predictions(own.split(split, path)?)?.score();
+    Ok((score.loss, score.se))
 }
 
 /// A run's labelled texts, and the seed of the run.
@@ -318,6 +335,41 @@ impl Classifier {
         if ended?.is_continue() {
             // Nobody is left to be told to stop.
             let _ = self.tell(waiting, tell)?;
+        }
+        Ok(())
+    }
+
+    /// Labels lines as they come: each is a text, or a record in JSON where the first one is. What
+    /// waits is labelled together; nothing waits for more to come.
+    ///
+    /// # Errors
+    /// A line that is no text, or no record where records are expected, with its number.
+    pub fn predict_lines(
+        &mut self,
+        lines: Receiver<io::Result<String>>,
+        fields: &FieldNames,
+        tell: &mut dyn FnMut(Prediction) -> ControlFlow<()>,
+    ) -> Result<(), TrainError> {
+        let mut reader = LineReader::new(fields);
+        while let Ok(first) = lines.recv() {
+            let waiting = std::iter::once(first).chain(lines.try_iter().take(CHUNK - 1));
+            let (mut records, mut failed) = (Vec::new(), None);
+            for line in waiting {
+                match reader.read(line) {
+                    Ok(record) => records.extend(record),
+                    Err(error) => failed = failed.or(Some(error)),
+                }
+                if failed.is_some() {
+                    break;
+                }
+            }
+            // What came before a line that cannot be read still gets its answer.
+            if self.tell(records, tell)?.is_break() {
+                return Ok(());
+            }
+            if let Some(error) = failed {
+                return Err(error.into());
+            }
         }
         Ok(())
     }

@@ -8,8 +8,7 @@ use heldout_data::labelled::{self, FieldNames, LabelledSpec, SpecialTokens};
 use heldout_data::pairs::{self, PairSpec, SideNames};
 use heldout_data::tokenizer::TokenizerKind;
 use heldout_data::{
-    Boundary, DuplicatePolicy, PrepareSpec, Progress, Shuffle, TokenizerSpec, ValidationSpec,
-    prepare,
+    Boundary, DuplicatePolicy, PrepareSpec, Progress, TokenizerSpec, ValidationSpec, prepare,
 };
 use heldout_kernels::{Activations, Device, Precision};
 use heldout_model::{Family, Head, Model, ModelConfig, Tied};
@@ -30,7 +29,7 @@ use crate::recipe::{
 };
 use crate::session;
 use crate::task::{
-    Answering, Classification, Corpus, LanguageModel, MaskedModel, Seq2Seq, Task, mean_length,
+    self, Answering, Classification, Corpus, LanguageModel, MaskedModel, Seq2Seq, Task, mean_length,
 };
 use crate::teachers::{self, Teacher};
 
@@ -401,6 +400,9 @@ fn compose(
         let error = heldout_regularize::SettingError::Unusable { technique, knob, reason, remedy };
         return Err(placed(error));
     }
+    if let Corpus::Labelled(data) = data {
+        Classification::check(data, &techniques.plan, recipe.run.seed).map_err(placed)?;
+    }
     for teacher in techniques.plan.teachers() {
         let checked = teachers::check(
             teacher,
@@ -500,12 +502,12 @@ impl Setup {
         let teachers = plan.teachers().iter().map(|name| Teacher::open(name));
         let teachers = teachers.collect::<Result<_, _>>()?;
         let optimizer = optimizer_spec(&recipe)?;
-        let shuffle = if plan.order.is_some() { Shuffle::Yes } else { Shuffle::No };
         let rows = evaluation_rows(&recipe);
+        let shuffle = task::shuffle(&plan);
         let task: Arc<dyn Task> = match &data {
             Corpus::Text(data) => Arc::new(LanguageModel::new(data, &recipe, &plan, rows)?),
             Corpus::Masked(data) => Arc::new(MaskedModel::new(data, &recipe, shuffle, rows)?),
-            Corpus::Labelled(data) => Arc::new(Classification::new(data, &recipe, shuffle, rows)?),
+            Corpus::Labelled(data) => Arc::new(Classification::new(data, &recipe, &plan, rows)?),
             Corpus::Answers(data) => Arc::new(Answering::new(data, &recipe, shuffle, rows)?),
             Corpus::Pairs(data) => Arc::new(Seq2Seq::new(data, &recipe, &model, shuffle, rows)?),
         };

@@ -6,6 +6,7 @@
 
 mod advise;
 mod answering;
+mod augmentation;
 mod bag;
 mod baseline;
 mod checkpointing;
@@ -45,6 +46,7 @@ mod writing;
 
 pub use advise::{Advice, Choice, Figures, Regime, advise};
 pub use answering::{AnswerEvaluation, Answered, Answerer, BesideAnswers, evaluate_answers};
+pub use augmentation::{ChangedText, preview};
 pub use baseline::{BaselineEvaluation, Reference};
 pub use classify::{
     BesideLabels, ClassEvaluation, Classifier, Estimate, LabelEvaluation, Mistake, Prediction,

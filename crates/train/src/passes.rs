@@ -86,6 +86,7 @@ impl Run<'_> {
             twins: plan.twins_at(at),
             ahead: plan.ahead_at(at),
             teaching: plan.teaching_at(at),
+            focus: plan.focus_at(at),
         };
         let copies = terms.copies();
         let own = state.teacher.as_ref().map(|teacher| (&setup.model, teacher.weights()));

@@ -1,5 +1,6 @@
 //! Proof at the start that every technique acts; at the end, what only the run could show.
 
+use heldout_kernels::Tape;
 use heldout_model::Tokens;
 use heldout_optim::clip::Clipped;
 use heldout_record::{Event, Receipt};
@@ -65,6 +66,8 @@ impl Run<'_> {
         live.order = Some(setup.task.order()?);
         live.predictable = setup.task.predictable();
         live.redrawn = self.receipts.redrawn;
+        live.augmented = setup.task.augmented(setup);
+        live.class_weights = setup.task.class_weights(&mut Tape::new(setup.device.clone()));
         let model = (&setup.model, &self.state.parameters[..]);
         live.teachers = teachers::measure(&setup.teachers, model, tokens, &setup.device);
         self.receipts.live = Some(live);

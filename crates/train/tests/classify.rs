@@ -179,6 +179,60 @@ fn a_stopped_run_goes_on_to_the_same_bits() {
     assert!((first(&one) - first(&other)).abs() < 1e-6, "a batch may be cut anywhere");
 }
 
+#[test]
+fn techniques_for_labels_are_alive_reproducible_and_resumable() {
+    let plain = run_of("plain", &[]);
+    for entry in heldout_regularize::CATALOGUE.iter().filter(|entry| needs_labels(entry)) {
+        let (name, example) = (entry.name(), example(entry));
+        let done = run_of(name, &[&example]);
+        let receipt = done.events.iter().find_map(|event| match event {
+            Event::Receipt(receipt) if receipt.technique == name => Some(receipt.clone()),
+            _ => None,
+        });
+        assert!(!receipt.expect(name).statement.is_empty());
+        assert_ne!(bits(&done.path.join("last")), bits(&plain.path.join("last")), "{name}");
+        let path = stopped_at(&format!("{name} stopped"), &[&example], 13);
+        go_on(&path).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_same_run(&done.path, &path, name);
+        let one_thread = run_of(&format!("{name} alone"), &[&example, "run.threads=1"]);
+        assert_same_run(&done.path, &one_thread.path, name);
+        let off = format!("regularize.{name}=off");
+        assert_same_run(&plain.path, &run_of(&format!("{name} off"), &[&off]).path, name);
+        let refused = job(&[&example]).err().unwrap_or_else(|| panic!("{name} on text"));
+        assert!(refused.to_string().contains("--task classify"), "{refused}");
+    }
+}
+
+#[test]
+fn evaluations_see_neither_weights_nor_changed_texts() {
+    let first = |settings: &[&str]| {
+        let done = run_of(
+            "seen",
+            &[
+                settings,
+                &[
+                    "schedule.horizon=\"1 steps\"",
+                    "evaluate.every=\"1 steps\"",
+                    "optimizer.learning-rate=1e-9",
+                ],
+            ]
+            .concat(),
+        );
+        done.events.iter().find_map(|event| match event {
+            Event::Evaluation(e) => Some((e.loss_valid, e.loss_train)),
+            _ => None,
+        })
+    };
+    let plain = first(&[]).expect("an evaluation");
+    for setting in
+        ["regularize.focal-loss=5", "regularize.eda=0.9", "regularize.class-weights=\"loud=9\""]
+    {
+        let other = first(&[setting]).expect("an evaluation");
+        let close = (other.0 - plain.0).abs() < 1e-5 && (other.1 - plain.1).abs() < 1e-5;
+        assert!(close, "{setting}: {other:?} for {plain:?}");
+    }
+}
+
 fn refused(settings: &[&str], words: &str) {
     let message = job_of(settings).err().unwrap_or_else(|| panic!("{words}")).to_string();
     assert!(message.contains(words), "{message}");
@@ -191,6 +245,9 @@ fn what_means_nothing_to_a_classifier_is_refused_by_name() {
     refused(&["data.boundary=record"], "`boundary` has no effect with the task \"classify\"");
     refused(&["evaluate.samples=1"], "`samples` has no effect");
     refused(&["data.label=stars"], "stars");
+    refused(&["regularize.class-weights=\"lod=2\""], "did you mean \"loud\"");
+    refused(&["regularize.eda={ edits = \"synonym\" }"], "no synonyms");
+    refused(&["data.pair=label", "regularize.eda=0.1"], "not safe for classification of pairs");
     let language = job(&["evaluate.monitor=accuracy"]).err().expect("an error").to_string();
     assert!(language.contains("no \"accuracy\" to be watched"), "{language}");
 }

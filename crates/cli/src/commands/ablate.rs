@@ -9,12 +9,12 @@ use heldout_record::study::{
 };
 use heldout_report::study::{analyze, is_all_settled, planned_looks};
 use heldout_report::summary::plus_minus;
-use heldout_train::Control;
 use heldout_train::recipe::Amount;
 use heldout_train::study::{
     Designed, Keep, Limits, Ngram, Planted, Question, Rates, Stopping, conduct, count_baseline,
     design,
 };
+use heldout_train::{Control, Corpus};
 
 use crate::ablation::analyst::Statistics;
 use crate::ablation::board::StudyBoard;
@@ -233,12 +233,15 @@ fn duration(text: &str) -> Result<Duration, Failure> {
 /// A test split that no window fits into cannot give a verdict.
 fn check_test(designed: &Designed) -> Result<(), Failure> {
     let job = &designed.reference;
-    let tokens = job.data.text("an ablation")?.facts.tokens_test;
-    if tokens >= 2 {
+    let (count, what) = match &job.data {
+        Corpus::Text(data) => (data.facts.tokens_test, "tokens"),
+        Corpus::Labelled(data) => (data.facts.test.as_ref().map_or(0, |t| t.examples), "texts"),
+    };
+    if count >= 2 {
         return Ok(());
     }
     Err(Failure::bad_input(format!(
-        "the test split has {tokens} tokens: no verdict can be based on it"
+        "the test split has {count} {what}: no verdict can be based on it"
     ))
     .next("give a larger share, such as --set data.test=0.2, or a file of its own"))
 }

@@ -7,6 +7,7 @@ use clap::Args;
 use super::train;
 use crate::console::Console;
 use crate::failure::Failure;
+use crate::hub::{Hub, Name};
 
 /// Options of `heldout finetune`.
 #[derive(Args)]
@@ -17,11 +18,16 @@ Examples:
   heldout finetune path/to/bart dialogues.jsonl --task seq2seq
   heldout finetune runs/mine reviews.jsonl --task classify --set data.limit=500
   heldout finetune path/to/bert squad.json --task qa --validation dev.json
+  heldout finetune org/name reviews.jsonl --task classify
 
-MODEL is a folder in Hugging Face layout or an earlier run; the tokenizer comes with it. A head
+MODEL is a folder in Hugging Face layout or an earlier run; the tokenizer comes with it. What is no
+folder, org/name or org/name@revision, comes from the Hugging Face hub into its usual cache
+(HF_HOME, HF_HUB_CACHE); HF_ENDPOINT names a mirror, HF_TOKEN opens private models, and
+HF_HUB_OFFLINE=1 takes what the cache has. A head
 that the model lacks for the task starts at random, and the run says so.")]
 pub struct Options {
-    /// The model to start from: a run, a checkpoint, or a folder in Hugging Face layout
+    /// The model to start from: a run, a checkpoint, a folder in Hugging Face layout, or org/name
+    /// on the hub
     #[arg(value_name = "MODEL", value_hint = clap::ValueHint::DirPath)]
     pub model: PathBuf,
     #[command(flatten)]
@@ -30,7 +36,12 @@ pub struct Options {
 
 /// Trains, and prints what came of it.
 pub fn run(options: Options, console: &Console) -> Result<i32, Failure> {
-    let Options { model, mut train } = options;
+    let Options { mut model, mut train } = options;
+    if let Some(name) = Name::of(&model) {
+        // What is wrong with the data should not wait for a download.
+        train.recipe.recipe()?;
+        model = Hub::from_environment().fetch(&name, console)?;
+    }
     let from = serde_json::Value::from(model.display().to_string());
     // In front, so that an explicit setting has the last word.
     train.recipe.settings.insert(0, format!("model.from={from}"));

@@ -3,6 +3,7 @@
 pub mod ablate;
 pub mod advise;
 pub mod completions;
+pub mod data;
 pub mod diagnose;
 pub mod evaluate;
 mod evaluate_answers;
@@ -41,6 +42,7 @@ pub fn run(arguments: Arguments, console: &Console) -> Result<i32, Failure> {
         Command::List(options) => list::run(options, console),
         Command::Explain(options) => explain::run(options, console),
         Command::Advise(options) => advise::run(options, console),
+        Command::Data(options) => data::run(*options, console),
         Command::LrFind(options) => lr_find::run(options, console),
         Command::Ablate(options) => ablate::run(*options, console),
         Command::AblateTrial(options) => trial::run(options, console),

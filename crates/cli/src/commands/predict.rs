@@ -1,8 +1,10 @@
 //! `heldout predict RUN DATA`: labels, translations or summaries for texts, or answers to questions,
 //! record by record.
 
+use std::io::BufRead;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, sync_channel};
 
 use clap::Args;
 use heldout_data::answers::AnswerFields;
@@ -27,10 +29,12 @@ Examples:
   heldout predict runs/squad questions.jsonl > answered.jsonl
   heldout predict runs/multi30k captions.de > translated.jsonl
   cat dialogues.jsonl | heldout predict runs/dialogues - --beams 1
+  tail -f mails.txt | heldout predict runs/reviews -
 
 Each record comes back as one line of JSON with two fields more: \"prediction\", the likeliest
 label, and \"probabilities\"; a model that translates or summarises writes its text as
-\"prediction\". A file of plain text counts as one text a line; - reads standard input then.
+\"prediction\". A file of plain text counts as one text a line. `-` reads standard input, lines
+of text or JSON records, and answers each as it comes.
 
 A model that answers questions reads records with \"question\" and \"context\", or SQuAD's JSON; it
 adds \"answer\" (empty where there is none), \"start\" (its character in the context; null where
@@ -40,7 +44,7 @@ pub struct Options {
     #[arg(value_name = "RUN", value_hint = clap::ValueHint::DirPath)]
     pub run: PathBuf,
     /// Texts to label, translate or summarise: files, folders or globs (.jsonl .json .csv .tsv
-    /// .txt)
+    /// .txt), or - for standard input
     #[arg(value_name = "DATA", required = true)]
     pub data: Vec<String>,
     /// The text's field
@@ -69,7 +73,11 @@ pub struct Options {
     pub device: DeviceOptions,
 }
 
-/// Labels or writes, and prints records.
+const STANDARD_INPUT: &str = "-";
+/// Lines that are read ahead of the model.
+const LINES_WAITING: usize = 4096;
+
+/// Labels, answers or writes, and prints records.
 pub fn run(options: Options, console: &Console) -> Result<i32, Failure> {
     if read_config(&options.run)?.is_seq2seq() {
         return write(&options, console);
@@ -86,15 +94,21 @@ pub fn run(options: Options, console: &Console) -> Result<i32, Failure> {
     let labels = classifier.labels.clone();
     let fields = FieldNames { text: options.text, pair: options.pair, label: None };
     let mut failure = None;
-    classifier.predict_files(&options.data, &fields, &mut |prediction| match console
-        .out(&line(prediction, &labels))
-    {
+    let mut tell = |prediction| match console.out(&line(prediction, &labels)) {
         Ok(()) => ControlFlow::Continue(()),
         Err(error) => {
             failure = Some(error);
             ControlFlow::Break(())
         }
-    })?;
+    };
+    if options.data == [STANDARD_INPUT] {
+        classifier.predict_lines(standard_input(), &fields, &mut tell)?;
+    } else if options.data.iter().any(|name| name == STANDARD_INPUT) {
+        return Err(Failure::bad_input("standard input (-) cannot be mixed with files")
+            .next("heldout predict RUN -, or the files alone"));
+    } else {
+        classifier.predict_files(&options.data, &fields, &mut tell)?;
+    }
     match failure {
         Some(error) => Err(error),
         None => Ok(DONE),
@@ -124,9 +138,6 @@ fn answer(options: &Options, mut model: Answerer, console: &Console) -> Result<i
         None => Ok(DONE),
     }
 }
-
-/// Where sources come from when DATA is this.
-const STANDARD_INPUT: &str = "-";
 
 /// Translates or summarises.
 fn write(options: &Options, console: &Console) -> Result<i32, Failure> {
@@ -175,6 +186,21 @@ fn answer_line(answered: Answered) -> String {
     record.insert("start".into(), json!(start));
     record.insert("score".into(), json!((reply.score * 1e6).round() / 1e6));
     Value::Object(record).to_string()
+}
+
+/// The lines of standard input as they come, read by a thread of its own, so that what waits can be
+/// told from what is still to be written.
+fn standard_input() -> Receiver<std::io::Result<String>> {
+    let (sender, receiver) = sync_channel(LINES_WAITING);
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines() {
+            // Nobody listens any more: the reader of our output went away.
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
 }
 
 fn line(prediction: Prediction, labels: &[String]) -> String {

@@ -175,6 +175,45 @@ pub(crate) fn mask(
     join(&all)
 }
 
+/// Longest span of words; with every length from 1 as likely the mean is 3, as in T5 (Raffel et al.
+/// 2020, section 3.3.4).
+const SPAN_MOST: usize = 5;
+
+/// Spans of words, `rate` · words long in all but for overlaps, become `mask`; one word stays in
+/// any case.
+pub(crate) fn spans(
+    text: &str,
+    rate: f64,
+    lexicon: Option<&Lexicon>,
+    mask: &str,
+    draws: &mut Draws,
+) -> String {
+    let mut all = words(text, lexicon);
+    let places = filled(&all);
+    let mean = (1 + SPAN_MOST) as f64 / 2.0;
+    let count = draws.times(rate * places.len() as f64 / mean);
+    let mut hidden = vec![false; places.len()];
+    for _ in 0..count {
+        let start = draws.below(places.len());
+        let end = start + 1 + draws.below(SPAN_MOST);
+        hidden.iter_mut().take(end).skip(start).for_each(|hidden| *hidden = true);
+    }
+    if !hidden.is_empty() && hidden.iter().all(|hidden| *hidden) {
+        hidden[draws.below(places.len())] = false;
+    }
+    let mut gone = Vec::new();
+    for (at, place) in places.iter().enumerate().filter(|(at, _)| hidden[*at]) {
+        if at > 0 && hidden[at - 1] {
+            gone.push(*place);
+        } else {
+            all[*place].text = mask.to_string();
+        }
+    }
+    let mut index = 0..;
+    all.retain(|_| gone.binary_search(&index.next().expect("endless")).is_err());
+    join(&all)
+}
+
 /// With probability `rate` the sentences come in a random order; what stood between them stays
 /// where it was.
 pub(crate) fn sentence_order(text: &str, rate: f64, draws: &mut Draws) -> String {

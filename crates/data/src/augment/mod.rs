@@ -32,18 +32,21 @@ pub enum Edit {
     Synonym,
     /// Each word becomes the mask word with the probability of the rate.
     Mask,
+    /// Spans of words, three long in the mean, become one mask word each; rate · words in all.
+    Span,
     /// The sentences change their order with the probability of the rate.
     SentenceOrder,
 }
 
 impl Edit {
     /// All edits with the names used in recipes.
-    pub const ALL: [(&'static str, Edit); 6] = [
+    pub const ALL: [(&'static str, Edit); 7] = [
         ("deletion", Edit::Deletion),
         ("swap", Edit::Swap),
         ("insertion", Edit::Insertion),
         ("synonym", Edit::Synonym),
         ("mask", Edit::Mask),
+        ("span", Edit::Span),
         ("sentence-order", Edit::SentenceOrder),
     ];
 
@@ -213,7 +216,9 @@ impl Augmenter {
                      lines of word<TAB>synonym synonym"
                 ));
             }
-            if *edit == Edit::Mask && spec.mask.as_deref().is_none_or(str::is_empty) {
+            if matches!(edit, Edit::Mask | Edit::Span)
+                && spec.mask.as_deref().is_none_or(str::is_empty)
+            {
                 return refuse(format!(
                     "{name} needs a word to write, and this tokenizer has neither a mask token nor \
                      an unknown token. Leave it out, or use deletion"
@@ -234,7 +239,7 @@ impl Augmenter {
     }
 
     /// The text and the edits that changed it.
-    fn edit(&self, text: &str, epoch: u64, index: u64) -> (String, Vec<Edit>) {
+    pub fn edit(&self, text: &str, epoch: u64, index: u64) -> (String, Vec<Edit>) {
         let mut draws = Draws::new(self.spec.seed, epoch, index);
         let mut out = text.to_string();
         if draws.uniform() >= self.spec.share {
@@ -257,6 +262,7 @@ impl Augmenter {
                 Edit::Insertion => edits::insert(&out, *rate, lexicon, &mut draws),
                 Edit::Synonym => edits::synonyms(&out, *rate, lexicon, &mut draws),
                 Edit::Mask => edits::mask(&out, *rate, lexicon, mask, &mut draws),
+                Edit::Span => edits::spans(&out, *rate, lexicon, mask, &mut draws),
                 Edit::SentenceOrder => edits::sentence_order(&out, *rate, &mut draws),
             };
             if changed != out {

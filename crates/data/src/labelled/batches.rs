@@ -12,6 +12,7 @@ use crate::augment::Augmenter;
 use crate::batches::Shuffle;
 use crate::error::DataError;
 use heldout_base::rng::{Random, streams};
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
@@ -94,7 +95,8 @@ pub struct Augmented {
     /// `examples[i]` is example i of the encoded split.
     pub examples: Arc<Vec<LabelledExample>>,
     pub encoder: Encoder,
-    pub augmenter: Augmenter,
+    /// Each changes what the one before left.
+    pub augmenters: Vec<Augmenter>,
 }
 
 /// Batches of one split.
@@ -202,7 +204,7 @@ impl LabelledBatches {
     }
 
     /// The same batches with every text augmented as it is taken: example i of epoch e is
-    /// `augmenter.apply(text, e, i)` (a pair stays as it is). Batches stay bucketed by the lengths
+    /// what the augmenters make of (text, e, i), one after another (a pair stays as it is). Batches stay bucketed by the lengths
     /// of the original texts.
     ///
     /// # Errors
@@ -330,7 +332,11 @@ impl LabelledBatches {
         }
         let one = |index: &u32| {
             let example = &augmented.examples[*index as usize];
-            let text = augmented.augmenter.apply(&example.text, epoch, u64::from(*index));
+            let index = u64::from(*index);
+            let mut text = Cow::Borrowed(example.text.as_str());
+            for augmenter in &augmented.augmenters {
+                text = Cow::Owned(augmenter.apply(&text, epoch, index));
+            }
             augmented.encoder.encode(&text, example.pair.as_deref())
         };
         let texts = Arc::new(members.iter().map(one).collect::<Result<Vec<_>, _>>()?);

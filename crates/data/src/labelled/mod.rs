@@ -15,6 +15,7 @@ mod fields;
 pub(crate) mod frame;
 mod labels;
 pub(crate) mod leaks;
+mod lines;
 mod prepare;
 mod read;
 mod split;
@@ -27,6 +28,7 @@ pub use facts::{LabelledFacts, LabelledSplitFacts, Lengths};
 pub(crate) use fields::{Wanted, missing, quoted};
 pub use labels::{Labels, balanced_weights, class_counts, stratified};
 pub(crate) use leaks::{find as find_leaks, key};
+pub use lines::LineReader;
 pub use prepare::{
     LabelledData, LabelledExample, LabelledSpec, PreparedLabelled, prepare_labelled, read_labelled,
 };

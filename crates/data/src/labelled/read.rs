@@ -172,7 +172,7 @@ fn field<'a>(
 }
 
 /// The text of a field, without the white space around it.
-fn text_of(
+pub(crate) fn text_of(
     record: &Map<String, Value>,
     line: u64,
     name: &str,
@@ -196,7 +196,7 @@ fn text_of(
     }
 }
 
-fn pair_of(
+pub(crate) fn pair_of(
     record: &Map<String, Value>,
     line: u64,
     fields: &Fields,
@@ -207,7 +207,7 @@ fn pair_of(
 }
 
 /// The name of the class that a value says: text, an integer, true or false.
-fn class_name(value: &Value) -> Option<String> {
+pub(crate) fn class_name(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.trim().to_string()).filter(|name| !name.is_empty()),
         Value::Bool(value) => Some(value.to_string()),

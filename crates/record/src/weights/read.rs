@@ -1,7 +1,8 @@
-//! Reading safetensors: one file, or the shards that an index names; f32, f16 and bf16 as f32.
+//! Reading weights: one file, or the shards that an index names, of safetensors or of `torch.save`;
+//! f32, f16 and bf16 as f32.
 
 use super::header::{self, Tensor};
-use super::{INDEX_FILE, MODEL_FILE};
+use super::{INDEX_FILE, MODEL_FILE, TORCH_FILE, TORCH_INDEX_FILE, torch};
 use crate::checksums::is_plain_name;
 use crate::error::RecordError;
 use half::{bf16, f16};
@@ -9,7 +10,7 @@ use heldout_base::durable::{self, Naming};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 const BUFFER_BYTES: usize = 1 << 20;
@@ -43,8 +44,9 @@ impl WeightFile {
         &self.shards
     }
 
-    /// Opens a `.safetensors` file, an index over shards (`….index.json`), or a folder with
-    /// `model.safetensors` or `model.safetensors.index.json`. Every header is checked whole.
+    /// Opens a `.safetensors` file, one of `torch.save`, an index over shards (`….index.json`), or
+    /// a folder with `model.safetensors`, `pytorch_model.bin` or the index of either, the first that
+    /// is there. Every header is checked whole; no pickle is run.
     pub fn open(path: &Path) -> Result<Self, RecordError> {
         if !fs::metadata(path).naming("open", path)?.is_dir() {
             return match path.extension() {
@@ -59,12 +61,15 @@ impl WeightFile {
         if index.is_file() {
             return Self::open_shards(&index);
         }
-        let (problem, next) = if path.join("pytorch_model.bin").exists() {
-            let next = "convert it, such as with save_pretrained(..., safe_serialization=True)";
-            ("pytorch_model.bin is not read (a pickle can run any code)", next)
-        } else {
-            ("expected model.safetensors or its index there, found neither", "check the folder")
-        };
+        let (single, index) = (path.join(TORCH_FILE), path.join(TORCH_INDEX_FILE));
+        if single.is_file() {
+            return Self::open_single(&single);
+        }
+        if index.is_file() {
+            return Self::open_shards(&index);
+        }
+        let problem = "expected model.safetensors, pytorch_model.bin or an index there, found none";
+        let next = "check the folder";
         Err(RecordError::Weights { path: path.to_owned(), problem: problem.into(), next })
     }
 
@@ -248,8 +253,27 @@ fn convert<const N: usize>(bytes: &[u8], out: &mut [f32], from: impl Fn([u8; N])
     }
 }
 
+/// A pickle without an archive around it; a safetensors header of so many bytes would be too long.
+fn is_old_torch(start: &[u8]) -> bool {
+    matches!(start, [0x80, 2..=5, .., _, _, _, _, _, _]) && start.get(7) != Some(&0)
+}
+
 fn read_header(path: &Path) -> Result<header::Header, RecordError> {
     let file = File::open(path).naming("open", path)?;
     let bytes = file.metadata().naming("read", path)?.len();
-    header::read(&mut BufReader::new(file), bytes).map_err(|problem| damaged(path, problem))
+    let mut file = BufReader::new(file);
+    let start = file.fill_buf().naming("read", path)?;
+    if start.starts_with(torch::MAGIC) {
+        return torch::read(&mut file, bytes).map_err(|problem| {
+            let next = "if you trust the file, load it in PyTorch and save its state_dict() as \
+                        safetensors";
+            RecordError::Weights { path: path.to_owned(), problem, next }
+        });
+    }
+    if is_old_torch(start) {
+        let next = "load it in PyTorch and save it again";
+        let problem = "was written by PyTorch before 1.6, or is a bare pickle: not read".to_owned();
+        return Err(RecordError::Weights { path: path.to_owned(), problem, next });
+    }
+    header::read(&mut file, bytes).map_err(|problem| damaged(path, problem))
 }

@@ -14,6 +14,7 @@ use crate::control::Control;
 use crate::error::TrainError;
 use crate::evaluation::Score;
 use crate::job::{Setup, prepare_job};
+use crate::task::Corpus;
 
 /// What came of it.
 pub enum Ngram {
@@ -41,7 +42,8 @@ pub fn count_baseline(
 ) -> Result<Ngram, TrainError> {
     let recipe = arm_recipe(reference, &study.arms[0], 1.0)?;
     let setup = Setup::new(prepare_job(&recipe, cache, &mut |_| {})?)?;
-    let data = setup.data.text("an n-gram model")?;
+    // Labels have a bag of words to beat, which every trial's own run records.
+    let Corpus::Text(data) = &setup.data else { return Ok(Ngram::Absent) };
     let has = |key: &String| known.is_some_and(|k| k.records.iter().any(|r| r.key == *key));
     let (mut keys, mut wanted) = (BTreeSet::new(), Vec::new());
     for seed in seeds(study) {

@@ -12,12 +12,13 @@ use heldout_record::study::{Arm, Study, StudyDir, TrialEvent, TrialFailed, Trial
 use heldout_record::{EvaluationRecord, Event, RecordError, RunDir, StopReason, read_metrics};
 
 use super::plan::TrialSpec;
+use crate::classify::split_loss;
 use crate::control::{Control, Observer};
 use crate::error::TrainError;
 use crate::evaluate::{Split, evaluate_run_alone};
 use crate::job::prepare_job;
 use crate::launch::{Outcome, resume, train};
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, TaskKind};
 
 /// How a trial's process leaves it.
 #[derive(Clone, Debug, PartialEq)]
@@ -187,8 +188,14 @@ fn finished(
         true => (f64::NAN, f64::NAN),
         false => {
             let device = device(run, around.threads)?;
-            let test = evaluate_run_alone(run, Split::Test, around.cache, device)?;
-            (test.loss, test.loss_se)
+            let draft = Recipe::read(&run.recipe())?.draft()?;
+            let task = draft.data.task.as_ref().map(|task| TaskKind::named(task.value));
+            if task == Some(TaskKind::Classification) {
+                split_loss(&run.root, Split::Test, device)?
+            } else {
+                let test = evaluate_run_alone(run, Split::Test, around.cache, device)?;
+                (test.loss, test.loss_se)
+            }
         }
     };
     Ok(TrialEvent::Finished(TrialResult {

@@ -1,23 +1,27 @@
 //! The task of a classifier: texts of one or two parts, a label for each.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use heldout_base::nearest::nearest;
 use heldout_data::labelled::{
-    EncodedExamples, LabelledBatch, LabelledBatches, LabelledEvaluation, LabelledPlan,
-    PreparedLabelled,
+    Augmented, EncodedExamples, LabelledBatch, LabelledBatches, LabelledEvaluation, LabelledPlan,
+    PreparedLabelled, class_counts,
 };
-use heldout_data::{DataError, IGNORE, Shuffle};
-use heldout_kernels::{ClassTeaching, LossReport, Pass, PassKind, Tape};
+use heldout_data::{DataError, IGNORE};
+use heldout_kernels::{ClassTeaching, EmbeddingNoise, LossReport, Pass, PassKind, Tape, Weight};
 use heldout_measure::calibration::likeliest;
 use heldout_measure::classification::{Average, Confusion, Score};
 use heldout_measure::probabilities::Probabilities;
 use heldout_model::huggingface::labels;
 use heldout_model::{ClassObjective, Model, Sequences};
 use heldout_record::{ConfusionRecord, Event, WrongRecord};
-use heldout_regularize::live::OrderMeasure;
+use heldout_regularize::live::{AugmentMeasure, ClassWeightsMeasure, OrderMeasure};
+use heldout_regularize::{Plan, SettingError};
 use serde_json::Value;
 
-use super::{Batch, Corpus, Figure, Judged, Lessons, Rows, Sample, Task, Terms};
+use super::{Batch, Corpus, Figure, Judged, Lessons, Rows, Sample, Task, Terms, shuffle};
+use crate::augmentation::{self, OwnedAugmenter};
 use crate::bag;
 use crate::baseline::Baseline;
 use crate::control::Control;
@@ -40,6 +44,10 @@ pub struct Classification {
     validation: Arc<EncodedExamples>,
     /// Examples scored at a time.
     evaluated_at_once: usize,
+    /// What changes the training texts.
+    augmenters: Vec<OwnedAugmenter>,
+    /// How much each class counts; empty where all count alike.
+    weights: Vec<f32>,
 }
 
 /// Lengths are rounded up to a multiple of this, so that few shapes occur.
@@ -50,13 +58,18 @@ impl Classification {
     pub fn new(
         data: &PreparedLabelled,
         recipe: &ResolvedRecipe,
-        shuffle: Shuffle,
+        plan: &Plan,
         evaluated_at_once: usize,
     ) -> Result<Classification, TrainError> {
         let (pad, seed) = (data.encoder.pad(), recipe.run.seed);
         let rows = recipe.batch.size.unwrap_or(data.train.len()).min(data.train.len());
-        let plan =
-            LabelledPlan { shuffle, multiple: MULTIPLE, ..LabelledPlan::new(rows, seed, pad) };
+        let augmenters = augmentation::augmenters(plan, data, seed)?;
+        let weights = class_weights(data, plan)?;
+        let cut = LabelledPlan {
+            shuffle: shuffle(plan),
+            multiple: MULTIPLE,
+            ..LabelledPlan::new(rows, seed, pad)
+        };
         let held_out = match recipe.evaluate.windows {
             Some(count) => LabelledEvaluation::sample(&data.validation, count, seed, MULTIPLE, pad),
             None => LabelledEvaluation::whole(&data.validation, MULTIPLE, pad),
@@ -64,7 +77,7 @@ impl Classification {
         let count = recipe.evaluate.train_windows;
         let length_mean = data.facts.train.lengths.mean;
         Ok(Classification {
-            batches: LabelledBatches::new(&data.train, plan)?,
+            batches: changed(LabelledBatches::new(&data.train, cut)?, data, &augmenters)?,
             rows,
             names: data.data.labels.names.clone(),
             pad,
@@ -74,8 +87,52 @@ impl Classification {
             held_out,
             validation: data.validation.clone(),
             evaluated_at_once: evaluated_at_once * shortness(recipe.model.context, length_mean),
+            augmenters,
+            weights,
         })
     }
+
+    /// Whether what the plan asks of labelled texts can be done with these.
+    ///
+    /// # Errors
+    /// As [`augmentation::augmenters`]; a weight for a label that there is not.
+    pub fn check(data: &PreparedLabelled, plan: &Plan, seed: u64) -> Result<(), SettingError> {
+        augmentation::augmenters(plan, data, seed)?;
+        class_weights(data, plan)?;
+        Ok(())
+    }
+}
+
+/// The batches with the texts changed, where anything changes them.
+fn changed(
+    batches: LabelledBatches,
+    data: &PreparedLabelled,
+    augmenters: &[OwnedAugmenter],
+) -> Result<LabelledBatches, DataError> {
+    if augmenters.is_empty() {
+        return Ok(batches);
+    }
+    batches.with_augmentation(Augmented {
+        examples: Arc::new(data.data.train.clone()),
+        encoder: data.encoder.clone(),
+        augmenters: augmenters.iter().map(|owned| owned.value.clone()).collect(),
+    })
+}
+
+/// A weight for each class, as the plan says; none where it says nothing.
+fn class_weights(data: &PreparedLabelled, plan: &Plan) -> Result<Vec<f32>, SettingError> {
+    let Some(owned) = &plan.labelled.class_weights else { return Ok(Vec::new()) };
+    let names = &data.data.labels.names;
+    let counts = class_counts(data.train.labels().iter().copied(), names.len());
+    owned.value.weights(names, &counts).map_err(|unknown| SettingError::Unusable {
+        technique: owned.owner.clone(),
+        knob: "weights".to_owned(),
+        reason: match nearest(&unknown, names.iter().map(String::as_str)) {
+            Some(near) => format!("there is no label {unknown:?}, did you mean {near:?}?"),
+            None => format!("there is no label {unknown:?}"),
+        },
+        remedy: format!("the labels are: {}", names.join(", ")),
+    })
 }
 
 /// How many texts of usual length take the room of one of the longest, within reason: the longest
@@ -254,6 +311,30 @@ impl Task for Classification {
         Ok(OrderMeasure { windows: places.len() as u64, moved: moved.count() as u64 })
     }
 
+    fn augmented(&self, setup: &Setup) -> BTreeMap<String, AugmentMeasure> {
+        let Corpus::Labelled(data) = &setup.data else { return BTreeMap::new() };
+        let one = |owned: &OwnedAugmenter| {
+            (owned.owner.clone(), augmentation::measure(&owned.value, &data.data.train))
+        };
+        self.augmenters.iter().map(one).collect()
+    }
+
+    fn class_weights(&self, tape: &mut Tape) -> Option<ClassWeightsMeasure> {
+        let classes = self.weights.len();
+        let logits = Weight { offset: 0, rows: 1, cols: classes };
+        // A right answer of any class costs ln K nats, times its weight.
+        let parameters = vec![0.0; classes];
+        let one = |class: usize| {
+            let mut pass = tape.pass(&parameters, PassKind::Evaluate);
+            let x = pass.embedding(logits, &[0], None, 1, EmbeddingNoise::default());
+            let loss = ClassObjective { weights: &self.weights, ..ClassObjective::plain(1.0) };
+            let LossReport { objective_sum, nll_sum, .. } =
+                pass.class_loss(x, &[class as u32], &loss);
+            (self.names[class].clone(), f64::from(self.weights[class]), objective_sum / nll_sum)
+        };
+        (classes > 0).then(|| ClassWeightsMeasure { classes: (0..classes).map(one).collect() })
+    }
+
     fn loss(
         &self,
         model: &Model,
@@ -271,8 +352,8 @@ impl Task for Classification {
         });
         let objective = ClassObjective {
             spec: terms.spec,
-            weights: &[],
-            focus: 0.0,
+            weights: &self.weights,
+            focus: terms.focus,
             twins: terms.twins,
             teaching,
         };

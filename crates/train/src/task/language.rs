@@ -11,7 +11,7 @@ use heldout_model::{Model, NoiseRates, Objective, Tokens};
 use heldout_regularize::Plan;
 use heldout_regularize::live::{OrderMeasure, PredictableMeasure};
 
-use super::{Batch, Judged, Lessons, Rows, Sample, Task, Terms};
+use super::{Batch, Judged, Lessons, Rows, Sample, Task, Terms, shuffle};
 use crate::baseline::Baseline;
 use crate::control::Control;
 use crate::error::TrainError;
@@ -51,7 +51,7 @@ impl LanguageModel {
             seq_len: context,
             batch: recipe.batch.size.map_or(BatchSize::Full, BatchSize::Sequences),
             seed,
-            shuffle: if plan.order.is_some() { Shuffle::Yes } else { Shuffle::No },
+            shuffle: shuffle(plan),
         };
         let batches = Batches::new(&data.train, order, eos)?;
         // Before the weights, which take memory, too.

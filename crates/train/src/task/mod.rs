@@ -11,13 +11,17 @@ mod language;
 mod masked;
 mod seq2seq;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
-use heldout_data::DataError;
+use heldout_data::{DataError, Shuffle};
 use heldout_kernels::{LossReport, LossSpec, Pass, Tape};
 use heldout_model::{Model, NoiseRates};
 use heldout_record::{Event, MetricRecord};
-use heldout_regularize::live::{OrderMeasure, PredictableMeasure};
+use heldout_regularize::Plan;
+use heldout_regularize::live::{
+    AugmentMeasure, ClassWeightsMeasure, OrderMeasure, PredictableMeasure,
+};
 use serde_json::Value;
 
 use crate::control::Control;
@@ -106,6 +110,8 @@ pub struct Terms {
     pub ahead: f32,
     /// The teachers' share, and the temperature at which they are heard.
     pub teaching: Option<(f32, f32)>,
+    /// γ of the focal loss; 0 is none.
+    pub focus: f32,
 }
 
 impl Terms {
@@ -163,6 +169,11 @@ impl Judged {
     }
 }
 
+/// Whether epochs are drawn anew, as the plan wants it.
+pub fn shuffle(plan: &Plan) -> Shuffle {
+    if plan.order.is_some() { Shuffle::Yes } else { Shuffle::No }
+}
+
 /// What a run learns. Everything is fixed when it is made: a step's batch is a function of the
 /// step, and an evaluation one of the weights.
 pub trait Task: Send + Sync {
@@ -183,6 +194,16 @@ pub trait Task: Send + Sync {
 
     /// How predictable the tokens are that noise is guided to; `None` where it is not.
     fn predictable(&self) -> Option<PredictableMeasure> {
+        None
+    }
+
+    /// What each change of the training texts does to them, by its owner.
+    fn augmented(&self, _setup: &Setup) -> BTreeMap<String, AugmentMeasure> {
+        BTreeMap::new()
+    }
+
+    /// By how much each class counts in the loss; `None` where all count alike.
+    fn class_weights(&self, _tape: &mut Tape) -> Option<ClassWeightsMeasure> {
         None
     }
 

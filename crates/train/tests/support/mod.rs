@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use heldout_base::rng::{Random, streams};
 use heldout_record::weights::WeightFile;
 use heldout_record::{Event, RunDir};
-use heldout_regularize::{Entry, Settings, Value, assemble, find};
+use heldout_regularize::{Entry, Learns, Settings, Value, assemble, find};
 use heldout_train::recipe::Recipe;
 use heldout_train::{Control, Job, Observer, Outcome, TrainError, prepare_job, resume, train};
 
@@ -256,6 +256,12 @@ pub fn needs_start(entry: &Entry) -> bool {
     let settings = entry.example_settings();
     let plan = assemble([(entry.name(), &settings)]).expect("an example is allowed").plan;
     plan.keeps_start() || plan.redrawn.is_some()
+}
+
+/// Whether the technique is for labelled texts alone.
+pub fn needs_labels(entry: &Entry) -> bool {
+    let technique = (entry.build)(&entry.example_settings()).expect("an example builds");
+    technique.learns() == Learns::Labels
 }
 
 /// A setting that starts from a trained model.
