@@ -3,7 +3,6 @@
 
 use std::arch::x86_64::*;
 
-use super::Accumulate;
 use super::pack;
 use super::round::Route;
 use super::tile::{Emulate, Kernels, Tile};
@@ -99,9 +98,13 @@ unsafe fn product<const R: usize, const V: usize, D: Dot>(tile: &Tile) {
         let mask = _cvtu32_mask16(0xffff >> (LANES * V - tile.cols));
         let aligned = (tile.c.addr() | (4 * tile.ldc)).is_multiple_of(64);
         let streamed = tile.route == Route::PastTheCache && aligned && tile.cols == V * LANES;
+        let (near, row) = match tile.from.is_null() {
+            true => (tile.c.cast_const(), tile.ldc),
+            false => (tile.from, tile.from_row),
+        };
         if !streamed {
             for r in 0..R {
-                _mm_prefetch::<_MM_HINT_T0>(tile.c.add(r * tile.ldc).cast());
+                _mm_prefetch::<_MM_HINT_T0>(near.wrapping_add(r * row).cast());
             }
         }
         let mut start = [_mm512_setzero_ps(); V];
@@ -128,8 +131,9 @@ unsafe fn product<const R: usize, const V: usize, D: Dot>(tile: &Tile) {
                 let mask = if v + 1 == V { mask } else { 0xffff };
                 let at = tile.c.add(r * tile.ldc + v * LANES);
                 let mut value = *sum;
-                if tile.accumulate == Accumulate::Add {
-                    value = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, at), value);
+                if !tile.from.is_null() {
+                    let old = tile.from.add(r * tile.from_row + v * LANES);
+                    value = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, old), value);
                 }
                 if streamed {
                     _mm512_stream_ps(at, value);

@@ -12,7 +12,7 @@
 use std::ops::Range;
 
 use super::buffer::{LOCAL, SHARED};
-use super::finish::{Block, Finish};
+use super::finish::{self, Block, Finish, Kept};
 use super::pack::{Panel, Rows, emulate};
 use super::round::Route;
 use super::tile::{Emulate, Kernels, Left, Tile, TileKernel};
@@ -94,12 +94,15 @@ impl Product<'_> {
             for blocks in steps(0..self.blocks(), along) {
                 SHARED.with_borrow_mut(|shared| {
                     let shared = Packed(shared.room(panels.len() * blocks.len() * panel));
+                    // As many tasks as keep all threads busy to the end.
                     let groups = panels.len().div_ceil(TASK_TILES);
+                    let most = panels.len().div_ceil(groups.next_multiple_of(device.threads()));
+                    let groups = panels.len().div_ceil(most);
                     self.fork(device, groups * blocks.len(), self.b.cols, &|task| {
-                        let (block, group) = (task / groups, task % groups * TASK_TILES);
+                        let (block, group) = (task / groups, task % groups * most);
                         let out = shared.at((block * panels.len() + group) * panel);
                         let first = cols.start + group * width;
-                        let cols = first..cols.end.min(first + TASK_TILES * width);
+                        let cols = first..cols.end.min(first + most * width);
                         self.pack_columns(out, cols, blocks.start + block);
                     });
                     let tiles = self.a.rows.div_ceil(self.kernels.rows);
@@ -206,35 +209,46 @@ impl Product<'_> {
         let panel = width * self.block_units();
         let group = if self.rows_compete() { (NEAR_UNITS / panel.max(1)).max(1) } else { 1 };
         let finish = (part.block + 1 == self.blocks()).then_some(&self.finish);
+        let stops = self.narrow.is_some() || finish.is_some_and(|finish| !finish.is_plain());
+        let adds = part.block > 0 || self.accumulate == Accumulate::Add;
         let mut scratch = [0.0f32; TILE];
         let mut tile = self.tile(part);
-        for cols in steps(part.cols.clone(), group * width) {
-            let first = columns.wrapping_add((cols.start - part.cols.start) / width * panel);
+        let (mut start, mut first) = (part.cols.start, columns);
+        // No iterators of steps: their divisions are paid for between any two tiles.
+        while start < part.cols.end {
+            let end = part.cols.end.min(start + group * width);
             let after = first.wrapping_add(group * panel);
-            tile.ahead = if cols.end < part.cols.end { after } else { next };
+            tile.ahead = if end < part.cols.end { after } else { next };
             let mut row = part.rows.start;
             while row < part.rows.end {
                 let (height, kernels) = self.kernels.next(part.rows.end - row);
                 (tile.a, tile.a_row, tile.a_step) = left.tile(row - part.rows.start);
                 tile.b = first;
-                for cols in steps(cols.clone(), width) {
-                    let offset = row * self.ldc + cols.start;
-                    (tile.c, tile.ldc) = match self.narrow {
-                        None => (self.c.wrapping_add(offset), self.ldc),
-                        Some(_) => (scratch.as_mut_ptr(), width),
+                let mut col = start;
+                while col < end {
+                    let offset = row * self.ldc + col;
+                    let c = self.c.wrapping_add(offset);
+                    (tile.c, tile.ldc) = match stops {
+                        false => (c, self.ldc),
+                        true => (scratch.as_mut_ptr(), width),
                     };
-                    tile.cols = cols.len();
+                    if adds {
+                        (tile.from, tile.from_row) = (c, self.ldc);
+                    }
+                    tile.cols = width.min(end - col);
                     if part.block == 0 {
-                        tile.bias = self.finish.bias_at(cols.start);
+                        tile.bias = self.finish.bias_at(col);
                     }
                     // SAFETY: the tile lies inside a, the packed columns and c, and c's part is
                     // this task's.
-                    unsafe { self.finished(&tile, kernels, finish, (offset, height, cols.start)) };
+                    unsafe { self.finished(&tile, kernels, finish, (offset, height, col)) };
                     tile.ahead = tile.ahead.wrapping_byte_add(tile.depth * tile.ahead_step);
                     tile.b = tile.b.wrapping_add(panel);
+                    col += width;
                 }
                 row += height;
             }
+            (start, first) = (end, after);
         }
         self.finish.publish();
         tile.route.publish();
@@ -254,7 +268,8 @@ impl Product<'_> {
             ldc: self.ldc,
             cols: 0,
             bias: std::ptr::null(),
-            accumulate: if part.block > 0 { Accumulate::Add } else { self.accumulate },
+            from: std::ptr::null(),
+            from_row: 0,
             ahead: std::ptr::null(),
             ahead_step: 4 * self.kernels.cols() / tiles,
             route: self.route(part.block),
@@ -276,13 +291,20 @@ impl Product<'_> {
     ) {
         let kernel = kernels[usize::from(tile.cols > self.kernels.lanes)];
         let stride = self.ldc;
+        let stops = tile.c != self.c.wrapping_add(offset);
         if let Some(finish) = finish {
             finish.expect(offset, stride, rows);
+            if stops && self.narrow.is_none() {
+                finish::ask(self.c.wrapping_add(offset), stride, rows);
+            }
         }
         // SAFETY: the caller's promise; the device has the instructions of its kernels.
         unsafe { kernel(tile) };
         if let Some(finish) = finish {
-            let out = self.narrow.map(|all| all.wrapping_add(offset));
+            let out = match self.narrow {
+                Some(all) => Some(Kept::Halves(all.wrapping_add(offset))),
+                None => stops.then(|| Kept::Floats(self.c.wrapping_add(offset))),
+            };
             let &Tile { c, ldc, cols, .. } = tile;
             let block = Block { c, offset, ldc, stride, rows, col, cols, out };
             // SAFETY: as above.
@@ -449,7 +471,7 @@ impl Product<'_> {
 
     /// Runs packing tasks on all threads, or here if there is little to do.
     fn fork(&self, device: &Device, tasks: usize, lanes: usize, body: &(dyn Fn(usize) + Sync)) {
-        if lanes * self.a.cols < SERIAL / 8 {
+        if lanes * self.a.cols < SERIAL / 32 {
             (0..tasks).for_each(body);
         } else {
             device.pool().run(tasks, body);

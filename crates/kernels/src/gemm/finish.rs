@@ -19,7 +19,7 @@ pub(super) struct Finish<'a> {
     route: Route,
 }
 
-/// Where `pre` goes, shared by threads.
+/// Where values go, shared by threads.
 #[derive(Clone, Copy)]
 pub(super) enum Kept {
     Floats(*mut f32),
@@ -35,8 +35,8 @@ pub(super) struct Block {
     /// How far the block is from the start of the result, and the distance of rows there.
     pub offset: usize,
     pub stride: usize,
-    /// Where the block goes as bf16, if it does; `c` is then only a stopover.
-    pub out: Option<*mut u16>,
+    /// Where the block goes, if `c` is only a stopover.
+    pub out: Option<Kept>,
     pub rows: usize,
     /// First column, and number of columns.
     pub col: usize,
@@ -136,7 +136,6 @@ impl<'a> Finish<'a> {
     /// from the start of the result: it arrives while they are computed.
     #[inline]
     pub fn expect(&self, offset: usize, stride: usize, rows: usize) {
-        #[cfg(target_arch = "x86_64")]
         if self.route == Route::Cached {
             match self.pre {
                 None => {}
@@ -148,8 +147,6 @@ impl<'a> Finish<'a> {
                 }
             }
         }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = (offset, stride, rows);
     }
 
     /// Makes what was streamed past the cache visible to other threads, before a task ends.
@@ -178,21 +175,25 @@ impl<'a> Finish<'a> {
                     || block.map(&f),
                 );
             }
-            if let Some(out) = block.out {
-                block.rows_to(out, Route::Cached).run(self.isa);
+            match block.out {
+                None => {}
+                Some(Kept::Halves(out)) => block.rows_to(out, Route::Cached).run(self.isa),
+                Some(Kept::Floats(out)) => block.rows_to(out, Route::Cached).run(self.isa),
             }
         }
     }
 }
 
 /// Asks for the line at each of the rows `stride` values apart.
-#[cfg(target_arch = "x86_64")]
-fn ask<T>(start: *const T, stride: usize, rows: usize) {
-    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+pub(super) fn ask<T>(start: *const T, stride: usize, rows: usize) {
+    #[cfg(target_arch = "x86_64")]
     for row in 0..rows {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY: a prefetch is harmless anywhere, and SSE is part of x86-64.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(row * stride).cast()) };
     }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (start, stride, rows);
 }
 
 impl Block {

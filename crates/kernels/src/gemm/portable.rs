@@ -1,7 +1,6 @@
 //! Register tiles of plain Rust, for processors without a path of their own.
 #![allow(unsafe_code)]
 
-use super::Accumulate;
 use super::pack;
 use super::tile::{Emulate, Kernels, Tile};
 
@@ -67,9 +66,9 @@ unsafe fn tile<const R: usize, const V: usize>(tile: &Tile) {
         }
         for (r, sums) in sums.iter().enumerate() {
             let c = std::slice::from_raw_parts_mut(tile.c.add(r * tile.ldc), tile.cols);
-            for (c, sum) in c.iter_mut().zip(sums.as_flattened()) {
-                let old = if tile.accumulate == Accumulate::Add { *c } else { 0.0 };
-                *c = old + sum;
+            for (j, (c, sum)) in c.iter_mut().zip(sums.as_flattened()).enumerate() {
+                let from = tile.from.wrapping_add(r * tile.from_row + j);
+                *c = if tile.from.is_null() { *sum } else { *from + sum };
             }
         }
     }

@@ -1,6 +1,5 @@
 //! What a register-tile kernel is given, and the kernels there are for each instruction set.
 
-use super::Accumulate;
 use super::pack::Packers;
 use super::round::Route;
 #[cfg(target_arch = "x86_64")]
@@ -28,8 +27,9 @@ pub(super) struct Tile {
     pub cols: usize,
     /// What the sums of each column start from, or null for 0.
     pub bias: *const f32,
-    /// Whether c = a·b or c + a·b.
-    pub accumulate: Accumulate,
+    /// What a·b is added to: rows `from_row` values apart, or null for 0.
+    pub from: *const f32,
+    pub from_row: usize,
     /// What later tiles read: with each unit along K the line at `ahead` is asked for, which then
     /// goes on by `ahead_step` bytes. Any address will do.
     pub ahead: *const u32,
