@@ -4,7 +4,7 @@
 use std::arch::x86_64::*;
 
 use super::pack;
-use super::tile::{Emulate, Kernels, Tile};
+use super::tile::{Emulate, Kernels, NO_ENDINGS, Tile};
 
 const LANES: usize = 8;
 
@@ -21,6 +21,7 @@ pub(super) static F32: Kernels = Kernels {
         [tile::<2, 1>, tile::<2, 2>],
         [tile::<1, 1>, tile::<1, 2>],
     ],
+    endings: NO_ENDINGS,
 };
 
 pub(super) static BF16_EMULATED: Kernels = Kernels { emulate: Emulate::Bf16, ..F32 };

@@ -3,6 +3,7 @@
 
 use super::Epilogue;
 use super::round::{Route, Rows};
+use super::tile::{Endings, Outputs, TileKernel};
 use crate::device::Isa;
 use crate::math::{Activation, fused, gelu_erf, gelu_tanh, relu, silu, tanh};
 use crate::simd::dispatch;
@@ -72,6 +73,28 @@ impl<'a> Finish<'a> {
             kept
         });
         Finish { isa, bias, activation, pre, route }
+    }
+
+    /// The tile that ends in all that follows, if there is one; `narrow` where the result is bf16.
+    pub fn ending(&self, endings: &Endings, narrow: Option<*mut u16>) -> Option<TileKernel> {
+        let halves = narrow.is_some() || matches!(self.pre, Some(Kept::Halves(_)));
+        match self.activation {
+            // Nothing there writes bf16.
+            _ if halves && endings.narrow.is_none() => None,
+            Activation::GeluTanh => endings.gelu,
+            Activation::None if self.pre.is_none() && narrow.is_some() => endings.narrow,
+            _ => None,
+        }
+    }
+
+    /// Where such a tile puts its values, `offset` values from the start of the result.
+    pub fn outputs(&self, narrow: Option<*mut u16>, offset: usize, row: usize) -> Outputs {
+        let pre = self.pre.map(|pre| match pre {
+            Kept::Floats(pre) => Kept::Floats(pre.wrapping_add(offset)),
+            Kept::Halves(pre) => Kept::Halves(pre.wrapping_add(offset)),
+        });
+        let narrow = narrow.map(|narrow| narrow.wrapping_add(offset));
+        Outputs { pre, route: self.route, narrow, row }
     }
 
     /// Where the bias of the columns from `col` on lies, or null.

@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::pack;
-use super::tile::{Emulate, Kernels, Tile};
+use super::tile::{Emulate, Kernels, NO_ENDINGS, Tile};
 
 const LANES: usize = 4;
 
@@ -19,6 +19,7 @@ pub(super) static F32: Kernels = Kernels {
         [tile::<2, 1>, tile::<2, 2>],
         [tile::<1, 1>, tile::<1, 2>],
     ],
+    endings: NO_ENDINGS,
 };
 
 pub(super) static BF16_EMULATED: Kernels = Kernels { emulate: Emulate::Bf16, ..F32 };

@@ -10,8 +10,8 @@
 //! (sequence, key/value head) pairs, whole.
 
 use crate::device::Device;
-use crate::math::{exp, ln};
 use crate::math::fused::{Exponential, Fused, Separate};
+use crate::math::{exp, ln};
 use crate::ops::HeadShape;
 use crate::ops::attention_forms::{Heads, as_columns, as_rows, store_rows, transposed};
 use crate::ops::dropout::{FactorLanes, Site};
