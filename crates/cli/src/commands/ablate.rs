@@ -236,6 +236,10 @@ fn check_test(designed: &Designed) -> Result<(), Failure> {
     let (count, what) = match &job.data {
         Corpus::Text(data) => (data.facts.tokens_test, "tokens"),
         Corpus::Labelled(data) => (data.facts.test.as_ref().map_or(0, |t| t.examples), "texts"),
+        Corpus::Masked(_) | Corpus::Answers(_) | Corpus::Pairs(_) => {
+            return Err(Failure::bad_input("studies are about language models and classifiers")
+                .next("compare runs of this task with several seeds: heldout report RUN RUN2"));
+        }
     };
     if count >= 2 {
         return Ok(());
