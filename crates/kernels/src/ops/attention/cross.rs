@@ -3,10 +3,10 @@
 //!
 //! The strips are those of [`super`]; only where queries, keys and values lie is another matter.
 
-use super::{Attended, QUERIES, Sites, Strip, attend, strip_scratch, write_head};
+use super::{Attended, QUERIES, Sites, Strip, attend, strip_scratch};
 use crate::device::Device;
 use crate::ops::HeadShape;
-use crate::ops::attention_forms::{Heads, as_columns, as_rows};
+use crate::ops::attention_forms::{Heads, as_columns, as_rows, store_rows};
 use crate::ops::tile::Engine;
 use crate::parallel;
 use crate::pool::Disjoint;
@@ -108,13 +108,23 @@ pub(crate) fn forward<T: Element>(
             let count = QUERIES.min(seq_len - start);
             let strip = Strip { start, count, keys: Some(length), heads: &asking, head, row: item };
             let outputs = attend(&attended, &strip, sites.probabilities, rest, lse);
-            for (query, output) in outputs.chunks_exact(width).enumerate() {
-                let at = ((first + start + query) * heads + head) * width;
-                #[allow(unsafe_code)]
-                // SAFETY: this head's columns of this row are this item's alone.
-                let y = unsafe { y.range(at..at + width) };
-                write_head(engine, y, output, kept);
+            if kept != 1.0 {
+                outputs.iter_mut().for_each(|output| *output *= kept);
             }
+            store_rows(
+                engine,
+                outputs,
+                width,
+                #[inline(always)]
+                |query| {
+                    let at = ((first + start + query) * heads + head) * width;
+                    #[allow(unsafe_code)]
+                    // SAFETY: this head's columns of this row are this item's alone.
+                    unsafe {
+                        y.range(at..at + width)
+                    }
+                },
+            );
         }
     });
 }

@@ -65,11 +65,11 @@ pub(crate) fn backward<T: Element>(
                 work.strip(&strip, sites.probabilities);
             }
             let rows = &work.dq[..count * width];
-            store(engine.isa, &dq, rows, first + start, asking.query(head), of_queries);
+            store(engine, &dq, rows, first + start, asking.query(head), of_queries);
         }
         let (dk, dv) = (&work.dk[..keys * width], &work.dv[..keys * width]);
-        store(engine.isa, &dkv, dk, first_key, read.key(head), of_keys);
-        store(engine.isa, &dkv, dv, first_key, read.value(head), of_keys);
+        store(engine, &dkv, dk, first_key, read.key(head), of_keys);
+        store(engine, &dkv, dv, first_key, read.value(head), of_keys);
     });
 }
 
