@@ -65,8 +65,8 @@ impl Model {
         pass.offset_cross_entropy(x, projection, &told, spec, &joint)
     }
 
-    /// Logits that follow each row of `target`, in an evaluation pass: [N, V]; those of padding mean
-    /// nothing.
+    /// Logits that follow each row of `target`, in an evaluation pass: [N, V]; those of padding
+    /// mean nothing.
     ///
     /// # Panics
     /// If the model is no encoder-decoder, or the sizes disagree.
