@@ -7,6 +7,8 @@
 //! otherwise. The polynomials were fitted by `tests/golden/fit_math.py`.
 
 pub mod fused;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod fused_x86;
 
 use std::f32::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, LOG2_E};
 

@@ -330,6 +330,35 @@ fn epilogues_follow_the_product() {
     }
 }
 
+/// A result in bf16 is the result in f32, rounded once: whole tiles end in other kernels.
+#[test]
+fn narrow_results_are_rounded_once() {
+    for (m, n, k) in [(28, 64, 100), (30, 77, 40), (57, 31, 2)] {
+        let (a, b, bias) = (values(m * k, 1), values(k * n, 2), values(n, 3));
+        let (a, b) = (Mat::new(&a, m, k), Mat::new(&b, k, n));
+        for isa in isas() {
+            let device = Device::cpu_with_isa(2, Precision::Bf16, isa).unwrap();
+            for activation in [Activation::None, Activation::GeluTanh, Activation::Silu] {
+                let mut pres = [vec![0u16; m * n], vec![0u16; m * n]];
+                let [pre, pre_narrow] = pres.each_mut().map(|pre| Some(ViewMut::Halves(pre)));
+                let (mut c, mut narrow) = (vec![0.0; m * n], vec![0u16; m * n]);
+                let bias = Some(&bias[..]);
+                let epilogue = Epilogue::BiasActivation { bias, activation, pre };
+                matmul(&device, &mut c, n, a, b, Accumulate::Overwrite, epilogue);
+                let pre = pre_narrow.filter(|_| activation != Activation::None);
+                let epilogue = Epilogue::BiasActivation { bias, activation, pre };
+                let into = ViewMut::Halves(&mut narrow);
+                matmul_into(&device, into, n, a, b, Accumulate::Overwrite, epilogue);
+                let rounded: Vec<u16> = c.iter().map(|c| to_bf16(*c)).collect();
+                assert_eq!(rounded, narrow, "{activation:?} {isa:?}");
+                if activation != Activation::None {
+                    assert_eq!(pres[0], pres[1], "{activation:?} {isa:?}");
+                }
+            }
+        }
+    }
+}
+
 /// Weights kept in bf16 give the bits of weights in f32 that are rounded on the way, for every
 /// instruction set, number of threads and odd size.
 #[test]

@@ -3,9 +3,8 @@
 
 use std::arch::x86_64::*;
 
-use super::Accumulate;
 use super::pack;
-use super::tile::{Emulate, Kernels, Tile};
+use super::tile::{Emulate, Kernels, NO_ENDINGS, Tile};
 
 const LANES: usize = 8;
 
@@ -22,6 +21,7 @@ pub(super) static F32: Kernels = Kernels {
         [tile::<2, 1>, tile::<2, 2>],
         [tile::<1, 1>, tile::<1, 2>],
     ],
+    endings: NO_ENDINGS,
 };
 
 pub(super) static BF16_EMULATED: Kernels = Kernels { emulate: Emulate::Bf16, ..F32 };
@@ -70,8 +70,9 @@ unsafe fn tile<const R: usize, const V: usize>(tile: &Tile) {
                 let mask = if v + 1 == V { mask } else { first_lanes(LANES) };
                 let at = tile.c.add(r * tile.ldc + v * LANES);
                 let mut value = *sum;
-                if tile.accumulate == Accumulate::Add {
-                    value = _mm256_add_ps(_mm256_maskload_ps(at, mask), value);
+                if !tile.from.is_null() {
+                    let old = tile.from.add(r * tile.from_row + v * LANES);
+                    value = _mm256_add_ps(_mm256_maskload_ps(old, mask), value);
                 }
                 _mm256_maskstore_ps(at, mask, value);
             }

@@ -12,7 +12,7 @@
 use std::ops::Range;
 
 use super::buffer::{LOCAL, SHARED};
-use super::finish::{Block, Finish};
+use super::finish::{self, Block, Finish, Kept};
 use super::pack::{Panel, Rows, emulate};
 use super::round::Route;
 use super::tile::{Emulate, Kernels, Left, Tile, TileKernel};
@@ -66,6 +66,15 @@ impl Packed {
     }
 }
 
+/// What later tiles read and present ones ask for.
+#[derive(Clone, Copy)]
+enum Ahead {
+    /// After a part's own packed columns those that begin here.
+    Columns(*const u32),
+    /// So many units of packed rows, as the columns are near anyway.
+    Rows(*const u32, usize),
+}
+
 /// A rectangle of c and a block of K.
 #[derive(Clone)]
 struct Part {
@@ -94,12 +103,15 @@ impl Product<'_> {
             for blocks in steps(0..self.blocks(), along) {
                 SHARED.with_borrow_mut(|shared| {
                     let shared = Packed(shared.room(panels.len() * blocks.len() * panel));
+                    // As many tasks as keep all threads busy to the end.
                     let groups = panels.len().div_ceil(TASK_TILES);
+                    let most = panels.len().div_ceil(groups.next_multiple_of(device.threads()));
+                    let groups = panels.len().div_ceil(most);
                     self.fork(device, groups * blocks.len(), self.b.cols, &|task| {
-                        let (block, group) = (task / groups, task % groups * TASK_TILES);
+                        let (block, group) = (task / groups, task % groups * most);
                         let out = shared.at((block * panels.len() + group) * panel);
                         let first = cols.start + group * width;
-                        let cols = first..cols.end.min(first + TASK_TILES * width);
+                        let cols = first..cols.end.min(first + most * width);
                         self.pack_columns(out, cols, blocks.start + block);
                     });
                     let tiles = self.a.rows.div_ceil(self.kernels.rows);
@@ -128,7 +140,7 @@ impl Product<'_> {
                 };
                 // After the last block another task begins with the first.
                 let next = shared.at((number + 1) % blocks * stride);
-                self.tiles(&part, left, (shared.at(number * stride), next));
+                self.tiles(&part, left, shared.at(number * stride), Ahead::Columns(next));
             }
         });
     }
@@ -180,71 +192,101 @@ impl Product<'_> {
                 self.pack_columns(local, cols.clone(), block);
                 for group in groups.clone() {
                     let rows = self.group(group);
-                    let left = if self.reads_rows_in_place() {
-                        self.rows_in_place(rows.start, block)
+                    let (left, ahead) = if self.reads_rows_in_place() {
+                        (self.rows_in_place(rows.start, block), Ahead::Columns(local))
                     } else {
                         let place = number * groups.len() + group - groups.start;
+                        let next = (place + 1) % (groups.len() * blocks.len());
                         let units = self.left_units(TASK_TILES * self.kernels.rows);
-                        self.left_at(shared.at(place * units), block)
+                        let left = self.left_at(shared.at(place * units), block);
+                        (left, Ahead::Rows(shared.at(next * units), units))
                     };
                     let part = Part { rows, cols: cols.clone(), block };
-                    self.tiles(&part, left, (local, local));
+                    self.tiles(&part, left, local, ahead);
                 }
             }
         });
     }
 
-    /// All tiles of a part, from a's block and the packed columns (and those that are needed
-    /// next); the epilogue at K's end.
+    /// All tiles of a part, from a's block and the packed columns; the epilogue at K's end.
     ///
     /// Panels of columns stay in the first-level cache while the rows go by, and each tile asks
     /// for its share of the next panel: one that comes from the third level, or from memory, is
     /// otherwise waited for. Where the rows of c compete for the same sets, c is written along
     /// its rows instead, over as many panels as the second level holds.
-    fn tiles(&self, part: &Part, left: Left, (columns, next): (*const u32, *const u32)) {
+    fn tiles(&self, part: &Part, left: Left, columns: *const u32, ahead: Ahead) {
         let width = self.kernels.cols();
         let panel = width * self.block_units();
         let group = if self.rows_compete() { (NEAR_UNITS / panel.max(1)).max(1) } else { 1 };
         let finish = (part.block + 1 == self.blocks()).then_some(&self.finish);
+        let stops = self.narrow.is_some() || finish.is_some_and(|finish| !finish.is_plain());
+        let ending = finish.and_then(|f| f.ending(&self.kernels.endings, self.narrow));
+        let adds = part.block > 0 || self.accumulate == Accumulate::Add;
         let mut scratch = [0.0f32; TILE];
-        let mut tile = self.tile(part);
-        for cols in steps(part.cols.clone(), group * width) {
-            let first = columns.wrapping_add((cols.start - part.cols.start) / width * panel);
+        let mut tile = self.tile(part, ahead);
+        let (mut start, mut first) = (part.cols.start, columns);
+        // No iterators of steps: their divisions are paid for between any two tiles.
+        while start < part.cols.end {
+            let end = part.cols.end.min(start + group * width);
             let after = first.wrapping_add(group * panel);
-            tile.ahead = if cols.end < part.cols.end { after } else { next };
+            if let Ahead::Columns(next) = ahead {
+                tile.ahead = if end < part.cols.end { after } else { next };
+            }
             let mut row = part.rows.start;
             while row < part.rows.end {
                 let (height, kernels) = self.kernels.next(part.rows.end - row);
                 (tile.a, tile.a_row, tile.a_step) = left.tile(row - part.rows.start);
                 tile.b = first;
-                for cols in steps(cols.clone(), width) {
-                    let offset = row * self.ldc + cols.start;
-                    (tile.c, tile.ldc) = match self.narrow {
-                        None => (self.c.wrapping_add(offset), self.ldc),
-                        Some(_) => (scratch.as_mut_ptr(), width),
+                let mut col = start;
+                while col < end {
+                    let offset = row * self.ldc + col;
+                    let c = self.c.wrapping_add(offset);
+                    tile.cols = width.min(end - col);
+                    let whole = height == self.kernels.rows && tile.cols == width;
+                    let ending = ending.filter(|_| whole);
+                    (tile.c, tile.ldc) = match stops && (ending.is_none() || self.c.is_null()) {
+                        false => (c, self.ldc),
+                        true => (scratch.as_mut_ptr(), width),
                     };
-                    tile.cols = cols.len();
+                    if adds {
+                        (tile.from, tile.from_row) = (c, self.ldc);
+                    }
                     if part.block == 0 {
-                        tile.bias = self.finish.bias_at(cols.start);
+                        tile.bias = self.finish.bias_at(col);
                     }
                     // SAFETY: the tile lies inside a, the packed columns and c, and c's part is
                     // this task's.
-                    unsafe { self.finished(&tile, kernels, finish, (offset, height, cols.start)) };
+                    unsafe {
+                        match ending {
+                            None => self.finished(&tile, kernels, finish, (offset, height, col)),
+                            Some(kernel) => self.ended(&mut tile, kernel, offset),
+                        }
+                    }
                     tile.ahead = tile.ahead.wrapping_byte_add(tile.depth * tile.ahead_step);
                     tile.b = tile.b.wrapping_add(panel);
+                    col += width;
                 }
                 row += height;
             }
+            (start, first) = (end, after);
         }
         self.finish.publish();
         tile.route.publish();
     }
 
     /// What the tiles of a part have in common.
-    fn tile(&self, part: &Part) -> Tile {
+    fn tile(&self, part: &Part, ahead: Ahead) -> Tile {
         let tiles = part.rows.len().div_ceil(self.kernels.rows).max(1);
+        let depth = self.depth_of(part.block).len().div_ceil(self.kernels.pair);
+        let (ahead, ahead_step) = match ahead {
+            Ahead::Columns(next) => (next, 4 * self.kernels.cols() / tiles),
+            Ahead::Rows(next, units) => {
+                let panels = part.cols.len().div_ceil(self.kernels.cols());
+                (next, (4 * units).div_ceil((tiles * panels * depth).max(1)))
+            }
+        };
         Tile {
-            depth: self.depth_of(part.block).len().div_ceil(self.kernels.pair),
+            depth,
             a: std::ptr::null(),
             a_row: 0,
             a_step: 0,
@@ -254,10 +296,12 @@ impl Product<'_> {
             ldc: self.ldc,
             cols: 0,
             bias: std::ptr::null(),
-            accumulate: if part.block > 0 { Accumulate::Add } else { self.accumulate },
-            ahead: std::ptr::null(),
-            ahead_step: 4 * self.kernels.cols() / tiles,
+            from: std::ptr::null(),
+            from_row: 0,
+            ahead,
+            ahead_step,
             route: self.route(part.block),
+            outputs: self.finish.outputs(None, 0, 0),
         }
     }
 
@@ -276,18 +320,37 @@ impl Product<'_> {
     ) {
         let kernel = kernels[usize::from(tile.cols > self.kernels.lanes)];
         let stride = self.ldc;
+        let stops = tile.c != self.c.wrapping_add(offset);
         if let Some(finish) = finish {
             finish.expect(offset, stride, rows);
+            if stops && self.narrow.is_none() {
+                finish::ask(self.c.wrapping_add(offset), stride, rows);
+            }
         }
         // SAFETY: the caller's promise; the device has the instructions of its kernels.
         unsafe { kernel(tile) };
         if let Some(finish) = finish {
-            let out = self.narrow.map(|all| all.wrapping_add(offset));
+            let out = match self.narrow {
+                Some(all) => Some(Kept::Halves(all.wrapping_add(offset))),
+                None => stops.then(|| Kept::Floats(self.c.wrapping_add(offset))),
+            };
             let &Tile { c, ldc, cols, .. } = tile;
             let block = Block { c, offset, ldc, stride, rows, col, cols, out };
             // SAFETY: as above.
             unsafe { finish.activate(&block) };
         }
+    }
+
+    /// Computes a whole tile with all that follows, in registers.
+    ///
+    /// # Safety
+    /// As [`Product::finished`].
+    #[inline(always)]
+    unsafe fn ended(&self, tile: &mut Tile, kernel: TileKernel, offset: usize) {
+        self.finish.expect(offset, self.ldc, self.kernels.rows);
+        tile.outputs = self.finish.outputs(self.narrow, offset, self.ldc);
+        // SAFETY: the caller's promise; the device has the instructions of its kernels.
+        unsafe { kernel(tile) };
     }
 
     /// How the values of a block of K are written: past the cache where they are final and more
@@ -449,7 +512,7 @@ impl Product<'_> {
 
     /// Runs packing tasks on all threads, or here if there is little to do.
     fn fork(&self, device: &Device, tasks: usize, lanes: usize, body: &(dyn Fn(usize) + Sync)) {
-        if lanes * self.a.cols < SERIAL / 8 {
+        if lanes * self.a.cols < SERIAL / 32 {
             (0..tasks).for_each(body);
         } else {
             device.pool().run(tasks, body);

@@ -3,6 +3,7 @@
 
 use super::Epilogue;
 use super::round::{Route, Rows};
+use super::tile::{Endings, Outputs, TileKernel};
 use crate::device::Isa;
 use crate::math::{Activation, fused, gelu_erf, gelu_tanh, relu, silu, tanh};
 use crate::simd::dispatch;
@@ -19,7 +20,7 @@ pub(super) struct Finish<'a> {
     route: Route,
 }
 
-/// Where `pre` goes, shared by threads.
+/// Where values go, shared by threads.
 #[derive(Clone, Copy)]
 pub(super) enum Kept {
     Floats(*mut f32),
@@ -35,8 +36,8 @@ pub(super) struct Block {
     /// How far the block is from the start of the result, and the distance of rows there.
     pub offset: usize,
     pub stride: usize,
-    /// Where the block goes as bf16, if it does; `c` is then only a stopover.
-    pub out: Option<*mut u16>,
+    /// Where the block goes, if `c` is only a stopover.
+    pub out: Option<Kept>,
     pub rows: usize,
     /// First column, and number of columns.
     pub col: usize,
@@ -72,6 +73,28 @@ impl<'a> Finish<'a> {
             kept
         });
         Finish { isa, bias, activation, pre, route }
+    }
+
+    /// The tile that ends in all that follows, if there is one; `narrow` where the result is bf16.
+    pub fn ending(&self, endings: &Endings, narrow: Option<*mut u16>) -> Option<TileKernel> {
+        let halves = narrow.is_some() || matches!(self.pre, Some(Kept::Halves(_)));
+        match self.activation {
+            // Nothing there writes bf16.
+            _ if halves && endings.narrow.is_none() => None,
+            Activation::GeluTanh => endings.gelu,
+            Activation::None if self.pre.is_none() && narrow.is_some() => endings.narrow,
+            _ => None,
+        }
+    }
+
+    /// Where such a tile puts its values, `offset` values from the start of the result.
+    pub fn outputs(&self, narrow: Option<*mut u16>, offset: usize, row: usize) -> Outputs {
+        let pre = self.pre.map(|pre| match pre {
+            Kept::Floats(pre) => Kept::Floats(pre.wrapping_add(offset)),
+            Kept::Halves(pre) => Kept::Halves(pre.wrapping_add(offset)),
+        });
+        let narrow = narrow.map(|narrow| narrow.wrapping_add(offset));
+        Outputs { pre, route: self.route, narrow, row }
     }
 
     /// Where the bias of the columns from `col` on lies, or null.
@@ -136,7 +159,6 @@ impl<'a> Finish<'a> {
     /// from the start of the result: it arrives while they are computed.
     #[inline]
     pub fn expect(&self, offset: usize, stride: usize, rows: usize) {
-        #[cfg(target_arch = "x86_64")]
         if self.route == Route::Cached {
             match self.pre {
                 None => {}
@@ -148,8 +170,6 @@ impl<'a> Finish<'a> {
                 }
             }
         }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = (offset, stride, rows);
     }
 
     /// Makes what was streamed past the cache visible to other threads, before a task ends.
@@ -178,21 +198,25 @@ impl<'a> Finish<'a> {
                     || block.map(&f),
                 );
             }
-            if let Some(out) = block.out {
-                block.rows_to(out, Route::Cached).run(self.isa);
+            match block.out {
+                None => {}
+                Some(Kept::Halves(out)) => block.rows_to(out, Route::Cached).run(self.isa),
+                Some(Kept::Floats(out)) => block.rows_to(out, Route::Cached).run(self.isa),
             }
         }
     }
 }
 
 /// Asks for the line at each of the rows `stride` values apart.
-#[cfg(target_arch = "x86_64")]
-fn ask<T>(start: *const T, stride: usize, rows: usize) {
-    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+pub(super) fn ask<T>(start: *const T, stride: usize, rows: usize) {
+    #[cfg(target_arch = "x86_64")]
     for row in 0..rows {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY: a prefetch is harmless anywhere, and SSE is part of x86-64.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(row * stride).cast()) };
     }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (start, stride, rows);
 }
 
 impl Block {

@@ -1,9 +1,8 @@
 //! Register tiles of plain Rust, for processors without a path of their own.
 #![allow(unsafe_code)]
 
-use super::Accumulate;
 use super::pack;
-use super::tile::{Emulate, Kernels, Tile};
+use super::tile::{Emulate, Kernels, NO_ENDINGS, Tile};
 
 const LANES: usize = 4;
 
@@ -20,6 +19,7 @@ pub(super) static F32: Kernels = Kernels {
         [tile::<2, 1>, tile::<2, 2>],
         [tile::<1, 1>, tile::<1, 2>],
     ],
+    endings: NO_ENDINGS,
 };
 
 pub(super) static BF16_EMULATED: Kernels = Kernels { emulate: Emulate::Bf16, ..F32 };
@@ -67,9 +67,9 @@ unsafe fn tile<const R: usize, const V: usize>(tile: &Tile) {
         }
         for (r, sums) in sums.iter().enumerate() {
             let c = std::slice::from_raw_parts_mut(tile.c.add(r * tile.ldc), tile.cols);
-            for (c, sum) in c.iter_mut().zip(sums.as_flattened()) {
-                let old = if tile.accumulate == Accumulate::Add { *c } else { 0.0 };
-                *c = old + sum;
+            for (j, (c, sum)) in c.iter_mut().zip(sums.as_flattened()).enumerate() {
+                let from = tile.from.wrapping_add(r * tile.from_row + j);
+                *c = if tile.from.is_null() { *sum } else { *from + sum };
             }
         }
     }

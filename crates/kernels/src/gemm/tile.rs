@@ -1,6 +1,6 @@
 //! What a register-tile kernel is given, and the kernels there are for each instruction set.
 
-use super::Accumulate;
+use super::finish::Kept;
 use super::pack::Packers;
 use super::round::Route;
 #[cfg(target_arch = "x86_64")]
@@ -28,15 +28,41 @@ pub(super) struct Tile {
     pub cols: usize,
     /// What the sums of each column start from, or null for 0.
     pub bias: *const f32,
-    /// Whether c = a·b or c + a·b.
-    pub accumulate: Accumulate,
+    /// What a·b is added to: rows `from_row` values apart, or null for 0.
+    pub from: *const f32,
+    pub from_row: usize,
     /// What later tiles read: with each unit along K the line at `ahead` is asked for, which then
     /// goes on by `ahead_step` bytes. Any address will do.
     pub ahead: *const u32,
     pub ahead_step: usize,
     /// How c is written.
     pub route: Route,
+    /// Where [`Kernels::ending`] put the values besides, or instead.
+    pub outputs: Outputs,
 }
+
+/// Where a tile that ends in more than c puts its values; rows lie `row` values apart everywhere.
+#[derive(Clone, Copy)]
+pub(super) struct Outputs {
+    /// The values before the activation, and how they are written.
+    pub pre: Option<Kept>,
+    pub route: Route,
+    /// The result as bf16, in place of c.
+    pub narrow: Option<*mut u16>,
+    pub row: usize,
+}
+
+/// Full tiles that end in what else would be another pass over a stopover.
+#[derive(Clone, Copy)]
+pub(super) struct Endings {
+    /// The result as bf16 ([`Outputs::narrow`]).
+    pub narrow: Option<TileKernel>,
+    /// The tanh form of GELU.
+    pub gelu: Option<TileKernel>,
+}
+
+/// None: the pass is made.
+pub(super) const NO_ENDINGS: Endings = Endings { narrow: None, gelu: None };
 
 /// Rows of a for some units of K, as tiles read them.
 #[derive(Clone, Copy)]
@@ -86,6 +112,8 @@ pub(super) struct Kernels {
     pub full: [TileKernel; 2],
     /// The heights of [`HEIGHTS`], one and two vectors wide.
     pub rest: [[TileKernel; 2]; 4],
+    /// Other ends of the full tile of two whole vectors.
+    pub endings: Endings,
 }
 
 /// Whether packed f32 values are rounded to bf16.

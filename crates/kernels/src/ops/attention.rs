@@ -10,10 +10,10 @@
 //! (sequence, key/value head) pairs, whole.
 
 use crate::device::Device;
-use crate::math::exp;
 use crate::math::fused::{Exponential, Fused, Separate};
+use crate::math::{exp, ln};
 use crate::ops::HeadShape;
-use crate::ops::attention_forms::{Heads, as_columns, as_rows, transposed};
+use crate::ops::attention_forms::{Heads, as_columns, as_rows, store_rows, transposed};
 use crate::ops::dropout::{FactorLanes, Site};
 use crate::ops::tile::{self, Engine, Into, Left, Right, Size, Units};
 use crate::parallel;
@@ -128,13 +128,23 @@ pub(crate) fn forward<T: Element>(
                 let keys = reach.keys(sequence);
                 let strip = Strip { start, count, keys, heads: &heads, head, row };
                 let outputs = attend(&attended, &strip, sites.probabilities, rest, lse);
-                for (query, output) in outputs.chunks_exact(width).enumerate() {
-                    let at = ((first + start + query) * shape.heads + head) * width;
-                    #[allow(unsafe_code)]
-                    // SAFETY: this head's columns of this row are this item's alone.
-                    let y = unsafe { y.range(at..at + width) };
-                    write_head(engine, y, output, kept);
+                if kept != 1.0 {
+                    outputs.iter_mut().for_each(|output| *output *= kept);
                 }
+                store_rows(
+                    engine,
+                    outputs,
+                    width,
+                    #[inline(always)]
+                    |query| {
+                        let at = ((first + start + query) * shape.heads + head) * width;
+                        #[allow(unsafe_code)]
+                        // SAFETY: this head's columns of this row are this item's alone.
+                        unsafe {
+                            y.range(at..at + width)
+                        }
+                    },
+                );
             }
             lse[length..].fill(0.0);
             for padded in length..seq_len {
@@ -145,23 +155,6 @@ pub(crate) fn forward<T: Element>(
             }
         }
     });
-}
-
-/// y ← kept·output, one head of one row.
-#[inline]
-fn write_head<T: Element>(engine: Engine, y: &mut [T], output: &[f32], kept: f32) {
-    if kept == 1.0 {
-        return T::store(engine.isa, output, y);
-    }
-    dispatch(
-        engine.isa,
-        #[inline(always)]
-        || {
-            for (y, output) in y.iter_mut().zip(output) {
-                *y = T::of(kept * output);
-            }
-        },
-    );
 }
 
 /// The keys (as rows) and values (as columns) of one head.
@@ -264,11 +257,25 @@ impl Block {
         width: usize,
     ) {
         self.product(engine, scores, rows, transposed, width);
-        for key in self.seen(1)..self.keys {
-            let lane = self.first_lane(key);
-            let from = self.run_lane(key);
-            scores[key * QUERIES + from..key * QUERIES + lane].fill(f32::NEG_INFINITY);
-        }
+        dispatch(
+            engine.isa,
+            #[inline(always)]
+            || {
+                for key in self.seen(1)..self.keys {
+                    let from = self.run_lane(key);
+                    let hidden = self.first_lane(key) - from;
+                    let (vectors, _) = scores[key * QUERIES + from..].as_chunks_mut::<LANES>();
+                    let vectors = vectors[..hidden.div_ceil(LANES)].iter_mut();
+                    // Whole vectors: fills of so few values cost more than all of the row.
+                    for (first, vector) in vectors.enumerate() {
+                        for (lane, score) in vector.iter_mut().enumerate() {
+                            let seen = first * LANES + lane >= hidden;
+                            *score = if seen { *score } else { f32::NEG_INFINITY };
+                        }
+                    }
+                }
+            },
+        );
     }
 
     /// Where the run of a key begins.
@@ -341,7 +348,7 @@ pub(crate) fn attend<'s, T: Element>(
     site: Option<Site>,
     scratch: &'s mut [f32],
     lse: &mut [f32],
-) -> &'s [f32] {
+) -> &'s mut [f32] {
     let Attended { engine, width, past, .. } = *attended;
     let (scores, rest) = scratch.split_at_mut(QUERIES * KEYS);
     let (queries, rest) = rest.split_at_mut(QUERIES * width);
@@ -374,11 +381,23 @@ pub(crate) fn attend<'s, T: Element>(
         block.weighted(engine, outputs, scores, values, width);
     }
     let outputs = &mut outputs[..strip.count * width];
-    for (query, output) in outputs.chunks_exact_mut(width).enumerate() {
-        let inverse = 1.0 / running.sums[query];
-        output.iter_mut().for_each(|output| *output *= inverse);
-        lse[strip.start + query] = running.maxima[query] + running.sums[query].ln();
-    }
+    let lse = &mut lse[strip.start..strip.start + strip.count];
+    dispatch(
+        engine.isa,
+        #[inline(always)]
+        || {
+            let sums = &running.sums[..lse.len()];
+            for (output, sum) in outputs.chunks_exact_mut(width).zip(sums) {
+                let inverse = 1.0 / sum;
+                for output in output {
+                    *output *= inverse;
+                }
+            }
+            for ((lse, maximum), sum) in lse.iter_mut().zip(&running.maxima).zip(sums) {
+                *lse = maximum + ln(*sum);
+            }
+        },
+    );
     outputs
 }
 

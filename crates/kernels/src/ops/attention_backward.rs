@@ -5,10 +5,10 @@
 //! key/value head, so every sum has one order. Scores and their gradients lie transposed, as in
 //! the forward pass.
 
-use crate::device::{Device, Isa};
+use crate::device::Device;
 use crate::math::fused::{Exponential, Fused, Separate};
 use crate::ops::attention::{Block, KEYS, QUERIES, Reach, Sites, Strip, masked_exp, pair_rows};
-use crate::ops::attention_forms::{Heads, Rows, as_columns, as_rows, transposed};
+use crate::ops::attention_forms::{Heads, Rows, as_columns, as_rows, store_rows, transposed};
 use crate::ops::dropout::{FactorLanes, Site};
 use crate::ops::tile::{self, Engine, Into, Left, Right, Size, Units};
 use crate::ops::{HeadShape, lanes};
@@ -75,21 +75,21 @@ pub(crate) fn backward<T: Element>(
                     work.load(&strip, outputs, lse);
                     work.strip(&strip, sites.probabilities);
                 }
-                store(engine.isa, &dqkv, &work.dq[..count * width], first + start, column, shape);
+                store(engine, &dqkv, &work.dq[..count * width], first + start, column, shape);
             }
             for padded in length..seq_len {
                 work.dq[..width].fill(0.0);
-                store(engine.isa, &dqkv, &work.dq[..width], first + padded, column, shape);
+                store(engine, &dqkv, &work.dq[..width], first + padded, column, shape);
             }
         }
-        store(engine.isa, &dqkv, &work.dk[..seq_len * width], first, heads.key(kv_head), shape);
-        store(engine.isa, &dqkv, &work.dv[..seq_len * width], first, heads.value(kv_head), shape);
+        store(engine, &dqkv, &work.dk[..seq_len * width], first, heads.key(kv_head), shape);
+        store(engine, &dqkv, &work.dv[..seq_len * width], first, heads.value(kv_head), shape);
     });
 }
 
 /// Writes `[rows, D]` into the columns of one head, from row `first` on.
 fn store<T: Element>(
-    isa: Isa,
+    engine: Engine,
     dqkv: &Disjoint<T>,
     from: &[f32],
     first: usize,
@@ -97,13 +97,20 @@ fn store<T: Element>(
     shape: HeadShape,
 ) {
     let width = shape.head_width;
-    for (row, from) in from.chunks_exact(width).enumerate() {
-        let at = (first + row) * shape.cols() + column;
-        #[allow(unsafe_code)]
-        // SAFETY: this head's columns of this sequence belong to one task.
-        let to = unsafe { dqkv.range(at..at + width) };
-        T::store(isa, from, to);
-    }
+    store_rows(
+        engine,
+        from,
+        width,
+        #[inline(always)]
+        |row| {
+            let at = (first + row) * shape.cols() + column;
+            #[allow(unsafe_code)]
+            // SAFETY: this head's columns of this sequence belong to one task.
+            unsafe {
+                dqkv.range(at..at + width)
+            }
+        },
+    );
 }
 
 /// One head's outputs and their gradients, from the strip's first row on, `[.., H·D]`; and the

@@ -78,14 +78,49 @@ const AHEAD: usize = 16;
 /// Values that are copied together.
 const PIECE: usize = 16;
 
-/// Whole pieces, in line: rows are too short for a call of the library.
+/// Whole pieces, in line: rows are too short for a call of the library. Each is read before any
+/// of it is written, or the compiler, which cannot tell the two apart, copies single values.
 #[inline(always)]
 fn copy_pieces<T: Element>(from: &[T], to: &mut [f32]) {
     for (from, to) in from.as_chunks::<PIECE>().0.iter().zip(to.as_chunks_mut::<PIECE>().0) {
-        for (from, to) in from.iter().zip(to) {
-            *to = from.get();
-        }
+        let from = *from;
+        *to = std::array::from_fn(
+            #[inline(always)]
+            |i| from[i].get(),
+        );
     }
+}
+
+/// to ← rows `[count, D]` of f32, `to_row(i)` being where row i goes.
+pub(crate) fn store_rows<'t, T: Element>(
+    engine: Engine,
+    from: &[f32],
+    width: usize,
+    mut to_row: impl FnMut(usize) -> &'t mut [T],
+) {
+    let whole = width.is_multiple_of(PIECE);
+    if engine.units != Units::F32 || !whole {
+        for (row, from) in from.chunks_exact(width).enumerate() {
+            T::store(engine.isa, from, to_row(row));
+        }
+        return;
+    }
+    dispatch(
+        engine.isa,
+        #[inline(always)]
+        || {
+            for (row, from) in from.chunks_exact(width).enumerate() {
+                let to = to_row(row).as_chunks_mut::<PIECE>().0;
+                for (from, to) in from.as_chunks::<PIECE>().0.iter().zip(to) {
+                    let from = *from;
+                    *to = std::array::from_fn(
+                        #[inline(always)]
+                        |i| T::of(from[i]),
+                    );
+                }
+            }
+        },
+    );
 }
 
 /// `[count, along(width)]`: values paired along the row; an odd last one is paired with 0.
