@@ -28,6 +28,8 @@ use crate::writing::Scoring;
 pub struct Translator {
     session: Session,
     encoder: Encoder,
+    /// The source's field, where the run's recipe names one.
+    pub source: Option<String>,
 }
 
 /// How texts are written; what is `None` is the usual choice.
@@ -153,13 +155,13 @@ impl Translator {
         let session = Session::open(path, device)?;
         session.model.config.require_seq2seq()?;
         let context = session.model.config.context;
-        let trained = RunDir::open(path).ok().and_then(|run| {
-            let draft = draft_of(&run).ok()?;
-            Some(draft.model.context?.value as usize)
-        });
+        let draft = RunDir::open(path).ok().and_then(|run| draft_of(&run).ok());
+        let own = draft.as_ref().map(|draft| (&draft.model.context, &draft.data.source));
+        let trained = own.and_then(|(context, _)| Some(context.as_ref()?.value as usize));
+        let source = own.and_then(|(_, source)| Some(source.as_ref()?.value.clone()));
         let longest = trained.unwrap_or(context).min(context);
         let encoder = Encoder::new(session.tokenizer.clone(), SpecialTokens::Pairs, longest)?;
-        Ok(Translator { session, encoder })
+        Ok(Translator { session, encoder, source })
     }
 
     /// The search that `options` ask for, checked.

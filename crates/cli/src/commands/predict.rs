@@ -146,7 +146,8 @@ fn write(options: &Options, console: &Console) -> Result<i32, Failure> {
             .next("leave out --pair; --text names the source's field"));
     }
     let mut translator = Translator::open(&options.run, options.device.device(&options.run)?)?;
-    let (field, mut failure) = (options.text.as_deref(), None);
+    let own = options.text.clone().or(translator.source.clone());
+    let (field, mut failure) = (own.as_deref(), None);
     let mut tell = |translation: Translation| {
         let Translation { mut record, text } = translation;
         record.insert("prediction".into(), text.into());

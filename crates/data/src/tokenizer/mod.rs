@@ -351,6 +351,11 @@ impl Tokenizer {
         if let Some(eos) = name(self.eos()) {
             config["eos_token"] = eos.into();
         }
+        let padding = ["<pad>", "[PAD]"];
+        if let Some((pad, _)) = self.specials().iter().find(|(n, _)| padding.contains(&n.as_str()))
+        {
+            config["pad_token"] = pad.as_str().into();
+        }
         if let Some(unknown) = name(self.unknown()) {
             config["unk_token"] = unknown.into();
         }

@@ -3,7 +3,7 @@
 use heldout_base::schedule::{Shape, Span};
 use heldout_kernels::{Activations, Isa};
 
-use super::defaults::{CorpusFacts, Machine, NativeBf16, TokenFacts};
+use super::defaults::{CorpusFacts, Machine, NativeBf16, PairCounts, TokenFacts};
 use super::*;
 
 fn error(text: &str, settings: &[&str]) -> String {
@@ -286,6 +286,48 @@ fn a_resolved_recipe_reads_back_to_itself() {
             assert!(matches!(source, OriginSource::File { .. }), "{key}: {source:?}");
         }
     }
+}
+
+/// 29,000 pairs of short sentences.
+fn captions() -> TokenFacts {
+    let pairs = PairCounts {
+        train: 29_000,
+        validation: 1_014,
+        length_mean: 32.0,
+        longest: 64,
+        end: 7_999,
+        padding: 7_998,
+    };
+    TokenFacts { pairs: Some(pairs), vocabulary: 8_000, ..shakespeare() }
+}
+
+#[test]
+fn pairs_get_an_encoder_decoder_with_their_own_ids() {
+    let texts = [
+        "[data]\ntask = \"seq2seq\"\n",
+        "[data]\ntask = \"seq2seq\"\nsource = \"de\"\ntarget = \"en\"\nlimit = 500\n\
+         [model]\nfamily = \"marian\"\nwidth = 96\nheads = 3\nhidden = 100\n\
+         [evaluate]\nwritten = 20\nmetrics = \"summary\"\nmonitor = \"rouge1\"\n",
+    ];
+    for text in texts {
+        let first = resolved(text, captions());
+        let config = &first.model.config;
+        assert!(config.is_seq2seq() && config.decoder.layers == config.layers);
+        assert_eq!(config.decoder.hidden, config.hidden);
+        assert_eq!((config.decoder.start, config.decoder.padding), (7_999, 7_998));
+        let written = to_toml(&first);
+        let again = resolved(&written, captions());
+        assert_eq!(strip(&written), strip(&to_toml(&again)), "{text}");
+        assert_eq!(first.model, again.model);
+        assert_eq!(first.evaluate, again.evaluate);
+    }
+    let first = resolved(texts[0], captions());
+    assert_eq!((first.batch.size, first.evaluate.written), (Some(64), 100));
+    // 1/√256.
+    assert_eq!(first.model.config.init_std, 0.063);
+    let wrong = "[data]\ntask = \"seq2seq\"\n[model]\nfamily = \"gpt2\"\n";
+    let error = resolved_on(machine(), wrong, captions()).unwrap_err().to_string();
+    assert!(error.contains("does not read one text to write another"), "{error}");
 }
 
 /// Named by the command line, or without effect where no sample is asked for.
