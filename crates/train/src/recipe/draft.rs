@@ -228,7 +228,7 @@ fn model(root: &Table) -> Result<ModelDraft, RecipeError> {
     };
     if let Some((name, place)) = foreign.iter().find_map(|n| s.place(n).map(|p| (n, p))) {
         let message = format!("`{name}` has no effect with family \"{family}\"");
-        let other = if family == "gpt2" { "llama" } else { "gpt2" };
+        let other = if family == "llama" { "gpt2" } else { "llama" };
         return Err(
             RecipeError::at(place, message).note(format!("remove it, or set family = \"{other}\""))
         );

@@ -117,7 +117,7 @@ recipe.toml:2:10: `family` has no choice \"lama\"
 2 | family = \"lama\"
   |          ^^^^^^
   = did you mean \"llama\"?
-  = allowed: \"gpt2\", \"llama\"",
+  = allowed: \"gpt2\", \"llama\", \"bert\"",
     );
 }
 
@@ -285,6 +285,18 @@ fn a_resolved_recipe_reads_back_to_itself() {
             assert!(matches!(source, OriginSource::File { .. }), "{key}: {source:?}");
         }
     }
+}
+
+#[test]
+fn a_recipe_of_masked_tokens_reads_back_to_itself() {
+    let facts = TokenFacts { passage: Some(20.0), vocabulary: 4096, ..shakespeare() };
+    let text = "[data]\ntask = \"mlm\"\nwhole-word = true\nmask-rate = 0.3\n";
+    let first = resolved(text, facts);
+    assert_eq!((first.data.mask_rate, first.data.whole_word), (0.3, true));
+    assert_eq!(first.model.config.family, heldout_model::Family::Bert);
+    assert!(first.batch.size > Some(64), "passages are short: {:?}", first.batch);
+    let written = to_toml(&first);
+    assert_eq!(strip(&written), strip(&to_toml(&resolved(&written, facts))), "{written}");
 }
 
 /// Named by the command line, or without effect where no sample is asked for.
