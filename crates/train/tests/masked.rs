@@ -25,7 +25,7 @@ fn masked(settings: &[&str]) -> Result<Job, TrainError> {
         width = 32
         context = 24
         [optimizer]
-        learning-rate = 0.01
+        learning-rate = 0.004
         [schedule]
         horizon = "24 steps"
         [batch]
@@ -74,7 +74,7 @@ fn device() -> Arc<Device> {
 
 #[test]
 fn masked_tokens_are_found_and_an_encoder_goes_on_from_there() {
-    let longer = ["schedule.horizon=\"240 steps\"", "evaluate.every=\"120 steps\""];
+    let longer = ["schedule.horizon=\"400 steps\"", "evaluate.every=\"200 steps\""];
     let done = run_of("masked", &longer);
     let found = evaluations(&done.events);
     let best = found.last().expect("an evaluation");
