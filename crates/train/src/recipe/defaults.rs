@@ -279,6 +279,7 @@ pub fn batch_of_examples(examples: &ExampleFacts, beginning: Beginning) -> (usiz
 /// The peak learning rate for fine-tuning, with the reason.
 pub fn learning_rate_pretrained(parameters: usize) -> (f64, String) {
     let rate = match parameters {
+        n if n < 2_000_000 => 5e-4,
         n if n < 30_000_000 => 1e-4,
         n if n < 200_000_000 => 5e-5,
         _ => 2e-5,

@@ -330,6 +330,18 @@ fn pairs_get_an_encoder_decoder_with_their_own_ids() {
     assert!(error.contains("does not read one text to write another"), "{error}");
 }
 
+#[test]
+fn a_recipe_of_masked_tokens_reads_back_to_itself() {
+    let facts = TokenFacts { passage: Some(20.0), vocabulary: 4096, ..shakespeare() };
+    let text = "[data]\ntask = \"mlm\"\nwhole-word = true\nmask-rate = 0.3\n";
+    let first = resolved(text, facts);
+    assert_eq!((first.data.mask_rate, first.data.whole_word), (0.3, true));
+    assert_eq!(first.model.config.family, heldout_model::Family::Bert);
+    assert!(first.batch.size > Some(64), "passages are short: {:?}", first.batch);
+    let written = to_toml(&first);
+    assert_eq!(strip(&written), strip(&to_toml(&resolved(&written, facts))), "{written}");
+}
+
 /// Named by the command line, or without effect where no sample is asked for.
 const UNWRITTEN: [&str; 2] = ["data.train", "evaluate.sample-tokens"];
 
