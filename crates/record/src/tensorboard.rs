@@ -3,7 +3,7 @@
 mod messages;
 
 use crate::error::RecordError;
-use crate::events::{EvaluationRecord, Event, StepRecord};
+use crate::events::{EvaluationRecord, Event, Started, StepRecord};
 use crate::manifest;
 use heldout_base::durable::{Naming, parent, sync_folder};
 use messages as m;
@@ -87,19 +87,7 @@ impl TensorBoard {
         match event {
             Event::Step(record) => self.step(record)?,
             Event::Evaluation(record) => self.evaluation(record)?,
-            Event::Started(s) => {
-                let text = format!(
-                    "**{}**: {}, {} parameters; {} training tokens, {} held out; {} on {}",
-                    s.run,
-                    s.model,
-                    s.parameters,
-                    s.tokens_train,
-                    s.tokens_valid,
-                    s.precision,
-                    s.device
-                );
-                self.text("run", s.resumed_at.unwrap_or(0), &text)?;
-            }
+            Event::Started(s) => self.text("run", s.resumed_at.unwrap_or(0), &started(s))?,
             Event::Receipt(receipt) => {
                 let tag = format!("receipts/{}", receipt.technique);
                 self.text(&tag, 0, &receipt.statement)?;
@@ -293,4 +281,11 @@ fn positive_limits() -> Vec<f64> {
 /// The number of limits that are not above `size`.
 fn bucket_of(size: f64, limits: &[f64]) -> usize {
     limits.partition_point(|limit| *limit <= size)
+}
+/// The run in one line.
+fn started(s: &Started) -> String {
+    format!(
+        "**{}**: {}, {} parameters; {} training tokens, {} held out; {} on {}",
+        s.run, s.model, s.parameters, s.tokens_train, s.tokens_valid, s.precision, s.device
+    )
 }

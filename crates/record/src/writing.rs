@@ -1,4 +1,5 @@
-//! The records of a model that writes texts: what it wrote, how good it is, and what needs no model.
+//! The records of a model that writes texts: what it wrote, how good it is, and what needs no
+//! model.
 
 use crate::number;
 use serde::{Deserialize, Serialize};

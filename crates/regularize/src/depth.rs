@@ -1,9 +1,32 @@
 //! How deep in the model a parameter lies, and what follows from it: what is trained, and how fast.
 
-use crate::on::Part;
-use crate::plan::{Frozen, Plan, Redrawn};
+use crate::on::{On, Part};
+use crate::plan::Plan;
 use heldout_kernels::{Layout, Parameter};
 use heldout_model::extra::is_adapter;
+use serde::{Deserialize, Serialize};
+
+/// What stays as it is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Frozen {
+    /// All but the top blocks and what stands behind them.
+    Below {
+        /// Blocks that are trained.
+        top: usize,
+    },
+    /// Kinds of tensors, in all layers.
+    Parts(On),
+    /// All but the factors of low-rank adapters.
+    AllButAdapters,
+}
+
+/// What of an imported model starts at random.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Redrawn {
+    /// Blocks from the top; the pooler goes with them.
+    pub top: usize,
+}
 
 /// The block that a parameter belongs to, from 0 at the bottom: the number in its name, as in
 /// `transformer.h.3.ln_1.weight` and `model.layers.3.mlp.up_proj.weight`. A decoder's blocks lie on

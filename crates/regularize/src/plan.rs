@@ -3,6 +3,7 @@
 //! Techniques write here and nowhere else; the trainer reads it and never asks who wrote. A slot
 //! that can hold one value refuses a second owner; a slot that composes keeps a fixed order.
 
+pub use crate::depth::{Frozen, Redrawn};
 use crate::effective::Effective;
 use crate::error::Conflict;
 pub use crate::guide::TokenGuide;
@@ -403,28 +404,6 @@ impl Average {
             Average::Checkpoints { count, .. } => 1 + count,
         }
     }
-}
-
-/// What stays as it is.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Frozen {
-    /// All but the top blocks and what stands behind them.
-    Below {
-        /// Blocks that are trained.
-        top: usize,
-    },
-    /// Kinds of tensors, in all layers.
-    Parts(On),
-    /// All but the factors of low-rank adapters.
-    AllButAdapters,
-}
-
-/// What of an imported model starts at random.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Redrawn {
-    /// Blocks from the top; the pooler goes with them.
-    pub top: usize,
 }
 
 /// A rule that ends a run.

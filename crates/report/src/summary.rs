@@ -245,6 +245,21 @@ impl RunSummary {
         rows
     }
 
+    /// What simple methods reach, where no text is written.
+    fn beside(&self) -> Vec<(String, String)> {
+        let mut rows = Vec::new();
+        let mut row = |label: &str, text: String| rows.push((label.to_owned(), text));
+        if let Some(baseline) = &self.baseline {
+            let loss = plus_minus(baseline.loss_valid, baseline.loss_valid_se);
+            let standing = self.standing().map(|s| format!("; {}", s.sentence()));
+            row("baseline", format!("{}: {loss}{}", model(baseline), standing.unwrap_or_default()));
+        }
+        if let Some(beaten) = self.simple_methods() {
+            row("baseline", beaten);
+        }
+        rows
+    }
+
     /// Label and text of each line of the summary table.
     pub fn table(&self) -> Vec<(String, String)> {
         let mut rows = Vec::new();
@@ -285,14 +300,7 @@ impl RunSummary {
                 row("", format!("perplexity {}, {bits} bits/byte", perplexity(best.perplexity)));
             }
         }
-        if let Some(baseline) = &self.baseline {
-            let loss = plus_minus(baseline.loss_valid, baseline.loss_valid_se);
-            let standing = self.standing().map(|s| format!("; {}", s.sentence()));
-            row("baseline", format!("{}: {loss}{}", model(baseline), standing.unwrap_or_default()));
-        }
-        if let Some(beaten) = self.simple_methods() {
-            row("baseline", beaten);
-        }
+        rows.extend(self.beside());
         rows.extend(self.written());
         let mut row = |label: &str, text: String| rows.push((label.to_owned(), text));
         if let Some(whole) = self.whole_split() {

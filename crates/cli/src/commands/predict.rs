@@ -1,5 +1,5 @@
-//! `heldout predict RUN DATA`: labels, translations or summaries for texts, or answers to questions,
-//! record by record.
+//! `heldout predict RUN DATA`: labels, translations or summaries for texts, or answers to
+//! questions, record by record.
 
 use std::io::BufRead;
 use std::ops::ControlFlow;

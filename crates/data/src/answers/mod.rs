@@ -3,9 +3,9 @@
 //!
 //! The way of a data set: [`prepare_answers`] reads the records ([`read_answers`] is that half
 //! alone), splits them by paragraph so that no paragraph is in two splits, looks for paragraphs
-//! that are all the same, trains or loads a tokenizer, and cuts every context into windows that overlap
-//! ([`QuestionEncoder`]). Batches are [`crate::labelled`]'s: a window is an example there, and
-//! [`EncodedQuestions`] knows its span and where its tokens come from.
+//! that are all the same, trains or loads a tokenizer, and cuts every context into windows that
+//! overlap ([`QuestionEncoder`]). Batches are [`crate::labelled`]'s: a window is an example there,
+//! and [`EncodedQuestions`] knows its span and where its tokens come from.
 
 mod encode;
 mod facts;

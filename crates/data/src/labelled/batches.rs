@@ -204,8 +204,8 @@ impl LabelledBatches {
     }
 
     /// The same batches with every text augmented as it is taken: example i of epoch e is
-    /// what the augmenters make of (text, e, i), one after another (a pair stays as it is). Batches stay bucketed by the lengths
-    /// of the original texts.
+    /// what the augmenters make of (text, e, i), one after another (a pair stays as it is). Batches
+    /// stay bucketed by the lengths of the original texts.
     ///
     /// # Errors
     /// Not as many texts as examples.

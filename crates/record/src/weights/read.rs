@@ -45,8 +45,8 @@ impl WeightFile {
     }
 
     /// Opens a `.safetensors` file, one of `torch.save`, an index over shards (`….index.json`), or
-    /// a folder with `model.safetensors`, `pytorch_model.bin` or the index of either, the first that
-    /// is there. Every header is checked whole; no pickle is run.
+    /// a folder with `model.safetensors`, `pytorch_model.bin` or the index of either, the first
+    /// that is there. Every header is checked whole; no pickle is run.
     pub fn open(path: &Path) -> Result<Self, RecordError> {
         if !fs::metadata(path).naming("open", path)?.is_dir() {
             return match path.extension() {

@@ -11,6 +11,7 @@ pub mod defaults;
 pub mod draft;
 mod error;
 pub mod keys;
+mod regularization;
 mod resolve;
 mod resolved;
 mod section;
