@@ -9,8 +9,20 @@ use std::process::Stdio;
 use common::{Scratch, ran};
 
 const SMALL: [&str; 14] = [
-    "--task", "classify", "--set", "data.tokenizer=char", "--set", "model.layers=1", "--set",
-    "model.heads=1", "--set", "model.width=8", "--set", "model.context=48", "--threads", "1",
+    "--task",
+    "classify",
+    "--set",
+    "data.tokenizer=char",
+    "--set",
+    "model.layers=1",
+    "--set",
+    "model.heads=1",
+    "--set",
+    "model.width=8",
+    "--set",
+    "model.context=48",
+    "--threads",
+    "1",
 ];
 
 /// Four in five are good: rare ones count more.
