@@ -100,7 +100,9 @@ fn answer(
     asked.lock().expect("no panic").push(request.clone());
     let listing = "/api/models/org/tiny/revision/main";
     let name = request.path.rsplit('/').next().unwrap_or_default();
-    if fault == Fault::Locked && request.token.as_deref() != Some("Bearer secret") {
+    // A store of signed addresses asks for no token.
+    let is_hub = !request.path.starts_with("/cdn/");
+    if is_hub && fault == Fault::Locked && request.token.as_deref() != Some("Bearer secret") {
         respond(&mut stream, "401 Unauthorized", "", b"no", 2);
         return;
     }

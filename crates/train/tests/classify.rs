@@ -34,7 +34,7 @@ fn write_texts(name: &str, first: u64, count: u64) -> PathBuf {
         let random = Random::new(11, streams::TEST, n);
         let (animal, label) = VOICES[random.below(0, 6) as usize];
         let word = |i: u64| AROUND[random.below(i, 7) as usize];
-        let text = format!("{} {} {animal} {} {} {n}", word(1), word(2), word(3), word(4));
+        let text = format!("{} {}. {animal} {} {} {n}", word(1), word(2), word(3), word(4));
         serde_json::json!({"text": text, "label": label}).to_string()
     };
     let lines: Vec<String> = (first..first + count).map(line).collect();
@@ -214,6 +214,7 @@ fn evaluations_see_neither_weights_nor_changed_texts() {
                     "schedule.horizon=\"1 steps\"",
                     "evaluate.every=\"1 steps\"",
                     "optimizer.learning-rate=1e-9",
+                    "regularize.weight-decay=off",
                 ],
             ]
             .concat(),

@@ -47,8 +47,12 @@ pub fn prepare(recipe: &Recipe, named: &[String]) -> Result<Reference, TrainErro
             ));
         }
     }
-    for setting in ["evaluate.samples=0", "run.keep=1", "run.histograms=\"never\""] {
+    for setting in ["run.keep=1", "run.histograms=\"never\""] {
         recipe.set(setting)?;
+    }
+    // Classifiers write no samples.
+    if draft.data.task.as_ref().is_none_or(|task| task.value == "lm") {
+        recipe.set("evaluate.samples=0")?;
     }
     if draft.evaluate.sample_tokens.is_some() {
         recipe.set("evaluate.samples=1")?;

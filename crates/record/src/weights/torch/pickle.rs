@@ -63,7 +63,8 @@ struct Machine<'a> {
     copied: usize,
 }
 
-const COPIED_MOST: usize = 1 << 26;
+/// A tensor takes some fifty: room for eighty thousand.
+const COPIED_MOST: usize = 1 << 22;
 
 /// The tensors by name that a pickle describes: a dictionary of them, or one under `state_dict`.
 ///
@@ -234,14 +235,16 @@ impl Machine<'_> {
                     b'r' => self.number(4)?,
                     _ => self.notes.len() as u64,
                 };
+                let cost = self.stack.last().map(weight).ok_or_else(damaged)?;
+                self.count(cost)?;
                 let top = self.stack.last().cloned().ok_or_else(damaged)?;
-                self.count(&top)?;
                 self.notes.insert(number, top);
             }
             b'h' | b'j' => {
                 let number = self.number(if code == b'h' { 1 } else { 4 })?;
+                let cost = self.notes.get(&number).map(weight).ok_or_else(damaged)?;
+                self.count(cost)?;
                 let value = self.notes.get(&number).cloned().ok_or_else(damaged)?;
-                self.count(&value)?;
                 self.stack.push(value);
             }
             b'0' => {
@@ -262,6 +265,7 @@ impl Machine<'_> {
             Known::Dictionary => match arguments.next() {
                 None => Ok(self.dictionary(Vec::new())),
                 Some(Value::List(place)) => {
+                    self.count(self.lists[place].iter().map(weight).sum())?;
                     let pairs = self.lists[place].clone();
                     let pair = |value: Value| match value {
                         Value::Tuple(pair) => <[Value; 2]>::try_from(pair).ok(),
@@ -311,13 +315,14 @@ impl Machine<'_> {
 
     fn tuple(&mut self, parts: Vec<Value>) -> Result<Value, String> {
         let value = Value::Tuple(parts);
-        self.count(&value)?;
+        self.count(weight(&value))?;
         Ok(value)
     }
 
-    /// Counts what a copy of a value costs, so that no few bytes can ask for all memory.
-    fn count(&mut self, value: &Value) -> Result<(), String> {
-        self.copied += weight(value);
+    /// Counts what a copy of a value costs before it is made, so that no few bytes can ask for all
+    /// memory.
+    fn count(&mut self, cost: usize) -> Result<(), String> {
+        self.copied += cost;
         match self.copied > COPIED_MOST {
             true => Err("the pickle repeats itself without measure: refused".to_owned()),
             false => Ok(()),

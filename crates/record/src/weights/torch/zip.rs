@@ -76,6 +76,8 @@ fn directory(source: &mut dyn Source, file_bytes: u64) -> Result<(Vec<u8>, u64),
     let tail = read_at(source, tail_start, file_bytes - tail_start)?;
     let end = tail.windows(4).rposition(|window| window == END);
     let end = end.ok_or("expected a zip archive, found no directory at its end: cut short?")?;
+    // The record's last field: one that is cut short has none.
+    number::<2>(&tail, end + 20)?;
     let mut count = number::<2>(&tail, end + 10)?;
     let mut bytes = number::<4>(&tail, end + 12)?;
     let mut start = number::<4>(&tail, end + 16)?;
