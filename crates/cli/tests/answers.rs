@@ -82,7 +82,8 @@ for line in open(sys.argv[2], encoding="utf-8"):
         (float(out.start_logits[0, i] + out.end_logits[0, j]), i, j)
         for i in places for j in places if i <= j)
     begin, stop = both["offset_mapping"][start][0], both["offset_mapping"][end][1]
-    said.append([record["context"][begin:stop], begin])
+    text = record["context"][begin:stop]
+    said.append([text.strip(), begin + len(text) - len(text.lstrip())])
 print(json.dumps({"class": type(model).__name__, "said": said}))
 "#;
 

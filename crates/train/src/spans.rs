@@ -154,7 +154,9 @@ fn reply(context: &str, windows: &[Found], rule: SpanRule) -> Reply {
         Some((score, bytes)) if !is_silent => {
             Reply { text: text(bytes), start: bytes.start, score: mass(*score) / sum, ..said }
         }
-        _ => Reply { score: mass(silence) / sum, ..said },
+        _ if may_be_silent => Reply { score: mass(silence) / sum, ..said },
+        // A context of white space alone has no span to say.
+        _ => said,
     }
 }
 
