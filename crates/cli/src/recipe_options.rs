@@ -23,7 +23,7 @@ pub struct RecipeOptions {
     /// What to learn: the next token of a text (lm), masked tokens of it (mlm), the labels of texts
     /// (classify), answers to questions (qa), or a text from a text (seq2seq: translations,
     /// summaries)
-    #[arg(long, value_name = "lm|mlm|classify|qa|seq2seq")]
+    #[arg(long, value_name = "TASK")]
     pub task: Option<String>,
     /// With --target: a file of sources, line by line (means --task seq2seq)
     #[arg(long, value_name = "FILE", requires = "target", conflicts_with = "data",
@@ -35,7 +35,7 @@ pub struct RecipeOptions {
     pub target: Option<String>,
     /// Held-out files to --source and --target: the sources, then the targets
     #[arg(long, value_name = "FILE", num_args = 2, requires = "source",
-          conflicts_with = "validation", value_names = ["SOURCE", "TARGET"])]
+          conflicts_with = "validation", value_names = ["A", "B"])]
     pub validation_pair: Vec<String>,
     /// What to hold out: a path, a share such as 10%, or "last 10%"
     #[arg(long, value_name = "PART")]

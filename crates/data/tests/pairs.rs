@@ -150,10 +150,15 @@ fn sources_that_are_held_out_leave_training() {
 #[test]
 fn a_test_file_may_have_several_right_answers() {
     let files = Files::new();
-    let long = "a sentence that goes on for quite a while ".repeat(3);
-    let one = |i: usize| json!({"dialogue": format!("{long}{i}"), "summary": format!("short {i}")});
+    let long = |letter: &str, i: usize| {
+        (0..20).map(|w| format!("{letter}{}", i * 31 + w)).collect::<Vec<_>>().join(" ")
+    };
+    let one = |i: usize| json!({"dialogue": long("a", i), "summary": format!("short {i}")});
     let train = files.records("a.jsonl", (0..30).map(one));
-    let three = |i: usize| json!({"dialogue": format!("other {i} {long}"), "summary1": "a", "summary2": "b", "summary3": "c"});
+    let three = |i: usize| {
+        let dialogue = long("b", i);
+        json!({"dialogue": dialogue, "summary1": "a", "summary2": "b", "summary3": "c"})
+    };
     let test = files.records("b.jsonl", (0..5).map(three));
     let mut spec = spec(&[&train]);
     spec.test = Some(ValidationSpec::Paths(vec![test.display().to_string()]));
