@@ -196,7 +196,7 @@ impl Bart {
         // The norm comes before the dropout.
         let quiet = EmbeddingNoise { output: None, uniform: sites.uniform.map(amplitude), ..sites };
         let padding = Some(config.decoder.padding);
-        let tokens = pass.embedding_besides(self.words, ids, None, seq_len, quiet, padding); // [N, C]
+        let tokens = pass.embedding_besides(self.words, ids, None, seq_len, quiet, padding);
         let positions = match stack.positions {
             Some(table) => {
                 let row = |at: usize| (FIRST_POSITION + first + at % seq_len) as u32;
@@ -217,7 +217,7 @@ impl Bart {
     }
 }
 
-/// Positions of Vaswani et al. 2017 as Marian has them: all sines, then all cosines, [positions, C].
+/// Positions of Vaswani et al. 2017 as Marian has them, all sines, then all cosines: [N, C].
 fn sinusoids(positions: std::ops::Range<usize>, width: usize) -> Vec<f32> {
     let sines = width.div_ceil(2);
     let value = |(position, column): (usize, usize)| {

@@ -4,7 +4,7 @@ use heldout_kernels::{Activations, Precision};
 
 use crate::bart::Bart;
 use crate::bert::Bert;
-use crate::{Family, Head, ModelConfig, QkNorm, Tied};
+use crate::{Family, Head, ModelConfig, Norms, QkNorm, Tied};
 
 impl ModelConfig {
     /// Number of trainable parameters; a tied head counts once.
@@ -147,11 +147,14 @@ impl ModelConfig {
     ) -> usize {
         const WIDE: usize = size_of::<f32>();
         let c = self.width;
-        // For each attention a sum and a norm; queries, keys and values; their result, projected.
-        let attention = |heads: usize| (WIDE * (3 * c + heads + 4), narrow * 4 * c);
+        // A sum and a norm for each branch; norms in front of one are read by products alone.
+        let norm = if self.decoder.norms == Norms::Before { narrow * c } else { WIDE * c };
+        let branch = WIDE * (c + 2) + norm;
         let block = |heads: usize, hidden: usize, attentions: usize| {
-            let (wide, kept) = attention(heads);
-            attentions * (wide + kept) + WIDE * 2 * c + narrow * 2 * hidden
+            // Queries, keys and values and their result; the hidden layer before and after its
+            // activation.
+            let attention = branch + WIDE * heads + narrow * 4 * c;
+            attentions * attention + branch + narrow * 2 * hidden
         };
         let decoder = &self.decoder;
         let each = [

@@ -88,8 +88,8 @@ impl Model {
         self.seq_loss(pass, &pairs, noise, objective)
     }
 
-    /// Logits that follow each row of `target`, in an evaluation pass: [N, V]; those of padding mean
-    /// nothing.
+    /// Logits that follow each row of `target`, in an evaluation pass: [N, V]; those of padding
+    /// mean nothing.
     ///
     /// # Panics
     /// If the model is no encoder-decoder, or the sizes disagree.

@@ -295,7 +295,9 @@ fn transformers_opens_our_encoder_decoders_and_writes_the_same() {
         };
         let found = model.beam_search(&mut tape, &weights, source, &beam).unwrap();
         let found: Vec<Vec<u32>> = found.into_iter().map(|found| found.tokens).collect();
-        expected.push((class, weights.len() - offset.len(), logits, found));
+        // A buffer is no parameter there, but Marian's sinusoids are.
+        let sinusoids = if class == "MarianMTModel" { 2 * 16 * 32 } else { 0 };
+        expected.push((class, weights.len() - offset.len() + sinusoids, logits, found));
         script.arg(folder);
     }
     let output = script.output().unwrap();

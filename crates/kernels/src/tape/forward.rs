@@ -2,7 +2,7 @@
 
 use super::node::{Node, Op, Pinned, Replay, Storages, Tensor};
 use super::{Pass, Tape, Var};
-use crate::arena::Buffer;
+use crate::arena::{Arena, Buffer};
 use crate::device::Device;
 use crate::math::Activation;
 use crate::ops::attention::Reach;
@@ -15,7 +15,7 @@ use crate::ops::{
     HeadShape, attention, embedding, head_norm, linear, norm, residual, rotary, rows, swiglu,
 };
 use crate::parameters::Weight;
-use crate::values::{Element, Values, with_elements};
+use crate::values::{Element, Values, View, ViewMut, with_elements};
 
 impl Pass<'_> {
     /// A new variable without a value.
@@ -172,16 +172,9 @@ impl Pass<'_> {
                 });
                 arena.give(scratch);
             }
-            Op::CrossAttention { kv, shape, sites, lengths } => {
-                node.saved = arena.take(rows * shape.heads);
-                let mut scratch = arena.take(cross::forward_scratch(device, *shape));
-                let (x, kv, lse) = (x().view(), tensors[kv.0].value().view(), &mut node.saved);
-                with_elements!(mut y, y => {
-                    let inputs = (Element::read(x), Element::read(kv));
-                    let place = (*shape, &lengths[..]);
-                    cross::forward(device, y, lse, inputs, place, *sites, &mut scratch);
-                });
-                arena.give(scratch);
+            Op::CrossAttention { kv, .. } => {
+                let inputs = [x().view(), tensors[kv.0].value().view()];
+                node.saved = attend_across(device, arena, &node.op, y, inputs);
             }
             Op::Rows { rows } => rows::forward(values.as_floats_mut(), x().view(), rows, cols),
             Op::Rotary { .. } | Op::Residual { .. } | Op::Dropout { .. } => {
@@ -202,6 +195,29 @@ fn embed(device: &Device, y: &mut [f32], parameters: &[f32], op: &Op, [cols, seq
     let rows = embedding::Rows { ids, marks: marks.as_deref(), fixed: *fixed };
     let table = tokens.of(parameters);
     embedding::forward(device, y, table, rows, positions, cols, *sites);
+}
+
+/// y `[B·T, H·D]` of an attention over other sequences on the tape, from queries and keys and
+/// values; returns what backward needs.
+fn attend_across(
+    device: &Device,
+    arena: &mut Arena,
+    op: &Op,
+    mut y: ViewMut,
+    [q, kv]: [View; 2],
+) -> Buffer {
+    let Op::CrossAttention { shape, sites, lengths, .. } = op else {
+        unreachable!("an attention over other sequences")
+    };
+    let mut logsumexp = arena.take(shape.query_size().0 * shape.heads);
+    let mut scratch = arena.take(cross::forward_scratch(device, *shape));
+    with_elements!(mut y.reborrow(), y => {
+        let inputs = (Element::read(q), Element::read(kv));
+        let (place, lse) = ((*shape, &lengths[..]), &mut logsumexp[..]);
+        cross::forward(device, y, lse, inputs, place, *sites, &mut scratch);
+    });
+    arena.give(scratch);
+    logsumexp
 }
 
 /// What lengths on the tape stand for.

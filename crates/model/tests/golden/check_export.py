@@ -46,7 +46,7 @@ for folder in map(Path, sys.argv[1:]):
         architecture=type(model).__name__,
         missing=sorted(info["missing_keys"]), unexpected=sorted(info["unexpected_keys"]),
         mismatched=[str(key) for key in info["mismatched_keys"]],
-        parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        parameters=sum(p.numel() for p in model.parameters()),
         logits=logits.flatten().tolist(),
     )
     (folder / "logits.json").write_text(json.dumps(answer))
