@@ -39,7 +39,10 @@ fn write_questions(name: &str, first: u64, count: u64, silent: u64) -> PathBuf {
     };
     let lines: Vec<String> = (first..first + count).map(line).collect();
     let path = scratch().join(name);
-    std::fs::write(&path, lines.join("\n") + "\n").expect("questions");
+    // Tests run side by side and share these files.
+    let own = scratch().join(format!("{name}-{:?}", std::thread::current().id()));
+    std::fs::write(&own, lines.join("\n") + "\n").expect("questions");
+    std::fs::rename(&own, &path).expect("the same folder");
     path
 }
 
@@ -203,7 +206,11 @@ fn what_makes_no_sense_is_refused() {
 
 #[test]
 fn exact_match_can_choose_the_weights() {
-    let settings = ["evaluate.monitor=\"exact-match\"", "regularize.early-stopping=true"];
+    let settings = [
+        "evaluate.monitor=\"exact-match\"",
+        "evaluate.every=\"3 steps\"",
+        "regularize.early-stopping=\"5 evaluations\"",
+    ];
     let done = run_job("watched", job_of(0, &settings).unwrap_or_else(|e| panic!("{e}")));
     let best = |event: &Event| match event {
         Event::Evaluation(e) => {

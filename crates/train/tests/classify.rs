@@ -63,6 +63,8 @@ fn labelled(settings: &[&str]) -> Recipe {
         size = 16
         [regularize]
         dropout = 0.1
+        token-dropout = false
+        label-smoothing = false
         early-stopping = false
         [evaluate]
         every = "10 steps"
@@ -110,7 +112,7 @@ fn notices(events: &[Event]) -> String {
 
 #[test]
 fn labels_are_learned_recorded_and_given() {
-    let done = run_of("labels", &["schedule.horizon=\"120 steps\"", "evaluate.every=\"40 steps\""]);
+    let done = run_of("labels", &["schedule.horizon=\"240 steps\"", "evaluate.every=\"80 steps\""]);
     let accuracies = accuracies(&done.events);
     assert_eq!(accuracies.len(), 3);
     let best = accuracies.iter().copied().fold(0.0, f64::max);

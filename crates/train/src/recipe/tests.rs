@@ -117,7 +117,7 @@ recipe.toml:2:10: `family` has no choice \"lama\"
 2 | family = \"lama\"
   |          ^^^^^^
   = did you mean \"llama\"?
-  = allowed: \"gpt2\", \"llama\", \"bert\"",
+  = allowed: \"gpt2\", \"llama\", \"bert\", \"bart\", \"marian\"",
     );
 }
 
