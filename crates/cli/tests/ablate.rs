@@ -47,7 +47,8 @@ fn losses(study: &Path) -> BTreeMap<String, u64> {
     let (mut started, mut finished) = (of("started"), of("finished"));
     started.sort_unstable();
     finished.sort_unstable();
-    assert_eq!(started, finished, "each began once and ended once");
+    let failed: Vec<&Value> = lines.iter().filter(|line| line["event"] == "failed").collect();
+    assert_eq!(started, finished, "each began once and ended once: {failed:?}");
     let count = finished.len();
     finished.dedup();
     assert_eq!(finished.len(), count, "none ended twice");
@@ -250,14 +251,16 @@ fn what_is_planted_is_found_and_a_null_is_not() {
     assert_eq!(verdict(1), "hurts", "{result}");
 }
 
-/// Twenty studies, as in the acceptance of this command: `cargo test --release -p heldout --test
-/// ablate -- --ignored --nocapture`, two minutes on two cores.
+/// Twenty studies, or HELDOUT_STUDIES: `cargo test --release -p heldout --test ablate -- --ignored
+/// --nocapture`, half a minute on two cores.
 #[test]
 #[ignore = "minutes; run it by name"]
 fn of_twenty_nulls_at_most_one_is_taken_for_an_effect() {
     let scratch = scratch();
+    let asked = std::env::var("HELDOUT_STUDIES").ok().and_then(|n| n.parse().ok());
+    let studies: usize = asked.unwrap_or(20);
     let (mut wrong, mut found) = (0, 0);
-    for number in 0..20 {
+    for number in 0..studies {
         let (seed, out) = ((100 * number + 1).to_string(), format!("study-{number}"));
         let result = planted(&scratch, &out, &seed);
         let effects = result["effects"].as_array().expect("a list");
@@ -266,6 +269,6 @@ fn of_twenty_nulls_at_most_one_is_taken_for_an_effect() {
         found += usize::from(is(1, "hurts"));
         println!("{number}: null {}, harm {}", effects[0]["verdict"], effects[1]["verdict"]);
     }
-    println!("{wrong} of 20 nulls claimed, {found} of 20 harms found");
-    assert!(wrong <= 1 && found >= 19, "{wrong} claimed, {found} found");
+    println!("{wrong} of {studies} nulls claimed, {found} of {studies} harms found");
+    assert!(20 * wrong <= studies && 20 * found >= 19 * studies, "{wrong} claimed, {found} found");
 }

@@ -41,7 +41,7 @@ pub fn analyze(study: &Study, events: &[TrialEvent], standing: Standing) -> Stud
         })
         .collect();
     for effect in &mut effects {
-        effect.sentence = words::verdict(effect, study.rule.rope);
+        effect.sentence = words::verdict(effect, &study.rule);
     }
     let mut result = StudyResult {
         study: study.name.clone(),

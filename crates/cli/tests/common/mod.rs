@@ -20,8 +20,11 @@ pub struct Ran {
 }
 
 impl Scratch {
+    /// A folder that goes with the test, unless HELDOUT_KEEP_SCRATCH is set.
     pub fn new() -> Scratch {
-        Scratch { folder: tempfile::tempdir().expect("a scratch folder can be made") }
+        let mut folder = tempfile::tempdir().expect("a scratch folder can be made");
+        folder.disable_cleanup(std::env::var_os("HELDOUT_KEEP_SCRATCH").is_some());
+        Scratch { folder }
     }
 
     pub fn path(&self) -> &Path {

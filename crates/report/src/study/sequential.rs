@@ -3,7 +3,7 @@
 //! The evidence is looked at after planned numbers of seeds. Looking often finds effects that are
 //! not there, and so does looking at many techniques; both are paid for:
 //!
-//! - Over looks: the level 0.05 is spent little by little (Lan & DeMets 1983, with the spending
+//! - Over looks: the level α is spent little by little (Lan & DeMets 1983, with the spending
 //!   function (n/N)² of Kim & DeMets 1987). A look that spends the share w multiplies its p by 1/w,
 //!   and the least of these over all looks counts. By Bonferroni's inequality its chance of falling
 //!   below u is at most Σ w·u ≤ u, however the looks depend on each other and whenever one stops.
@@ -15,7 +15,7 @@
 //! at no other, the first of them with a share of ½, the next with ¼, and so on. Which of them are
 //! made may depend on everything seen so far: they and their shares were fixed before the first
 //! seed, and Bonferroni's inequality takes in those that were never made. The chance of any false
-//! claim in an extended study is therefore at most 0.05·(1 + ½ + ¼ + …) < 0.10; [`level_of`] says
+//! claim in an extended study is therefore at most α·(1 + ½ + ¼ + …) < 2α; [`level_of`] says
 //! it, and so does every report. What the first plan rejected stays rejected.
 //!
 //! The p-value of a look is that of the paired t-test, exact for normal differences. An effect is

@@ -1,14 +1,15 @@
 //! Verdicts, caveats and the next step in sentences.
 
 use heldout_record::study::{
-    ContrastKind, Design, EffectRecord, Standing, Study, StudyResult, Verdict,
+    ContrastKind, Design, EffectRecord, Rule, Standing, Study, StudyResult, Verdict,
 };
 
 use super::sequential::{extensions_of, level_of};
 use crate::format;
 
 /// What an effect's verdict means.
-pub fn verdict(effect: &EffectRecord, rope: f64) -> String {
+pub fn verdict(effect: &EffectRecord, rule: &Rule) -> String {
+    let rope = rule.rope;
     let size = format::nats(effect.test.mean.abs());
     let interval =
         format!("{} to {}", format::nats(effect.test.low), format::nats(effect.test.high));
@@ -39,7 +40,7 @@ pub fn verdict(effect: &EffectRecord, rope: f64) -> String {
         Verdict::NoEffect if effect.test.low > -rope && effect.test.high < rope => {
             format!("if there is an effect, it is smaller than {rope} nats")
         }
-        Verdict::NoEffect if effect.test.mean.abs() < rope && effect.p_corrected <= 0.05 => {
+        Verdict::NoEffect if effect.test.mean.abs() < rope && effect.p_corrected <= rule.level => {
             format!("{change}: less than the {rope} nats that count")
         }
         Verdict::NoEffect => format!("if there is an effect, it lies within {interval}"),
