@@ -34,6 +34,8 @@ pub use result::{
 pub const FORMAT: u32 = 1;
 
 const LOCK: &str = ".lock";
+/// The folder of the trials' locks.
+const TRIAL_LOCKS: &str = ".trials";
 
 /// `study.json`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -219,7 +221,7 @@ pub struct StudyDir {
     pub root: PathBuf,
 }
 
-/// Holds a study for this process; dropping it lets go.
+/// Holds a study, or one of its trials, for this process; dropping it lets go.
 #[derive(Debug)]
 pub struct StudyLock {
     _file: Option<File>,
@@ -337,14 +339,26 @@ impl StudyDir {
     /// Takes the study for this process. The lock goes with the process, however it ends. File
     /// systems without locks are trusted.
     pub fn lock(&self) -> Result<StudyLock, RecordError> {
-        let path = self.root.join(LOCK);
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-        let file = file.naming("write", &path)?;
-        match file.try_lock() {
-            Ok(()) => Ok(StudyLock { _file: Some(file) }),
-            Err(TryLockError::WouldBlock) => Err(RecordError::InUse(self.root.clone())),
-            Err(TryLockError::Error(_)) => Ok(StudyLock { _file: None }),
-        }
+        take(&self.root.join(LOCK), &self.root)
+    }
+
+    /// Takes a trial for this process, from before its run begins until its end is written: a
+    /// run's own lock goes with the training, and what comes after it must not be done twice.
+    pub fn lock_trial(&self, trial: &str) -> Result<StudyLock, RecordError> {
+        let locks = self.root.join(TRIAL_LOCKS);
+        fs::create_dir_all(&locks).naming("create", &locks)?;
+        take(&locks.join(trial), &self.runs().join(trial))
+    }
+}
+
+/// Locks the file at `path`, made if need be; `what` is said to be in use where another has it.
+fn take(path: &Path, what: &Path) -> Result<StudyLock, RecordError> {
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path);
+    let file = file.naming("write", path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(StudyLock { _file: Some(file) }),
+        Err(TryLockError::WouldBlock) => Err(RecordError::InUse(what.to_owned())),
+        Err(TryLockError::Error(_)) => Ok(StudyLock { _file: None }),
     }
 }
 

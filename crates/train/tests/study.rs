@@ -431,6 +431,37 @@ fn an_arm_that_explodes_is_a_result() {
 }
 
 #[test]
+fn a_trial_that_another_process_is_ending_is_waited_for_and_not_done_again() {
+    let (folder, study) = designed(&question(), &[]).expect("a study");
+    let spec = TrialSpec { arm: "reference".into(), seed: 1, rate_factor: 1.0, is_tuning: false };
+    let cache = cache();
+    let end = |folder: &StudyDir, control: &Control| {
+        let around = Surroundings { cache: &cache, threads: 1, keep: Keep::Best, control };
+        run_trial(folder, &study, &spec, &around, &mut ()).expect("it runs")
+    };
+    // A worker whose study was killed has trained, holds the run no more, and scores its test split.
+    let held = folder.lock_trial(&spec.name()).expect("nobody else");
+    let stopping = Control::new();
+    stopping.stop_gracefully();
+    assert!(matches!(end(&folder, &stopping), TrialEnd::Interrupted));
+    assert!(!folder.run(&spec.name()).root.exists(), "nothing was begun");
+    let elsewhere = designed(&question(), &[]).expect("a study").0;
+    let TrialEnd::Ended(ended) = end(&elsewhere, &Control::new()) else { panic!("it ended") };
+    let done = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| end(&folder, &Control::new()));
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        let run = folder.run(&spec.name());
+        fs::create_dir_all(&run.root).expect("made");
+        run.write_trial(&ended).expect("written");
+        drop(held);
+        waiting.join().expect("no panic")
+    });
+    let TrialEnd::Ended(done) = done else { panic!("it ended") };
+    assert_eq!(done, ended);
+    assert!(!folder.run(&spec.name()).metrics().exists(), "it was not trained again");
+}
+
+#[test]
 fn n_grams_are_counted_once_and_every_trial_takes_them() {
     let settings = ["evaluate.baseline=n-gram"];
     let designed = design(&question(), &recipe(&settings), &cache(), &mut |_| {}).expect("made");

@@ -78,20 +78,18 @@ pub fn run_trial(
     observer: &mut dyn Observer,
 ) -> Result<TrialEnd, TrainError> {
     let run = folder.run(&spec.name());
+    // A process whose study was killed may still be at work on it, and end it.
+    let Some(_lock) = unless_stopping(around.control, || Ok(folder.lock_trial(&spec.name())?))?
+    else {
+        return Ok(TrialEnd::Interrupted);
+    };
     if let Some(ended) = run.read_trial()? {
         return Ok(TrialEnd::Ended(Box::new(ended)));
     }
-    let outcome = loop {
-        match attempt(folder, study, spec, around, observer) {
-            Err(TrainError::Record(RecordError::InUse(_))) => {
-                if around.control.is_stopping() {
-                    return Ok(TrialEnd::Interrupted);
-                }
-                std::thread::sleep(Duration::from_millis(200));
-            }
-            other => break other,
-        }
-    };
+    // The run's own lock may be held by somebody else, such as an evaluation.
+    let outcome =
+        unless_stopping(around.control, || attempt(folder, study, spec, around, observer));
+    let Some(outcome) = outcome.transpose() else { return Ok(TrialEnd::Interrupted) };
     let ended = match outcome {
         Ok(outcome) if outcome.reason == StopReason::Interrupted => {
             return Ok(TrialEnd::Interrupted);
@@ -110,6 +108,24 @@ pub fn run_trial(
     // Only now: until here a resume would have needed them.
     tidy(&run, around.keep)?;
     Ok(TrialEnd::Ended(Box::new(ended)))
+}
+
+/// What `take` gives once nobody else holds it; nothing if the run is asked to stop before.
+fn unless_stopping<T>(
+    control: &Control,
+    mut take: impl FnMut() -> Result<T, TrainError>,
+) -> Result<Option<T>, TrainError> {
+    loop {
+        match take() {
+            Err(TrainError::Record(RecordError::InUse(_))) if control.is_stopping() => {
+                return Ok(None);
+            }
+            Err(TrainError::Record(RecordError::InUse(_))) => {
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            other => return other.map(Some),
+        }
+    }
 }
 
 /// Whether the trial's own recipe is at fault: no other trial need fail for it, and trying again
