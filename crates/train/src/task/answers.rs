@@ -14,7 +14,7 @@ use heldout_record::{AnswersRecord, Event, IntervalRecord, WrongAnswerRecord};
 use heldout_regularize::live::OrderMeasure;
 use serde_json::{Value, json};
 
-use super::{Batch, Corpus, Figure, Judged, Lessons, Rows, Sample, Task, Terms};
+use super::{Batch, Corpus, Figure, Judged, Lessons, Rows, Sample, Task, Terms, order_of};
 use crate::baseline::Baseline;
 use crate::control::Control;
 use crate::error::TrainError;
@@ -160,8 +160,6 @@ pub fn means(scores: &[AnswerScores]) -> [(Metric, Mean); 2] {
     ]
 }
 
-/// Examples compared to see whether shuffling moves any.
-const WINDOWS_COMPARED: usize = 256;
 /// Questions that are told as most wrong, and how much of their context around the answer.
 const MISTAKES: usize = 10;
 
@@ -188,16 +186,7 @@ impl Task for Answering {
     }
 
     fn order(&self) -> Result<OrderMeasure, TrainError> {
-        let mut places = Vec::new();
-        for step in 0..self.batches.steps_per_epoch() {
-            places.extend(self.batches.batch_at(step)?.rows);
-            if places.len() >= WINDOWS_COMPARED {
-                break;
-            }
-        }
-        places.truncate(WINDOWS_COMPARED);
-        let moved = places.iter().enumerate().filter(|(at, place)| *at != **place as usize);
-        Ok(OrderMeasure { windows: places.len() as u64, moved: moved.count() as u64 })
+        order_of(self.batches.steps_per_epoch(), |step| Ok(self.batches.batch_at(step)?.rows))
     }
 
     fn loss(

@@ -20,7 +20,7 @@ use heldout_regularize::live::{AugmentMeasure, ClassWeightsMeasure, OrderMeasure
 use heldout_regularize::{Plan, SettingError};
 use serde_json::Value;
 
-use super::{Batch, Corpus, Figure, Judged, Lessons, Rows, Sample, Task, Terms, shuffle};
+use super::{Batch, Corpus, Figure, Judged, Lessons, Rows, Sample, Task, Terms, order_of, shuffle};
 use crate::augmentation::{self, OwnedAugmenter};
 use crate::bag;
 use crate::baseline::Baseline;
@@ -277,9 +277,6 @@ fn together(said: &[Vec<f32>], classes: usize, temperature: f32) -> Vec<f32> {
 const MISTAKES: usize = 10;
 const TEXT_CHARACTERS: usize = 300;
 
-/// Examples compared to see whether shuffling moves any.
-const EXAMPLES_COMPARED: usize = 256;
-
 impl Task for Classification {
     fn steps_per_epoch(&self) -> f64 {
         self.batches.steps_per_epoch() as f64
@@ -298,17 +295,7 @@ impl Task for Classification {
     }
 
     fn order(&self) -> Result<OrderMeasure, TrainError> {
-        let mut places = Vec::new();
-        let steps = self.batches.steps_per_epoch();
-        for step in 0..steps {
-            places.extend(self.batches.batch_at(step)?.rows);
-            if places.len() >= EXAMPLES_COMPARED {
-                break;
-            }
-        }
-        places.truncate(EXAMPLES_COMPARED);
-        let moved = places.iter().enumerate().filter(|(at, place)| *at != **place as usize);
-        Ok(OrderMeasure { windows: places.len() as u64, moved: moved.count() as u64 })
+        order_of(self.batches.steps_per_epoch(), |step| Ok(self.batches.batch_at(step)?.rows))
     }
 
     fn augmented(&self, setup: &Setup) -> BTreeMap<String, AugmentMeasure> {

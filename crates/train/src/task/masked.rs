@@ -16,7 +16,7 @@ use heldout_model::{ClassObjective, Model, Objective, Sequences};
 use heldout_record::BaselineRecord;
 use heldout_regularize::live::OrderMeasure;
 
-use super::{Batch, Figure, Judged, Lessons, Rows, Sample, Task, Terms};
+use super::{Batch, Figure, Judged, Lessons, Rows, Sample, Task, Terms, order_of};
 use crate::baseline::Baseline;
 use crate::control::Control;
 use crate::error::TrainError;
@@ -149,9 +149,6 @@ impl From<MaskedBatch> for Batch {
     }
 }
 
-/// Passages compared to see whether shuffling moves any.
-const PASSAGES_COMPARED: usize = 256;
-
 impl Task for MaskedModel {
     fn steps_per_epoch(&self) -> f64 {
         self.batches.steps_per_epoch() as f64
@@ -170,11 +167,7 @@ impl Task for MaskedModel {
     }
 
     fn order(&self) -> Result<OrderMeasure, TrainError> {
-        let steps = 0..self.batches.steps_per_epoch();
-        let numbers = steps.flat_map(|step| self.batches.numbers_at(step));
-        let numbers: Vec<u32> = numbers.take(PASSAGES_COMPARED).collect();
-        let moved = numbers.iter().enumerate().filter(|(at, number)| *at != **number as usize);
-        Ok(OrderMeasure { windows: numbers.len() as u64, moved: moved.count() as u64 })
+        order_of(self.batches.steps_per_epoch(), |step| Ok(self.batches.numbers_at(step)))
     }
 
     fn loss(

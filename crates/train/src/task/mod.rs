@@ -174,6 +174,27 @@ pub fn shuffle(plan: &Plan) -> Shuffle {
     if plan.order.is_some() { Shuffle::Yes } else { Shuffle::No }
 }
 
+/// Examples compared to see whether shuffling moves any.
+const EXAMPLES_COMPARED: usize = 256;
+
+/// How many of the first examples of an epoch do not stand where they are stored; `rows_at` gives a
+/// step's, by their places in store.
+pub fn order_of(
+    steps: u64,
+    rows_at: impl Fn(u64) -> Result<Vec<u32>, TrainError>,
+) -> Result<OrderMeasure, TrainError> {
+    let mut places = Vec::new();
+    for step in 0..steps {
+        places.extend(rows_at(step)?);
+        if places.len() >= EXAMPLES_COMPARED {
+            break;
+        }
+    }
+    places.truncate(EXAMPLES_COMPARED);
+    let moved = places.iter().enumerate().filter(|(at, place)| *at != **place as usize);
+    Ok(OrderMeasure { windows: places.len() as u64, moved: moved.count() as u64 })
+}
+
 /// What a run learns. Everything is fixed when it is made: a step's batch is a function of the
 /// step, and an evaluation one of the weights.
 pub trait Task: Send + Sync {

@@ -14,7 +14,9 @@ use heldout_model::{
 use heldout_record::Event;
 use heldout_regularize::live::OrderMeasure;
 
-use super::{Batch, Corpus, Figure, Judged, Lessons, Rows, Sample, Task, Terms, shortness};
+use super::{
+    Batch, Corpus, Figure, Judged, Lessons, Rows, Sample, Task, Terms, order_of, shortness,
+};
 use crate::baseline::Baseline;
 use crate::control::Control;
 use crate::error::TrainError;
@@ -305,9 +307,6 @@ impl From<PairBatch> for Batch {
     }
 }
 
-/// Pairs compared to see whether shuffling moves any.
-const PAIRS_COMPARED: usize = 256;
-
 impl Task for Seq2Seq {
     fn steps_per_epoch(&self) -> f64 {
         self.batches.steps_per_epoch() as f64
@@ -326,16 +325,9 @@ impl Task for Seq2Seq {
     }
 
     fn order(&self) -> Result<OrderMeasure, TrainError> {
-        let mut places = Vec::new();
-        for step in 0..self.batches.steps_per_epoch() {
-            places.extend(self.batches.batch_at(step)?.source.rows);
-            if places.len() >= PAIRS_COMPARED {
-                break;
-            }
-        }
-        places.truncate(PAIRS_COMPARED);
-        let moved = places.iter().enumerate().filter(|(at, place)| *at != **place as usize);
-        Ok(OrderMeasure { windows: places.len() as u64, moved: moved.count() as u64 })
+        order_of(self.batches.steps_per_epoch(), |step| {
+            Ok(self.batches.batch_at(step)?.source.rows)
+        })
     }
 
     fn loss(
