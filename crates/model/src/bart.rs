@@ -7,10 +7,11 @@
 //! it as in mBART. S is the length of a source, T that of a target.
 
 use heldout_kernels::{
-    Activation, CrossShape, EmbeddingNoise, HeadShape, KvLayer, Layout, Norm, Pass, Reach, Role,
-    Uniform, Var, Weight,
+    CrossShape, EmbeddingNoise, HeadShape, KvLayer, Layout, Norm, Pass, Reach, Role, Uniform, Var,
+    Weight,
 };
 
+use crate::affine::{LayerNorm, Linear, layer_norm, linear, push_linear, push_norm};
 use crate::noise::{Noise, Site};
 use crate::{Family, ModelConfig, Norms, Scaled, Sequences};
 
@@ -50,18 +51,6 @@ struct Cross {
     key_value: Linear, // [2C, C]
     output: Linear,
     norm: LayerNorm,
-}
-
-#[derive(Clone, Copy)]
-struct LayerNorm {
-    gain: Weight,
-    bias: Weight,
-}
-
-#[derive(Clone, Copy)]
-struct Linear {
-    weight: Weight, // [out, in]
-    bias: Weight,
 }
 
 /// What a decoder reads of its sources.
@@ -210,7 +199,7 @@ impl Bart {
         }; // [N, C]
         let x = pass.residual(positions, tokens, None, scale);
         let x = match stack.embedding_norm {
-            Some(norm) => norm_wide(pass, x, norm, config),
+            Some(norm) => layer_norm(pass, x, norm, config),
             None => x,
         };
         pass.dropout(x, sites.output)
@@ -256,7 +245,7 @@ impl Stack {
 
     fn finish(&self, config: &ModelConfig, pass: &mut Pass, x: Var) -> Var {
         match self.last_norm {
-            Some(norm) => norm_wide(pass, x, norm, config),
+            Some(norm) => layer_norm(pass, x, norm, config),
             None => x, // each block ends in a norm
         }
     }
@@ -295,7 +284,7 @@ impl At<'_> {
     ) -> Var {
         let x = pass.residual(x, y, self.noise.dropout(site, layer), self.scale);
         match self.norms {
-            Norms::After => norm_wide(pass, x, norm, self.config),
+            Norms::After => layer_norm(pass, x, norm, self.config),
             Norms::Before => x,
         }
     }
@@ -414,26 +403,4 @@ fn push_attention(layout: &mut Layout, name: &str, c: usize, count: usize) -> [L
     let weight = side_by_side("weight", &[c, c], Role::Matrix);
     let bias = side_by_side("bias", &[c], Role::Bias);
     [Linear { weight, bias }, push_linear(layout, &format!("{name}.out_proj"), c, c)]
-}
-
-fn push_norm(layout: &mut Layout, name: &str, width: usize) -> LayerNorm {
-    LayerNorm {
-        gain: layout.push(format!("{name}.weight"), &[width], Role::Gain),
-        bias: layout.push(format!("{name}.bias"), &[width], Role::Bias),
-    }
-}
-
-fn push_linear(layout: &mut Layout, name: &str, out: usize, input: usize) -> Linear {
-    Linear {
-        weight: layout.push(format!("{name}.weight"), &[out, input], Role::Matrix),
-        bias: layout.push(format!("{name}.bias"), &[out], Role::Bias),
-    }
-}
-
-fn norm_wide(pass: &mut Pass, x: Var, norm: LayerNorm, config: &ModelConfig) -> Var {
-    pass.norm_wide(x, Norm::Layer, norm.gain, Some(norm.bias), config.norm_epsilon)
-}
-
-fn linear(pass: &mut Pass, x: Var, linear: Linear) -> Var {
-    pass.linear(x, linear.weight, Some(linear.bias), Activation::None, None)
 }

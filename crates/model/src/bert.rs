@@ -5,8 +5,9 @@
 //! arXiv:1910.01108) has no segments; their heads differ. What they are called in files is in
 //! [`Names`].
 
-use heldout_kernels::{Activation, EmbeddingNoise, Layout, Norm, Pass, Reach, Role, Var, Weight};
+use heldout_kernels::{Activation, EmbeddingNoise, Layout, Pass, Reach, Role, Var, Weight};
 
+use crate::affine::{LayerNorm, Linear, layer_norm, linear, push_linear, push_norm};
 use crate::noise::Site;
 use crate::window::Window;
 use crate::{Head, ModelConfig, Variant};
@@ -41,18 +42,6 @@ enum BertHead {
     Span { out: Linear },
     /// The hidden states themselves; BERT and RoBERTa keep a pooler that nothing here reads.
     Features,
-}
-
-#[derive(Clone, Copy)]
-struct LayerNorm {
-    gain: Weight,
-    bias: Weight,
-}
-
-#[derive(Clone, Copy)]
-struct Linear {
-    weight: Weight, // [out, in]
-    bias: Weight,
 }
 
 impl Bert {
@@ -116,7 +105,7 @@ impl Bert {
             let segments = pass.embedding(table, segments, None, seq_len, quiet); // [N, C]
             x = pass.residual(x, segments, None, 1.0);
         }
-        let x = norm(pass, x, self.embedding_norm, config);
+        let x = layer_norm(pass, x, self.embedding_norm, config);
         let mut x = pass.dropout(x, sites.output);
         for (layer, block) in self.blocks.iter().enumerate() {
             let Some(scale) = noise.branch_scale(layer) else { continue };
@@ -136,7 +125,7 @@ impl Bert {
             Variant::Bert | Variant::Distilbert => config.activation.kernel(),
         };
         let x = pass.linear_wide(x, dense.weight, Some(dense.bias), activation);
-        norm(pass, x, *after, config)
+        layer_norm(pass, x, *after, config)
     }
 
     /// Logits of the labels, [B, K], from the rows of the first tokens, [B, C].
@@ -206,14 +195,14 @@ impl Block {
         let y = pass.attention_within(qkv, shape, reach, noise.attention(layer)); // [N, C]
         let y = linear(pass, y, self.attention_output); // [N, C]
         let x = pass.residual(x, y, noise.dropout(Site::AttentionOutput, layer), scale);
-        let x = norm(pass, x, self.attention_norm, config);
+        let x = layer_norm(pass, x, self.attention_norm, config);
 
         let fc = self.intermediate;
         let dropout = noise.dropout(Site::FeedForwardHidden, layer);
         let h = pass.linear(x, fc.weight, Some(fc.bias), activation, dropout); // [N, F]
         let y = linear(pass, h, self.output); // [N, C]
         let x = pass.residual(x, y, noise.dropout(Site::FeedForwardOutput, layer), scale);
-        let x = norm(pass, x, self.output_norm, config);
+        let x = layer_norm(pass, x, self.output_norm, config);
         pass.keep_only(&[x]); // evaluation and recomputation work in the memory of one block
         x
     }
@@ -328,26 +317,4 @@ fn push_head(config: &ModelConfig, layout: &mut Layout, names: &Names) -> BertHe
             BertHead::Features
         }
     }
-}
-
-fn push_norm(layout: &mut Layout, name: &str, width: usize) -> LayerNorm {
-    LayerNorm {
-        gain: layout.push(format!("{name}.weight"), &[width], Role::Gain),
-        bias: layout.push(format!("{name}.bias"), &[width], Role::Bias),
-    }
-}
-
-fn push_linear(layout: &mut Layout, name: &str, out: usize, input: usize) -> Linear {
-    Linear {
-        weight: layout.push(format!("{name}.weight"), &[out, input], Role::Matrix),
-        bias: layout.push(format!("{name}.bias"), &[out], Role::Bias),
-    }
-}
-
-fn norm(pass: &mut Pass, x: Var, norm: LayerNorm, config: &ModelConfig) -> Var {
-    pass.norm_wide(x, Norm::Layer, norm.gain, Some(norm.bias), config.norm_epsilon)
-}
-
-fn linear(pass: &mut Pass, x: Var, linear: Linear) -> Var {
-    pass.linear(x, linear.weight, Some(linear.bias), Activation::None, None)
 }

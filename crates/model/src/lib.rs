@@ -4,6 +4,7 @@
 //! Letters used throughout: B sequences, T positions, N = B·T rows, L layers, C width, H query
 //! heads, K key/value heads, D head width, F hidden width, V vocabulary.
 
+mod affine;
 mod bart;
 mod beam;
 mod bert;
